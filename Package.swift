@@ -20,6 +20,9 @@ let testSettings: [SwiftSetting] = [
 let package = Package(
     name: "apus",
     targets: [
+        .target(name: "CLinux"),
+        .target(name: "ApusPlatform", dependencies: ["CLinux"], swiftSettings: settings),
+        .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
         .target(name: "ApusCodec", swiftSettings: settings),
         .testTarget(name: "ApusCodecTests", dependencies: ["ApusCodec"], swiftSettings: testSettings),
     ]

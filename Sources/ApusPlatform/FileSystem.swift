@@ -1,0 +1,86 @@
+import CLinux
+import Glibc
+
+/// What a file is, as far as serving it needs to know.
+package struct FileInformation: Equatable, Sendable {
+    package enum Kind: Sendable { case regular, directory, other }
+    package let kind: Kind
+    /// Bytes.
+    package let size: Int
+    /// Last change of the content, seconds and nanoseconds since 1970.
+    package let modified: Int
+    package let modifiedNanoseconds: Int
+    package let inode: UInt64
+}
+
+/// System calls on files.
+package enum FileSystem {
+    /// Opens a directory, the root that `openBeneath` never leaves.
+    package static func openDirectory(_ path: String) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) })
+    }
+
+    /// Opens the file at the relative `path` for reading; `..`, absolute and magic links cannot leave `root`
+    /// (`openat2(2)` with `RESOLVE_BENEATH`). Throws `ENOENT`, `EXDEV` (it would leave), `EACCES`, `ELOOP`.
+    package static func openBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_open_beneath(root, path) })
+    }
+
+    package static func information(_ descriptor: Int32) throws(SystemError) -> FileInformation {
+        var status = stat()
+        try blockingSyscall("fstat") { unsafe fstat(descriptor, &status) }
+        let kind: FileInformation.Kind =
+            switch status.st_mode & S_IFMT {
+            case S_IFREG: .regular
+            case S_IFDIR: .directory
+            default: .other
+            }
+        return FileInformation(
+            kind: kind, size: Int(status.st_size), modified: status.st_mtim.tv_sec,
+            modifiedNanoseconds: status.st_mtim.tv_nsec, inode: UInt64(status.st_ino))
+    }
+
+    /// Reads at `offset`; 0 bytes mean the end.
+    package static func read(
+        _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, at offset: Int
+    ) throws(SystemError) -> Int {
+        try blockingSyscall("pread") { unsafe pread(descriptor, buffer.baseAddress, buffer.count, offset) }
+    }
+
+    /// Sends `count` bytes of a file from `offset` to a socket inside the kernel; 0 bytes mean that the file ended.
+    package static func send(_ file: Int32, to socket: Int32, from offset: Int, count: Int) throws(SystemError) -> IOResult<Int> {
+        var position = offset
+        return try syscall("sendfile") { unsafe sendfile(socket, file, &position, count) }
+    }
+
+    /// Replaces the file at `path` by `text`: readers see the old or the new content, never a part.
+    package static func replace(_ path: String, with text: String) throws(SystemError) {
+        let temporary = path + ".new"
+        do {
+            let file = OwnedDescriptor(
+                rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644) })
+            try writeAll(file.rawValue, text)
+        }
+        try blockingSyscall("rename") { unsafe rename(temporary, path) }
+    }
+
+    /// Writes all of `text` to a descriptor that blocks, such as standard error.
+    package static func writeAll(_ descriptor: Int32, _ text: String) throws(SystemError) {
+        var bytes = Array(text.utf8)[...]
+        while !bytes.isEmpty {
+            let count = try blockingSyscall("write") {
+                unsafe bytes.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
+            }
+            bytes = bytes.dropFirst(count)
+        }
+    }
+
+    /// Removes a file; no error if there is none.
+    package static func remove(_ path: String) { _ = unsafe unlink(path) }
+
+    /// Whether `path` names a socket.
+    package static func isSocket(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
+    }
+}

@@ -1,0 +1,27 @@
+import Glibc
+
+/// The one owner of a file descriptor: closes it when it goes out of scope.
+package struct OwnedDescriptor: ~Copyable {
+    package let rawValue: Int32
+
+    /// Takes over an open descriptor.
+    package init(rawValue: Int32) {
+        precondition(rawValue >= 0, "a descriptor is never negative")
+        self.rawValue = rawValue
+    }
+
+    deinit { _ = close(rawValue) }
+
+    /// Gives the descriptor up without closing it.
+    package consuming func release() -> Int32 {
+        let value = rawValue
+        discard self
+        return value
+    }
+
+    /// A second descriptor for the same open file (`fcntl F_DUPFD_CLOEXEC`).
+    package borrowing func duplicate() throws(SystemError) -> OwnedDescriptor {
+        let number = rawValue
+        return OwnedDescriptor(rawValue: try blockingSyscall("fcntl") { fcntl(number, F_DUPFD_CLOEXEC, 0) })
+    }
+}

@@ -1,0 +1,129 @@
+import CLinux
+import Glibc
+
+/// A child's identity and the descriptor that becomes readable when it ends.
+package struct ChildProcess: ~Copyable {
+    package let pid: Int32
+    /// A pidfd: names this very process even after its number has been reused.
+    package let descriptor: OwnedDescriptor
+}
+
+/// How a process ended.
+package enum ProcessEnd: Equatable, Sendable, CustomStringConvertible {
+    case exited(Int32)
+    case signaled(Int32)
+
+    package var description: String {
+        switch self {
+        case .exited(let status): return "exit \(status)"
+        case .signaled(let signal): return "killed by \(Signal.name(of: signal))"
+        }
+    }
+}
+
+/// Calls about processes. The caller of `fork` has one thread: no Task, no Dispatch queue has run.
+package enum Process {
+    package static var id: Int32 { getpid() }
+
+    /// `fork(2)`. In the child `body` runs and its result is the exit status; the child never returns from here and
+    /// ends with `_exit`, so nothing the parent registered for its own end runs twice.
+    package static func fork(_ body: () -> Int32) throws(SystemError) -> ChildProcess {
+        let pid = try blockingSyscall("fork") { apus_fork() }
+        if pid == 0 { _exit(body()) }
+        do {
+            let descriptor = try blockingSyscall("pidfd_open") { apus_pidfd_open(pid) }
+            return ChildProcess(pid: pid, descriptor: OwnedDescriptor(rawValue: descriptor))
+        } catch {
+            // Without a pidfd nobody would notice its end: it must not live.
+            kill(pid, SIGKILL)
+            _ = waitpid(pid, nil, 0)
+            throw error
+        }
+    }
+
+    /// Collects a child that has ended; nil while it runs.
+    package static func reap(_ pid: Int32) -> ProcessEnd? {
+        var status: Int32 = 0
+        guard unsafe waitpid(pid, &status, WNOHANG) == pid else { return nil }
+        return apus_exited(status) != 0 ? .exited(apus_exit_status(status)) : .signaled(apus_term_signal(status))
+    }
+
+    /// Sends `signal` to a child that has not been reaped, so the number is still its own.
+    package static func signal(_ pid: Int32, _ signal: Int32) { kill(pid, signal) }
+
+    /// Ends this process at once, without the exit handlers.
+    package static func exitNow(_ status: Int32) -> Never { _exit(status) }
+
+    /// The kernel sends `signal` when the parent dies. It says false if the parent is already gone.
+    package static func dieWithParent(_ parent: Int32, signal: Int32) -> Bool {
+        _ = apus_die_with_parent(signal)
+        return getppid() == parent
+    }
+
+    /// CPUs that this process may run on.
+    package static func usableProcessors() -> Int {
+        max(1, Int(apus_usable_processors()))
+    }
+
+    /// Raises the limit on open descriptors to what the system allows this process, and gives it.
+    package static func raiseDescriptorLimit() -> Int {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        if limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max
+            _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        }
+        return Int(clamping: limit.rlim_cur)
+    }
+
+    /// Sets an environment variable for this process and those it forks.
+    package static func setEnvironment(_ name: String, to value: String) { _ = unsafe setenv(name, value, 1) }
+}
+
+/// Signals, as a descriptor to watch instead of handlers that interrupt.
+package enum Signal {
+    package static let terminate = SIGTERM
+    package static let interrupt = SIGINT
+    package static let quit = SIGQUIT
+    package static let abort = SIGABRT
+    package static let kill = SIGKILL
+    package static let child = SIGCHLD
+
+    /// Blocks `signals` for this process and gives a descriptor that reports them (`signalfd(2)`).
+    package static func descriptor(for signals: [Int32]) throws(SystemError) -> OwnedDescriptor {
+        var set = mask(signals)
+        try blockingSyscall("sigprocmask") { unsafe sigprocmask(SIG_BLOCK, &set, nil) }
+        return OwnedDescriptor(
+            rawValue: try blockingSyscall("signalfd") { unsafe signalfd(-1, &set, Int32(SFD_NONBLOCK) | Int32(SFD_CLOEXEC)) })
+    }
+
+    /// Lets `signals` through again; those that wait are delivered to their default action.
+    package static func unblock(_ signals: [Int32]) {
+        var set = mask(signals)
+        _ = unsafe sigprocmask(SIG_UNBLOCK, &set, nil)
+    }
+
+    package static func ignore(_ signal: Int32) { _ = Glibc.signal(signal, SIG_IGN) }
+
+    package static func restoreDefault(_ signal: Int32) { _ = Glibc.signal(signal, SIG_DFL) }
+
+    /// The next signal that came in; nil when there is none.
+    package static func next(from descriptor: Int32) -> Int32? {
+        var info = signalfd_siginfo()
+        let size = MemoryLayout<signalfd_siginfo>.size
+        return unsafe read(descriptor, &info, size) == size ? Int32(info.ssi_signo) : nil
+    }
+
+    /// `SIGKILL`, `SIGSEGV`, …
+    package static func name(of signal: Int32) -> String {
+        guard let text = unsafe apus_signal_name(signal) else { return "signal \(signal)" }
+        return unsafe "SIG" + String(cString: text)
+    }
+
+    private static func mask(_ signals: [Int32]) -> sigset_t {
+        var set = sigset_t()
+        unsafe sigemptyset(&set)
+        for signal in signals { unsafe sigaddset(&set, signal) }
+        return set
+    }
+}

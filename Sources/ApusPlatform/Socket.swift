@@ -1,0 +1,147 @@
+import CLinux
+package import Glibc
+
+/// System calls on sockets. All sockets made here are non-blocking and close-on-exec.
+package enum Socket {
+    /// `socket(2)`: a stream socket of the address's family.
+    package static func stream(for address: SocketAddress) throws(SystemError) -> OwnedDescriptor {
+        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        return OwnedDescriptor(rawValue: try blockingSyscall("socket") { socket(address.family, kind, 0) })
+    }
+
+    /// `socketpair(2)` of `SOCK_SEQPACKET`: record boundaries are kept, and each end sees when the other is gone.
+    package static func packetPair() throws(SystemError) -> PacketPair {
+        var ends: (Int32, Int32) = (-1, -1)
+        let kind = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        try blockingSyscall("socketpair") {
+            unsafe withUnsafeMutableBytes(of: &ends) {
+                unsafe socketpair(AF_UNIX, kind, 0, $0.assumingMemoryBound(to: Int32.self).baseAddress)
+            }
+        }
+        return PacketPair(OwnedDescriptor(rawValue: ends.0), OwnedDescriptor(rawValue: ends.1))
+    }
+
+    package static func bind(_ descriptor: Int32, to address: SocketAddress) throws(SystemError) {
+        try blockingSyscall("bind") { unsafe address.withSockaddr { unsafe Glibc.bind(descriptor, $0, $1) } }
+    }
+
+    /// `listen(2)`; the kernel caps `backlog` at `net.core.somaxconn`.
+    package static func listen(_ descriptor: Int32, backlog: Int32) throws(SystemError) {
+        try blockingSyscall("listen") { Glibc.listen(descriptor, backlog) }
+    }
+
+    /// Starts to connect. `.wouldBlock` means in progress: writability tells the end, `pendingError` the outcome.
+    package static func connect(_ descriptor: Int32, to address: SocketAddress) throws(SystemError) -> IOResult<Int32> {
+        do {
+            return try syscall("connect") { unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) } }
+        } catch where error.code == EINPROGRESS {
+            return .wouldBlock
+        }
+    }
+
+    /// `accept4(2)`: the next connection, non-blocking and close-on-exec.
+    package static func accept(_ listener: Int32) throws(SystemError) -> IOResult<Int32> {
+        try syscall("accept4") { apus_accept(listener) }
+    }
+
+    /// `recv(2)` into `buffer`; 0 bytes mean that the peer will send no more.
+    package static func receive(
+        _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(SystemError) -> IOResult<Int> {
+        try syscall("recv") { unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0) }
+    }
+
+    /// `send(2)` without SIGPIPE; the number of bytes the kernel took.
+    package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) throws(SystemError) -> IOResult<Int> {
+        try syscall("send") { unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
+    }
+
+    /// `sendmsg(2)` of several pieces, in order, without SIGPIPE.
+    package static func send(_ descriptor: Int32, pieces: UnsafeMutableBufferPointer<iovec>) throws(SystemError) -> IOResult<Int> {
+        var message = unsafe msghdr()
+        unsafe message.msg_iov = pieces.baseAddress
+        unsafe message.msg_iovlen = pieces.count
+        return try syscall("sendmsg") { unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL)) }
+    }
+
+    /// `shutdown(2)` of the sending side: the peer reads to the end, then sees it.
+    package static func shutdownWrite(_ descriptor: Int32) throws(SystemError) {
+        try blockingSyscall("shutdown") { shutdown(descriptor, Int32(SHUT_WR)) }
+    }
+
+    /// The address the socket is bound to, with the port the kernel chose.
+    package static func localAddress(of descriptor: Int32) throws(SystemError) -> SocketAddress {
+        try unsafe address("getsockname", getsockname, descriptor)
+    }
+
+    /// The address of the other side.
+    package static func peerAddress(of descriptor: Int32) throws(SystemError) -> SocketAddress {
+        try unsafe address("getpeername", getpeername, descriptor)
+    }
+
+    private static func address(
+        _ name: StaticString, _ call: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32,
+        _ descriptor: Int32
+    ) throws(SystemError) -> SocketAddress {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        try blockingSyscall(name) {
+            // SAFETY: sockaddr_storage is as large and aligned as any sockaddr_*; `length` is its size.
+            unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe call(descriptor, $0, &length) }
+            }
+        }
+        guard let address = SocketAddress(&storage) else { throw SystemError(code: EAFNOSUPPORT, call: name) }
+        return address
+    }
+
+    /// The error a connect in progress ended with (`SO_ERROR`); nil when it succeeded.
+    package static func pendingError(of descriptor: Int32) throws(SystemError) -> SystemError? {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        try blockingSyscall("getsockopt") { unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &length) }
+        return code == 0 ? nil : SystemError(code: code, call: "connect")
+    }
+
+    /// Socket options that Apus sets; each is an `int`.
+    package enum Option {
+        /// Bind although old connections linger in TIME_WAIT.
+        case reuseAddress
+        /// Several listeners on one address, the kernel spreads connects over them.
+        case reusePort
+        /// Send small segments at once (Nagle off): writes are corked by us.
+        case noDelay
+        /// Listen on IPv6 only.
+        case ipv6Only
+        /// Bytes the kernel may hold to send.
+        case sendBuffer(Int32)
+
+        var parameters: (level: Int32, name: Int32, value: Int32) {
+            switch self {
+            case .reuseAddress: (SOL_SOCKET, SO_REUSEADDR, 1)
+            case .reusePort: (SOL_SOCKET, SO_REUSEPORT, 1)
+            case .noDelay: (Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            case .ipv6Only: (Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1)
+            case .sendBuffer(let bytes): (SOL_SOCKET, SO_SNDBUF, bytes)
+            }
+        }
+    }
+
+    package static func set(_ option: Option, on descriptor: Int32) throws(SystemError) {
+        var (level, name, value) = option.parameters
+        try blockingSyscall("setsockopt") {
+            unsafe setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+        }
+    }
+}
+
+/// Two connected sockets. A pair is taken apart with `consume`.
+package struct PacketPair: ~Copyable {
+    package var first: OwnedDescriptor
+    package var second: OwnedDescriptor
+
+    init(_ first: consuming OwnedDescriptor, _ second: consuming OwnedDescriptor) {
+        self.first = first
+        self.second = second
+    }
+}
