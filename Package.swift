@@ -19,9 +19,15 @@ let testSettings: [SwiftSetting] = [
 
 let package = Package(
     name: "apus",
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0")
+    ],
     targets: [
         .target(name: "CLinux"),
         .target(name: "ApusPlatform", dependencies: ["CLinux"], swiftSettings: settings),
+        .target(
+            name: "ApusTransport", dependencies: ["ApusPlatform", .product(name: "DequeModule", package: "swift-collections")],
+            swiftSettings: settings),
         .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
         .target(name: "ApusCodec", swiftSettings: settings),
         .testTarget(name: "ApusCodecTests", dependencies: ["ApusCodec"], swiftSettings: testSettings),

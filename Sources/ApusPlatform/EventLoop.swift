@@ -2,9 +2,9 @@ import CLinux
 import Glibc
 
 /// What a descriptor is ready for.
-package struct Readiness: OptionSet, Sendable {
-    package let rawValue: UInt32
-    package init(rawValue: UInt32) { self.rawValue = rawValue }
+public struct Readiness: OptionSet, Sendable {
+    public let rawValue: UInt32
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
 
     /// Bytes, a connection or the end can be read.
     package static let readable = Readiness(rawValue: EPOLLIN.rawValue)
@@ -19,12 +19,12 @@ package struct Readiness: OptionSet, Sendable {
 }
 
 /// Something an `EventLoop` watches: a descriptor, and one built-in timer (see `TimerNode`).
-package class EventSource: TimerNode {
+open class EventSource: TimerNode {
     /// What the loop watches for; nil while the source is not registered.
     fileprivate(set) final var interest: Readiness?
 
     /// The descriptor is ready. Level-triggered: what is left over is reported again. May be spurious.
-    package func ready(_ readiness: Readiness, in loop: EventLoop) {}
+    open func ready(_ readiness: Readiness, in loop: EventLoop) {}
 }
 
 /// One thread's epoll instance, timer wheel and clock.
@@ -33,7 +33,7 @@ package class EventSource: TimerNode {
 /// of the same turn gets nothing and is released only after the turn, so a token can never meet freed memory.
 /// Timers run after the events, never early, by the monotonic clock; the wait is rounded up to whole milliseconds.
 /// Everything but `waker` belongs to the thread that runs the loop.
-@safe package final class EventLoop {
+@safe public final class EventLoop {
     private let epoll: OwnedDescriptor
     private let events: UnsafeMutableBufferPointer<epoll_event>
     private var removed: [EventSource] = []

@@ -1,7 +1,7 @@
 import Glibc
 
 /// A point on the monotonic clock, in milliseconds. The wall clock's jumps never reach it.
-package struct MonotonicTime: Comparable, Hashable, Sendable {
+public struct MonotonicTime: Comparable, Hashable, Sendable {
     package let milliseconds: UInt64
 
     package init(milliseconds: UInt64) { self.milliseconds = milliseconds }
@@ -13,7 +13,7 @@ package struct MonotonicTime: Comparable, Hashable, Sendable {
         return MonotonicTime(milliseconds: UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000)
     }
 
-    package static func < (left: MonotonicTime, right: MonotonicTime) -> Bool { left.milliseconds < right.milliseconds }
+    public static func < (left: MonotonicTime, right: MonotonicTime) -> Bool { left.milliseconds < right.milliseconds }
 
     /// The point `duration` later. Rounds up, because a deadline must never be early; saturates instead of overflowing;
     /// a negative duration is now.

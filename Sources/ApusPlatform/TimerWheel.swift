@@ -1,7 +1,8 @@
 /// Something that can wait in a `TimerWheel`. The wheel keeps a strong reference from `schedule` to `cancel` or firing.
 ///
-/// The links are part of the node, so arming a timer allocates nothing.
-@safe package class TimerNode {
+/// The links are part of the node, so arming a timer allocates nothing. Open, with what its methods name public, only because
+/// Swift has no `package open`: the module is no product, so nothing of it reaches a user of the library.
+@safe open class TimerNode {
     /// When it is due, in milliseconds of `MonotonicTime`; meaningful while scheduled.
     fileprivate(set) final var deadline: UInt64 = 0
     fileprivate final var next: Unmanaged<TimerNode>?
@@ -14,7 +15,7 @@
     package final var isScheduled: Bool { slot != TimerWheel.unscheduled }
 
     /// The deadline has come. The node is no longer scheduled and may be scheduled again.
-    package func timerFired(at now: MonotonicTime) {}
+    open func timerFired(at now: MonotonicTime) {}
 }
 
 /// A hierarchical timer wheel: six levels of 64 slots, 1 ms each at the lowest. Scheduling and cancelling are O(1);

@@ -1,0 +1,131 @@
+/// ApusCodec turns bytes into events and events into bytes, for both roles, without ever meeting a socket, a clock or a file.
+/// Decoders take what has arrived, say how much of it they used, and throw a violation that knows its answer.
+
+/// Which side of a connection this is; a client masks its frames, a server does not (RFC 6455 §5.1).
+package enum Role: Sendable {
+    case client, server
+}
+
+/// The opcode of a frame (RFC 6455 §5.2). Values 3–7 and 11–15 are reserved.
+package enum Opcode: UInt8, Sendable {
+    case continuation = 0
+    case text = 1
+    case binary = 2
+    case close = 8
+    case ping = 9
+    case pong = 10
+
+    package var isControl: Bool { rawValue >= 8 }
+}
+
+/// The type of a message's payload.
+public enum MessageKind: Sendable, Hashable {
+    /// UTF-8, checked before a handler sees it.
+    case text
+    /// Any bytes.
+    case binary
+
+    package var opcode: Opcode {
+        switch self {
+        case .text: .text
+        case .binary: .binary
+        }
+    }
+}
+
+/// The longest payload of a control frame, in bytes (RFC 6455 §5.5).
+package let maxControlPayloadBytes = 125
+
+/// Why the peer's bytes are not a frame stream that we accept.
+package enum FrameViolation: Error, Equatable {
+    /// A server got an unmasked frame, or a client a masked one (RFC 6455 §5.1).
+    case maskMismatch
+    /// A reserved bit is set that no extension owns (§5.2).
+    case reservedBits(UInt8)
+    /// An opcode that means nothing (§5.2).
+    case reservedOpcode(UInt8)
+    /// A length is not in its shortest form, or has the top bit of 64 set (§5.2).
+    case malformedLength
+    /// A control frame of more than 125 bytes (§5.5).
+    case controlTooLong(Int)
+    /// A control frame without FIN (§5.5).
+    case controlFragmented
+    /// A continuation without a message, or a new message inside one (§5.4).
+    case unexpectedContinuation
+    case messageInsideMessage
+    /// The message would pass the limit; both in bytes.
+    case messageTooBig(size: UInt64, limit: UInt64)
+    /// Text, or the reason of a close frame, is not UTF-8 (§8.1).
+    case invalidUTF8
+    /// A close frame of one byte, or with a code that must not be sent (§7.4).
+    case malformedClose
+    case invalidCloseCode(UInt16)
+
+    /// The code our close frame carries.
+    package var closeCode: CloseCode {
+        switch self {
+        case .messageTooBig: .messageTooBig
+        case .invalidUTF8: .invalidPayload
+        case .maskMismatch, .reservedBits, .reservedOpcode, .malformedLength, .controlTooLong, .controlFragmented,
+            .unexpectedContinuation, .messageInsideMessage, .malformedClose, .invalidCloseCode:
+            .protocolError
+        }
+    }
+
+    /// The reason our close frame carries; at most 123 bytes.
+    package var reason: String {
+        switch self {
+        case .maskMismatch: "client frames must be masked, server frames must not"
+        case .reservedBits: "reserved bit set without an extension"
+        case .reservedOpcode(let opcode): "reserved opcode \(opcode)"
+        case .malformedLength: "payload length not in its shortest form or over 2^63"
+        case .controlTooLong(let size): "control frame of \(size) bytes; 125 is the limit"
+        case .controlFragmented: "fragmented control frame"
+        case .unexpectedContinuation: "continuation without a message"
+        case .messageInsideMessage: "new message inside a fragmented one"
+        case .messageTooBig(_, let limit): "message over the limit of \(limit) bytes"
+        case .invalidUTF8: "text is not UTF-8"
+        case .malformedClose: "close frame of one byte"
+        case .invalidCloseCode(let code): "close code \(code) must not be sent"
+        }
+    }
+}
+
+/// A part of a data frame's payload, as it lies in the caller's buffer.
+package struct DataPiece: Equatable {
+    /// Where the unmasked bytes are in the buffer that was decoded.
+    package var range: Range<Int>
+    /// The type of the message this belongs to.
+    package var kind: MessageKind
+    /// RSV1–RSV3 of the message's first frame, as bits 0x40, 0x20 and 0x10.
+    package var reservedBits: UInt8
+    /// Whether this piece starts the message.
+    package var startsMessage: Bool
+    /// Payload bytes of the current frame that have not arrived yet.
+    package var remainingInFrame: UInt64
+    /// Whether the frame has FIN set.
+    package var isFinalFrame: Bool
+
+    package init(
+        range: Range<Int>, kind: MessageKind, reservedBits: UInt8, startsMessage: Bool, remainingInFrame: UInt64, isFinalFrame: Bool
+    ) {
+        self.range = range
+        self.kind = kind
+        self.reservedBits = reservedBits
+        self.startsMessage = startsMessage
+        self.remainingInFrame = remainingInFrame
+        self.isFinalFrame = isFinalFrame
+    }
+
+    /// Whether this piece completes the message.
+    package var endsMessage: Bool { isFinalFrame && remainingInFrame == 0 }
+}
+
+/// What a frame decoder found. Ranges lie in the buffer that was decoded.
+package enum FrameEvent: Equatable {
+    case data(DataPiece)
+    case ping(Range<Int>)
+    case pong(Range<Int>)
+    /// `code` is nil when the frame was empty; `reason` is checked UTF-8.
+    case close(code: CloseCode?, reason: Range<Int>)
+}

@@ -1,0 +1,101 @@
+/// The header of one frame, ready to be written in front of its payload (RFC 6455 §5.2).
+package struct FrameHeader: Equatable, Sendable {
+    /// The header's octets, first octet lowest; `byteCount` of these 16 count.
+    package var low: UInt64
+    package var high: UInt64
+    /// 2 to 14.
+    package var byteCount: Int
+    /// What the payload must be masked with; nil for a server's frames.
+    package var maskingKey: UInt32?
+
+    /// The longest header: 2, an extended length of 8, a key of 4.
+    package static let maxBytes = 14
+
+    /// - Parameters:
+    ///   - payloadBytes: the payload's length; it always gets its shortest form.
+    ///   - reservedBits: 0x40, 0x20, 0x10, set by an extension.
+    ///   - maskingKey: a fresh unpredictable key for a client's frame; nil for a server's.
+    @inlinable
+    package init(opcode: Opcode, payloadBytes: Int, isFinal: Bool = true, reservedBits: UInt8 = 0, maskingKey: UInt32? = nil) {
+        precondition(payloadBytes >= 0 && (!opcode.isControl || (payloadBytes <= maxControlPayloadBytes && isFinal)))
+        let first = UInt64(opcode.rawValue | (isFinal ? 0x80 : 0) | (reservedBits & 0x70))
+        let mask: UInt64 = maskingKey == nil ? 0 : 0x80
+        self.maskingKey = maskingKey
+        high = 0
+        let length = UInt64(payloadBytes)
+        if payloadBytes < 126 {
+            low = first | (mask | length) << 8
+            byteCount = 2
+        } else if payloadBytes <= 0xFFFF {
+            low = first | (mask | 126) << 8 | UInt64(UInt16(length).byteSwapped) << 16
+            byteCount = 4
+        } else {
+            let swapped = length.byteSwapped
+            low = first | (mask | 127) << 8 | swapped << 16
+            high = swapped >> 48
+            byteCount = 10
+        }
+        if let maskingKey { appendKey(UInt64(maskingKey)) }
+    }
+
+    @usableFromInline
+    mutating func appendKey(_ key: UInt64) {
+        let shift = UInt64(byteCount) * 8
+        if shift >= 64 {
+            high |= key << (shift - 64)
+        } else {
+            low |= key << shift
+            if shift > 32 { high |= key >> (64 - shift) }
+        }
+        byteCount += 4
+    }
+
+    /// The header's octets.
+    package var bytes: [UInt8] {
+        (0..<byteCount).map { index -> UInt8 in
+            let word = index < 8 ? low : high
+            return UInt8(truncatingIfNeeded: word >> UInt64(index % 8 * 8))
+        }
+    }
+}
+
+/// Whole frames as byte arrays: for those paths where a copy does not matter. Hot paths write a `FrameHeader` and the payload.
+package enum FrameEncoder {
+    /// Appends one frame to `output`, masked when a key is given.
+    package static func append(
+        _ opcode: Opcode, _ payload: borrowing RawSpan, isFinal: Bool = true, reservedBits: UInt8 = 0, maskingKey: UInt32? = nil,
+        to output: inout [UInt8]
+    ) {
+        let header = FrameHeader(
+            opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, reservedBits: reservedBits, maskingKey: maskingKey)
+        output.append(contentsOf: header.bytes)
+        let start = output.count
+        output.append(payload)
+        if let maskingKey {
+            var span = output.mutableSpan
+            var bytes = unsafe span.mutableBytes
+            Masking.apply(key: maskingKey, phase: 0, to: &bytes, range: start..<bytes.byteCount)
+        }
+    }
+
+    /// The payload of a close frame: the code in network order, then the reason, cut to 123 octets at a character.
+    package static func closePayload(code: CloseCode?, reason: String) -> [UInt8] {
+        guard let code, code != .noStatus else { return [] }
+        precondition(code.mayBeSent, "close code \(code.rawValue) must not be sent (RFC 6455 §7.4)")
+        var payload = [UInt8(code.rawValue >> 8), UInt8(code.rawValue & 0xFF)]
+        for character in reason.unicodeScalars {
+            let scalar = UTF8.encode(character)
+            guard let scalar, payload.count + scalar.count <= maxControlPayloadBytes else { break }
+            payload.append(contentsOf: scalar)
+        }
+        return payload
+    }
+}
+
+extension [UInt8] {
+    /// Appends the span's octets.
+    package mutating func append(_ bytes: borrowing RawSpan) {
+        // SAFETY: the pointer is used only inside the closure and never beyond the count.
+        unsafe bytes.withUnsafeBytes { unsafe append(contentsOf: $0) }
+    }
+}

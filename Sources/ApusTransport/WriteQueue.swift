@@ -1,0 +1,149 @@
+package import ApusPlatform
+import DequeModule
+import Glibc
+
+/// An open file that pieces of a queue refer to; closed with the last of them.
+package final class SharedFile {
+    package let descriptor: OwnedDescriptor
+    package init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+}
+
+/// What the kernel has not taken yet, in order. Empty, it owns no memory.
+package struct WriteQueue: ~Copyable {
+    fileprivate enum Piece {
+        /// Bytes from `offset` to the chunk's end. Only a chunk of ours may still grow.
+        case bytes(ByteChunk, offset: Int, isOurs: Bool)
+        case file(SharedFile, offset: Int, count: Int)
+    }
+
+    private var pieces: Deque<Piece> = []
+    /// Bytes that wait, files included.
+    package private(set) var byteCount = 0
+
+    /// Small appends are gathered in chunks of this many bytes.
+    private static let chunkBytes = 16 * 1024
+    /// Pieces given to the kernel in one call.
+    private static let maxGathered = 64
+
+    package init() {}
+
+    package var isEmpty: Bool { pieces.isEmpty }
+
+    /// Appends a reference to bytes that nobody changes any more.
+    package mutating func append(_ chunk: ByteChunk) {
+        guard chunk.count > 0 else { return }
+        pieces.append(.bytes(chunk, offset: 0, isOurs: false))
+        byteCount += chunk.count
+    }
+
+    /// Appends a copy of `bytes`.
+    package mutating func append(copying bytes: UnsafeRawBufferPointer) {
+        guard unsafe !bytes.isEmpty else { return }
+        byteCount += bytes.count
+        if case .bytes(let last, _, isOurs: true)? = pieces.last, last.capacity - last.count >= bytes.count {
+            unsafe last.append(bytes)
+            return
+        }
+        let chunk = ByteChunk(capacity: pieces.isEmpty ? bytes.count : max(bytes.count, Self.chunkBytes))
+        unsafe chunk.append(bytes)
+        pieces.append(.bytes(chunk, offset: 0, isOurs: true))
+    }
+
+    /// Appends `count` bytes of a file from `offset`; they pass from the page cache to the socket without a copy.
+    package mutating func append(_ file: SharedFile, offset: Int, count: Int) {
+        guard count > 0 else { return }
+        pieces.append(.file(file, offset: offset, count: count))
+        byteCount += count
+    }
+
+    package mutating func removeAll() {
+        pieces = []
+        byteCount = 0
+    }
+
+    /// Why `write` stopped.
+    package enum Outcome: Equatable {
+        case empty
+        case blocked
+    }
+
+    /// Writes until the queue is empty or the kernel takes no more.
+    ///
+    /// - Throws: the error of the socket, or `EIO` when a file became shorter than it was promised to be.
+    package mutating func write(to socket: Int32) throws(SystemError) -> Outcome {
+        while let first = pieces.first {
+            let result: IOResult<Int>
+            let offered: Int
+            switch first {
+            case .file(let file, let offset, let count):
+                offered = min(count, 1 << 20)
+                result = try FileSystem.send(file.descriptor.rawValue, to: socket, from: offset, count: offered)
+                if case .done(0) = result { throw SystemError(code: EIO, call: "sendfile") }
+            case .bytes:
+                (result, offered) = try writeGathered(to: socket)
+            }
+            switch result {
+            case .wouldBlock: return .blocked
+            case .done(let sent):
+                drop(sent)
+                if sent < offered { return .blocked }
+            }
+        }
+        return .empty
+    }
+
+    /// One call with as many byte pieces as stand in front.
+    private func writeGathered(to socket: Int32) throws(SystemError) -> (IOResult<Int>, offered: Int) {
+        var offered = 0
+        var failure: SystemError?
+        // SAFETY: the pieces keep their chunks alive and unmoved for the length of the call.
+        let result = unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: Self.maxGathered) { vectors -> IOResult<Int> in
+            var used = 0
+            for case .bytes(let chunk, let offset, _) in pieces.prefix(Self.maxGathered).prefix(while: \.isBytes) {
+                let rest = unsafe UnsafeRawBufferPointer(rebasing: chunk.bytes[offset...])
+                unsafe vectors[used] = iovec(iov_base: UnsafeMutableRawPointer(mutating: rest.baseAddress), iov_len: rest.count)
+                used += 1
+                offered += rest.count
+            }
+            do throws(SystemError) {
+                return try unsafe Socket.send(socket, pieces: UnsafeMutableBufferPointer(rebasing: vectors[..<used]))
+            } catch {
+                failure = error
+                return .wouldBlock
+            }
+        }
+        if let failure { throw failure }
+        return (result, offered)
+    }
+
+    /// Takes `sent` bytes off the front.
+    private mutating func drop(_ sent: Int) {
+        byteCount -= sent
+        var sent = sent
+        while sent > 0, let first = pieces.first {
+            switch first {
+            case .bytes(let chunk, let offset, let isOurs):
+                let rest = chunk.count - offset
+                if sent < rest { pieces[0] = .bytes(chunk, offset: offset + sent, isOurs: isOurs) } else { pieces.removeFirst() }
+                sent -= min(sent, rest)
+            case .file(let file, let offset, let count):
+                if sent < count {
+                    pieces[0] = .file(file, offset: offset + sent, count: count - sent)
+                } else {
+                    pieces.removeFirst()
+                }
+                sent -= min(sent, count)
+            }
+        }
+        if pieces.isEmpty { pieces = [] }
+    }
+}
+
+extension WriteQueue.Piece {
+    fileprivate var isBytes: Bool {
+        switch self {
+        case .bytes: true
+        case .file: false
+        }
+    }
+}
