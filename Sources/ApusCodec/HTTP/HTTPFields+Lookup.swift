@@ -1,0 +1,49 @@
+/// Lookups for the hot path: none of them allocates.
+extension HTTPFields {
+    /// The position of the first field `name`, without regard to case; nil if there is none.
+    package func firstIndex(of name: String) -> Int? { index(of: name, from: 0) }
+
+    /// The position of the next field `name` behind `index`; nil if there is none.
+    package func nextIndex(of name: String, after index: Int) -> Int? { self.index(of: name, from: index + 1) }
+
+    private func index(of name: String, from start: Int) -> Int? {
+        let utf8 = name.utf8
+        let wanted = utf8.span
+        let bytes = storage.span
+        for index in start..<entries.count {
+            let entry = entries[index]
+            if Int(entry.nameCount) == wanted.count, bytes.matches(entry.name, wanted, 0..<wanted.count) { return index }
+        }
+        return nil
+    }
+
+    /// How many fields are called `name`.
+    package func count(of name: String) -> Int {
+        var count = 0
+        var index = firstIndex(of: name)
+        while let found = index {
+            count += 1
+            index = nextIndex(of: name, after: found)
+        }
+        return count
+    }
+
+    /// The name at a position below `count`, as it was written.
+    package func name(at index: Int) -> String { String(decoding: storage[entries[index].name], as: UTF8.self) }
+
+    /// The value at a position below `count`.
+    package func value(at index: Int) -> String { String(decoding: storage[entries[index].value], as: UTF8.self) }
+
+    /// The name's bytes at a position below `count`.
+    @_lifetime(borrow self)
+    package func nameBytes(at index: Int) -> Span<UInt8> { storage.span.extracting(entries[index].name) }
+
+    /// The value's bytes at a position below `count`, without white space around them.
+    @_lifetime(borrow self)
+    package func valueBytes(at index: Int) -> Span<UInt8> { storage.span.extracting(entries[index].value) }
+
+    /// Whether the value at a position is `text` (in lower case), without regard to case.
+    package func value(at index: Int, equalsLowercase text: String) -> Bool {
+        storage.span.matches(entries[index].value, lowercase: text)
+    }
+}

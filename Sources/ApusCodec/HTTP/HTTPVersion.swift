@@ -1,0 +1,34 @@
+/// A protocol version, one digit each side of the dot (RFC 9112 §2.3).
+public struct HTTPVersion: Hashable, Sendable, Comparable, CustomStringConvertible {
+    public let major: UInt8
+    public let minor: UInt8
+
+    public init(major: UInt8, minor: UInt8) {
+        self.major = major
+        self.minor = minor
+    }
+
+    public static var http10: HTTPVersion { HTTPVersion(major: 1, minor: 0) }
+    public static var http11: HTTPVersion { HTTPVersion(major: 1, minor: 1) }
+
+    public static func < (left: HTTPVersion, right: HTTPVersion) -> Bool {
+        (left.major, left.minor) < (right.major, right.minor)
+    }
+
+    /// As on the wire: `HTTP/1.1`.
+    public var description: String { "HTTP/\(major).\(minor)" }
+}
+
+extension HTTPVersion {
+    /// Parses the eight bytes `HTTP/1.1`; the name is case-sensitive. Nil if `range` is anything else.
+    init?(_ bytes: Span<UInt8>, _ range: Range<Int>) {
+        let start = range.lowerBound
+        guard range.count == 8,
+            bytes[start] == UInt8(ascii: "H"), bytes[start + 1] == UInt8(ascii: "T"),
+            bytes[start + 2] == UInt8(ascii: "T"), bytes[start + 3] == UInt8(ascii: "P"),
+            bytes[start + 4] == UInt8(ascii: "/"), bytes[start + 6] == UInt8(ascii: "."),
+            ByteClass.isDigit(bytes[start + 5]), ByteClass.isDigit(bytes[start + 7])
+        else { return nil }
+        self.init(major: bytes[start + 5] - 0x30, minor: bytes[start + 7] - 0x30)
+    }
+}
