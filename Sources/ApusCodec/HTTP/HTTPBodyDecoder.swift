@@ -1,0 +1,183 @@
+/// Finds the content of a body in a byte stream (RFC 9112 §6, §7.1) without copying it.
+///
+/// After a throw the decoder must not be used again.
+package struct HTTPBodyDecoder: Sendable {
+    /// What the next bytes are.
+    package enum BodyEvent: Hashable, Sendable {
+        /// Content, as a non-empty range of the input.
+        case data(Range<Int>)
+        /// The body is complete; the bytes behind it belong to the next message.
+        case end
+    }
+
+    private enum State {
+        case counted(left: Int)
+        case untilClose
+        /// In a chunk's size, of which `digits` were read.
+        case size(UInt64, digits: Int)
+        /// In a chunk's extensions.
+        case chunkExtension(size: Int)
+        /// Behind the CR that ends a chunk's first line.
+        case sizeLineFeed(size: Int)
+        case chunkData(left: Int)
+        case dataCarriageReturn
+        case dataLineFeed
+        case trailer
+        case done
+    }
+
+    /// Hexadecimal digits of a chunk size, leading zeros counted: as many as 64 bits have.
+    package static let maxChunkSizeDigits = 16
+    /// Bytes of chunk extensions that may come in excess of the content: a sender who pads each byte of it is cut off.
+    package static let maxChunkExtensionBytes = 4096
+
+    private var state: State
+    /// Bytes of content that the limit leaves.
+    private var allowance: Int
+    private let maxBytes: Int
+    /// Bytes of chunk extensions less the content that came after them; never below zero.
+    private var extensionDebt = 0
+    private var trailer = HeadReader()
+    private let trailerLimits = HTTPHeadLimits()
+
+    /// A decoder at the first byte behind the head.
+    ///
+    /// - Parameter maxBytes: The most content to accept, bytes. A counted body that is larger throws on the first call of `next`.
+    package init(framing: HTTPBodyFraming, maxBytes: Int) {
+        self.maxBytes = maxBytes
+        allowance = maxBytes
+        state =
+            switch framing {
+            case .none: .counted(left: 0)
+            case .counted(let count): .counted(left: count)
+            case .chunked: .size(0, digits: 0)
+            case .untilClose: .untilClose
+            }
+    }
+
+    /// Whether `end` has been given.
+    package var isComplete: Bool {
+        if case .done = state { return true }
+        return false
+    }
+
+    /// Notes that the connection has ended; no more bytes come.
+    ///
+    /// - Throws: `HTTPViolation.bodyCutShort` unless the body was complete or framed `untilClose`.
+    package mutating func finish() throws(HTTPViolation) {
+        switch state {
+        case .done, .untilClose, .counted(left: 0): state = .done
+        case .counted, .size, .chunkExtension, .sizeLineFeed, .chunkData, .dataCarriageReturn, .dataLineFeed, .trailer:
+            throw .bodyCutShort
+        }
+    }
+
+    /// The next event in `bytes` from `offset` on; moves `offset` past it. Nil: all bytes are used and more are needed, or `end` was given.
+    ///
+    /// A body without content gives `end` on an empty input, so ask once before reading more.
+    ///
+    /// - Throws: `HTTPViolation` for malformed chunks or trailers (400, 431) and for content over the limit (413).
+    package mutating func next(_ bytes: Span<UInt8>, from offset: inout Int) throws(HTTPViolation) -> BodyEvent? {
+        while true {
+            switch state {
+            case .done:
+                return nil
+            case .counted(let left):
+                guard left > 0 else { return finishBody() }
+                guard left <= allowance else { throw .bodyTooLarge(limit: maxBytes) }
+                guard let range = take(bytes, &offset, atMost: left) else { return nil }
+                state = .counted(left: left - range.count)
+                return .data(range)
+            case .untilClose:
+                guard let range = take(bytes, &offset, atMost: Int.max) else { return nil }
+                guard allowance >= 0 else { throw .bodyTooLarge(limit: maxBytes) }
+                return .data(range)
+            case .chunkData(let left):
+                guard let range = take(bytes, &offset, atMost: left) else { return nil }
+                extensionDebt = max(0, extensionDebt - range.count)
+                state = range.count == left ? .dataCarriageReturn : .chunkData(left: left - range.count)
+                return .data(range)
+            case .trailer:
+                return try readTrailer(bytes, &offset)
+            case .size, .chunkExtension, .sizeLineFeed, .dataCarriageReturn, .dataLineFeed:
+                guard offset < bytes.count else { return nil }
+                try step(bytes[offset])
+                offset += 1
+            }
+        }
+    }
+
+    private mutating func finishBody() -> BodyEvent {
+        state = .done
+        return .end
+    }
+
+    /// Takes content; nil if the input is used up.
+    private mutating func take(_ bytes: Span<UInt8>, _ offset: inout Int, atMost most: Int) -> Range<Int>? {
+        let count = min(most, bytes.count - offset)
+        guard count > 0 else { return nil }
+        defer { offset += count }
+        allowance -= count
+        return offset..<offset + count
+    }
+
+    /// One byte of what stands around the content: RFC 9112 §7.1, without the white space of a "bad" chunk extension (§7.1.1).
+    private mutating func step(_ byte: UInt8) throws(HTTPViolation) {
+        switch state {
+        case .size(let value, let digits):
+            if let digit = ByteClass.hexValue(byte) {
+                guard digits < Self.maxChunkSizeDigits else { throw .chunkSizeTooLong(limit: Self.maxChunkSizeDigits) }
+                state = .size(value << 4 | UInt64(digit), digits: digits + 1)
+            } else {
+                guard digits > 0 else { throw .chunkSizeMalformed }
+                guard let size = Int(exactly: value), size <= allowance else { throw .bodyTooLarge(limit: maxBytes) }
+                switch byte {
+                case ByteClass.carriageReturn: state = .sizeLineFeed(size: size)
+                case UInt8(ascii: ";"): try enterExtension(size)
+                case ByteClass.lineFeed: throw .bareLineFeed
+                default: throw .chunkSizeMalformed
+                }
+            }
+        case .chunkExtension(let size):
+            switch byte {
+            case ByteClass.carriageReturn: state = .sizeLineFeed(size: size)
+            case ByteClass.lineFeed: throw .bareLineFeed
+            case _ where ByteClass.isControl(byte) && byte != ByteClass.tab: throw .controlCharacter(byte)
+            default: try enterExtension(size)
+            }
+        case .sizeLineFeed(let size):
+            guard byte == ByteClass.lineFeed else { throw .bareCarriageReturn }
+            state = size > 0 ? .chunkData(left: size) : .trailer
+        case .dataCarriageReturn:
+            guard byte == ByteClass.carriageReturn else { throw .chunkNotTerminated }
+            state = .dataLineFeed
+        case .dataLineFeed:
+            guard byte == ByteClass.lineFeed else { throw .chunkNotTerminated }
+            state = .size(0, digits: 0)
+        case .counted, .untilClose, .chunkData, .trailer, .done:
+            preconditionFailure("a byte of content or trailer does not come here")
+        }
+    }
+
+    private mutating func enterExtension(_ size: Int) throws(HTTPViolation) {
+        extensionDebt += 1
+        guard extensionDebt <= Self.maxChunkExtensionBytes else {
+            throw .chunkExtensionsTooLong(limit: Self.maxChunkExtensionBytes)
+        }
+        state = .chunkExtension(size: size)
+    }
+
+    /// RFC 9112 §7.1.2: field lines up to an empty one. They are checked and dropped.
+    private mutating func readTrailer(_ bytes: Span<UInt8>, _ offset: inout Int) throws(HTTPViolation) -> BodyEvent? {
+        while true {
+            switch try trailer.readLine(bytes, &offset, limit: trailerLimits.maxHeadBytes) {
+            case .incomplete: return nil
+            case .limitReached: throw .headTooLarge(limit: trailerLimits.maxHeadBytes)
+            case .complete(let line) where line.isEmpty:
+                trailer = HeadReader()
+                return finishBody()
+            case .complete(let line): _ = try trailer.addField(line, maxFields: trailerLimits.maxFields)
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+/// Reads request heads from a byte stream (RFC 9112 §2–§5), however it is cut.
+///
+/// Each line is checked when it is complete, and a byte that no line can hold is refused at once. An idle decoder owns no heap memory.
+/// After a throw the decoder must not be used again.
+package struct HTTPRequestDecoder: Sendable {
+    private struct StartLine: Sendable {
+        let method: HTTPMethod
+        let target: Range<Int>
+        let parts: RequestTarget.Parts
+        let version: HTTPVersion
+    }
+
+    /// A head in the making.
+    private struct Progress: Sendable {
+        var reader = HeadReader()
+        var startLine: StartLine?
+        var facts = MessageFacts()
+    }
+
+    // Narrow, because every connection holds them.
+    private let maxHeadBytes: UInt32
+    private let maxTargetBytes: UInt32
+    private let maxFields: UInt32
+    private var hasSkippedEmptyLine = false
+    /// The head in the making, if any: an array of one is a box that costs a pointer while it is empty.
+    private var pending: [Progress] = []
+
+    package init(limits: HTTPHeadLimits = HTTPHeadLimits()) {
+        maxHeadBytes = UInt32(clamping: limits.maxHeadBytes)
+        maxTargetBytes = UInt32(clamping: limits.maxTargetBytes)
+        maxFields = UInt32(clamping: limits.maxFields)
+    }
+
+    /// Whether no byte of a next head has been taken. The empty line that may precede a head does not count.
+    package var isIdle: Bool { pending.isEmpty }
+
+    /// Takes bytes from the start of `bytes` and returns the head once it is complete, else nil when all are taken.
+    ///
+    /// - Parameter consumed: Set to the number of bytes taken; the rest is the body, the next request or WebSocket frames.
+    /// - Throws: `HTTPViolation`; `consumed` then counts the bytes before the offending line at least.
+    package mutating func decode(_ bytes: Span<UInt8>, consumed: inout Int) throws(HTTPViolation) -> HTTPRequestHead? {
+        consumed = 0
+        guard !bytes.isEmpty else { return nil }
+        var progress = pending.popLast() ?? Progress()
+        if let head = try advance(&progress, bytes, &consumed) {
+            pending = []
+            hasSkippedEmptyLine = false
+            return head
+        }
+        if progress.reader.storage.isEmpty {
+            pending = []
+        } else {
+            pending.append(progress)
+        }
+        return nil
+    }
+
+    private mutating func advance(
+        _ progress: inout Progress, _ bytes: Span<UInt8>, _ offset: inout Int
+    ) throws(HTTPViolation) -> HTTPRequestHead? {
+        while offset < bytes.count {
+            guard let startLine = progress.startLine else {
+                progress.startLine = try readStartLine(&progress.reader, bytes, &offset)
+                continue
+            }
+            switch try progress.reader.readLine(bytes, &offset, limit: Int(maxHeadBytes)) {
+            case .incomplete: return nil
+            case .limitReached: throw .headTooLarge(limit: Int(maxHeadBytes))
+            case .complete(let line) where line.isEmpty: return try complete(progress, startLine)
+            case .complete(let line):
+                let field = try progress.reader.addField(line, maxFields: Int(maxFields))
+                var facts = progress.facts
+                try facts.note(field, in: progress.reader.storage.span, version: startLine.version)
+                progress.facts = facts
+            }
+        }
+        return nil
+    }
+
+    /// RFC 9112 §3.2: Host, and its agreement with an absolute-form target.
+    private func complete(_ progress: Progress, _ startLine: StartLine) throws(HTTPViolation) -> HTTPRequestHead {
+        let storage = progress.reader.storage
+        if let host = progress.facts.host {
+            if startLine.parts.form == .absolute, let authority = startLine.parts.authority {
+                let bytes = storage.span
+                guard let ours = Authority(bytes, authority), let theirs = Authority(bytes, host),
+                    ours.names(bytes, sameAs: theirs, bytes, defaultPort: startLine.parts.defaultPort)
+                else { throw .hostDisagreesWithTarget }
+            }
+        } else if startLine.version >= .http11 {
+            throw .hostMissing
+        }
+        return HTTPRequestHead(
+            method: startLine.method, version: startLine.version, target: startLine.target, parts: startLine.parts,
+            facts: progress.facts, fields: HTTPFields(storage: storage, entries: progress.reader.entries))
+    }
+}
+
+// The request line (RFC 9112 §3).
+extension HTTPRequestDecoder {
+    private mutating func readStartLine(
+        _ reader: inout HeadReader, _ bytes: Span<UInt8>, _ offset: inout Int
+    ) throws(HTTPViolation) -> StartLine? {
+        // Something that is no request, such as a TLS record, is refused at its first byte.
+        let first = bytes[offset]
+        if reader.storage.isEmpty, !ByteClass.isToken(first), !ByteClass.isControl(first) { throw .malformedRequestLine }
+        let lineLimit = HTTPHeadLimits.maxMethodBytes + 1 + Int(maxTargetBytes) + 1 + 8 + 2
+        switch try reader.readLine(bytes, &offset, limit: min(lineLimit, Int(maxHeadBytes))) {
+        case .incomplete: return nil
+        case .limitReached: throw excess(reader.storage.span, lineLimit)
+        case .complete(let line) where line.isEmpty:
+            // RFC 9112 §2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line".
+            guard !hasSkippedEmptyLine else { throw .tooManyEmptyLines }
+            hasSkippedEmptyLine = true
+            reader = HeadReader()
+            return nil
+        case .complete(let line):
+            return try parseStartLine(reader.storage.span, line)
+        }
+    }
+
+    /// Which part of a request line that does not end is too long.
+    private func excess(_ bytes: Span<UInt8>, _ lineLimit: Int) -> HTTPViolation {
+        let method = bytes.firstIndex(of: ByteClass.space, in: 0..<bytes.count)
+        if method ?? bytes.count > HTTPHeadLimits.maxMethodBytes { return .methodTooLong(limit: HTTPHeadLimits.maxMethodBytes) }
+        return bytes.count < lineLimit ? .headTooLarge(limit: Int(maxHeadBytes)) : .targetTooLong(limit: Int(maxTargetBytes))
+    }
+
+    private func parseStartLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(HTTPViolation) -> StartLine {
+        guard let methodEnd = bytes.firstIndex(of: ByteClass.space, in: line) else { throw .malformedRequestLine }
+        let method = line.lowerBound..<methodEnd
+        guard bytes.isToken(method) else { throw .malformedRequestLine }
+        guard method.count <= HTTPHeadLimits.maxMethodBytes else { throw .methodTooLong(limit: HTTPHeadLimits.maxMethodBytes) }
+        let rest = methodEnd + 1..<line.upperBound
+        guard let targetEnd = bytes.firstIndex(of: ByteClass.space, in: rest) else { throw .versionMissing }
+        guard let version = HTTPVersion(bytes, targetEnd + 1..<line.upperBound) else { throw .malformedRequestLine }
+        guard version.major > 0 else { throw .versionMissing }
+        guard version.major == 1 else { throw .versionNotSupported(version) }
+        let target = rest.lowerBound..<targetEnd
+        guard target.count <= Int(maxTargetBytes) else { throw .targetTooLong(limit: Int(maxTargetBytes)) }
+        let name = Self.method(bytes, method)
+        let parts = try RequestTarget.parse(bytes, target, method: name)
+        return StartLine(method: name, target: target, parts: parts, version: version)
+    }
+
+    private static func method(_ bytes: Span<UInt8>, _ range: Range<Int>) -> HTTPMethod {
+        let start = range.lowerBound
+        if range.count == 3, bytes[start] == UInt8(ascii: "G"), bytes[start + 1] == UInt8(ascii: "E"),
+            bytes[start + 2] == UInt8(ascii: "T")
+        {
+            return .get
+        }
+        var name: [UInt8] = []
+        for index in range { name.append(bytes[index]) }
+        return HTTPMethod(rawValue: String(decoding: name, as: UTF8.self))
+    }
+}

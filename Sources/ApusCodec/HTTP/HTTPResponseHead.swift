@@ -1,0 +1,39 @@
+/// The status line and the fields of a response (RFC 9112 §4, §5).
+public struct HTTPResponseHead: Sendable {
+    public let status: HTTPStatus
+    public let version: HTTPVersion
+    public let fields: HTTPFields
+    private let reasonRange: Range<Int>
+    private let facts: MessageFacts
+
+    init(status: HTTPStatus, version: HTTPVersion, reason: Range<Int>, facts: MessageFacts, fields: HTTPFields) {
+        self.status = status
+        self.version = version
+        self.fields = fields
+        self.facts = facts
+        reasonRange = reason
+    }
+
+    /// The reason phrase that the server sent; possibly empty.
+    public var reason: String { String(decoding: fields.storage[reasonRange], as: UTF8.self) }
+
+    /// Whether the server lets the connection persist (RFC 9112 §9.3). A body framed `untilClose` ends it all the same.
+    package var keepsAlive: Bool { facts.keepsAlive(version) }
+
+    /// How the end of the body is found, given the request's method (RFC 9112 §6.3).
+    ///
+    /// After a 2xx answer to CONNECT there is none: what follows belongs to the tunnel. Content-Length is ignored there as RFC 9110 §9.3.6 asks.
+    ///
+    /// - Throws: `HTTPViolation.transferEncodingNotAllowed` if a 2xx answer to CONNECT has Transfer-Encoding.
+    package func bodyFraming(for method: HTTPMethod) throws(HTTPViolation) -> HTTPBodyFraming {
+        let isChunked = facts.flags.contains(.chunked)
+        if method == .connect, status.isSuccessful {
+            guard !isChunked else { throw .transferEncodingNotAllowed }
+            return .none
+        }
+        if method == .head || status.forbidsContent { return .none }
+        if isChunked { return .chunked }
+        guard let length = facts.contentLength else { return .untilClose }
+        return length == 0 ? .none : .counted(length)
+    }
+}

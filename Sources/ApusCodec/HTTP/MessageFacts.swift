@@ -1,0 +1,84 @@
+/// What a head's fields say about the message and its connection, gathered line by line (RFC 9112 §6, §9; RFC 9110 §7).
+struct MessageFacts {
+    /// Yes-or-no facts.
+    struct Flags: OptionSet {
+        let rawValue: UInt8
+        /// `Connection: close`.
+        static let close = Flags(rawValue: 1)
+        /// `Connection: keep-alive`.
+        static let keepAlive = Flags(rawValue: 2)
+        /// `Upgrade: websocket`.
+        static let upgradeToWebSocket = Flags(rawValue: 4)
+        /// `Expect: 100-continue`.
+        static let expectsContinue = Flags(rawValue: 8)
+        /// `Transfer-Encoding: chunked`.
+        static let chunked = Flags(rawValue: 16)
+    }
+
+    private(set) var flags: Flags = []
+    /// The number in Content-Length, bytes.
+    private(set) var contentLength: Int?
+    /// Where the value of Host lies.
+    private(set) var host: Range<Int>?
+
+    /// Notes one field of a head of `version`.
+    ///
+    /// - Throws: `HTTPViolation` for a field that makes the framing or the host doubtful.
+    mutating func note(_ field: HTTPFields.Entry, in bytes: Span<UInt8>, version: HTTPVersion) throws(HTTPViolation) {
+        // The length decides first: most fields are dismissed without a look at their names.
+        let name = field.name
+        switch name.count {
+        case 4 where bytes.matches(name, lowercase: "host"):
+            guard host == nil else { throw .hostRepeated }
+            guard Authority(bytes, field.value) != nil else { throw .hostMalformed }
+            host = field.value
+        case 6 where bytes.matches(name, lowercase: "expect"):
+            if bytes.matches(field.value, lowercase: "100-continue") { flags.insert(.expectsContinue) }
+        case 7 where bytes.matches(name, lowercase: "upgrade"):
+            if bytes.listContains(field.value, lowercase: "websocket") { flags.insert(.upgradeToWebSocket) }
+        case 10 where bytes.matches(name, lowercase: "connection"):
+            if bytes.listContains(field.value, lowercase: "close") { flags.insert(.close) }
+            if bytes.listContains(field.value, lowercase: "keep-alive") { flags.insert(.keepAlive) }
+        case 14 where bytes.matches(name, lowercase: "content-length"):
+            try noteContentLength(field.value, bytes)
+        case 17 where bytes.matches(name, lowercase: "transfer-encoding"):
+            guard version >= .http11 else { throw .transferEncodingNotAllowed }
+            try noteTransferEncoding(field.value, bytes)
+        default: break
+        }
+    }
+
+    /// RFC 9112 §6.2: one decimal number. RFC 9110 §8.6 lets a recipient accept a list of equal numbers; this one does not.
+    private mutating func noteContentLength(_ value: Range<Int>, _ bytes: Span<UInt8>) throws(HTTPViolation) {
+        guard contentLength == nil else { throw .contentLengthRepeated }
+        guard !flags.contains(.chunked) else { throw .contentLengthWithTransferEncoding }
+        guard !value.isEmpty, value.count <= 19 else { throw .contentLengthMalformed }
+        var length = 0
+        for index in value {
+            guard ByteClass.isDigit(bytes[index]) else { throw .contentLengthMalformed }
+            let (tens, tensOverflow) = length.multipliedReportingOverflow(by: 10)
+            let (sum, sumOverflow) = tens.addingReportingOverflow(Int(bytes[index] - 0x30))
+            guard !tensOverflow, !sumOverflow else { throw .contentLengthMalformed }
+            length = sum
+        }
+        contentLength = length
+    }
+
+    /// RFC 9112 §6.1: the only coding that is understood is `chunked`, once and last.
+    private mutating func noteTransferEncoding(_ value: Range<Int>, _ bytes: Span<UInt8>) throws(HTTPViolation) {
+        guard contentLength == nil else { throw .contentLengthWithTransferEncoding }
+        var rest: Range<Int>? = value
+        while let coding = bytes.nextListElement(&rest) {
+            guard bytes.isToken(coding) else { throw .transferEncodingMalformed }
+            guard !flags.contains(.chunked) else { throw .transferEncodingMalformed }
+            guard bytes.matches(coding, lowercase: "chunked") else { throw .transferEncodingNotSupported }
+            flags.insert(.chunked)
+        }
+    }
+
+    /// Whether the connection persists after this message (RFC 9112 §9.3).
+    func keepsAlive(_ version: HTTPVersion) -> Bool {
+        if flags.contains(.close) { return false }
+        return version >= .http11 || flags.contains(.keepAlive)
+    }
+}
