@@ -1,0 +1,66 @@
+/// Why a request is not an opening handshake that the server takes (RFC 6455 §4.2), and how it answers.
+///
+/// The request itself was well formed, so the connection may go on as HTTP after the answer, unless it had a body.
+package enum HandshakeViolation: Error, Hashable, Sendable {
+    case httpVersion(HTTPVersion)
+    case method(HTTPMethod)
+    case hasBody
+    case upgradeMissing
+    case connectionMissing
+    case versionNotSupported(String?)
+    case versionRepeated
+    case keyMissing
+    case keyRepeated
+    case keyMalformed
+    case subprotocolsMalformed
+    case subprotocolRepeated(String)
+    case originRepeated
+    case originNotAllowed(String)
+
+    /// The status that answers it: 400, 403, 405 or 426.
+    package var status: HTTPStatus {
+        switch self {
+        case .method: .methodNotAllowed
+        case .versionNotSupported: .upgradeRequired
+        case .originNotAllowed: .forbidden
+        case .httpVersion, .hasBody, .upgradeMissing, .connectionMissing, .versionRepeated, .keyMissing, .keyRepeated,
+            .keyMalformed, .subprotocolsMalformed, .subprotocolRepeated, .originRepeated:
+            .badRequest
+        }
+    }
+
+    /// The fields that the answer must have: `Allow` with 405; `Sec-WebSocket-Version` (RFC 6455 §4.4) and `Upgrade` with 426.
+    package var fields: HTTPFields {
+        var fields = HTTPFields()
+        if case .method = self {
+            fields.appendChecked("Allow", "GET")
+        } else if case .versionNotSupported = self {
+            fields.appendChecked("Upgrade", "websocket")
+            fields.appendChecked("Sec-WebSocket-Version", "13")
+        }
+        return fields
+    }
+}
+
+extension HandshakeViolation: CustomStringConvertible {
+    /// One sentence fragment for a log line; text of the peer's is quoted with its control characters escaped.
+    package var description: String {
+        switch self {
+        case .httpVersion(let version): "handshake in \(version): it takes HTTP/1.1"
+        case .method(let method): "handshake by \(method): it takes GET"
+        case .hasBody: "handshake with a body"
+        case .upgradeMissing: "Upgrade does not list websocket"
+        case .connectionMissing: "Connection does not list Upgrade"
+        case .versionNotSupported(let version?): "Sec-WebSocket-Version is \(version.debugDescription): it must be 13"
+        case .versionNotSupported(nil): "Sec-WebSocket-Version is missing: it must be 13"
+        case .versionRepeated: "more than one Sec-WebSocket-Version"
+        case .keyMissing: "Sec-WebSocket-Key is missing"
+        case .keyRepeated: "more than one Sec-WebSocket-Key"
+        case .keyMalformed: "Sec-WebSocket-Key is not 16 bytes in base 64"
+        case .subprotocolsMalformed: "Sec-WebSocket-Protocol is not a list of tokens"
+        case .subprotocolRepeated(let name): "Sec-WebSocket-Protocol lists \(name.debugDescription) twice"
+        case .originRepeated: "more than one Origin"
+        case .originNotAllowed(let origin): "origin \(origin.debugDescription) is not allowed"
+        }
+    }
+}
