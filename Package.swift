@@ -20,7 +20,8 @@ let testSettings: [SwiftSetting] = [
 let package = Package(
     name: "apus",
     dependencies: [
-        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0")
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
         .target(name: "CLinux"),
@@ -29,6 +30,20 @@ let package = Package(
             name: "ApusTransport", dependencies: ["ApusPlatform", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings),
         .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
+        .target(name: "ApusBus", dependencies: ["ApusPlatform"], swiftSettings: settings),
+        .testTarget(name: "ApusBusTests", dependencies: ["ApusBus", "ApusPlatform"], swiftSettings: testSettings),
+        .target(
+            name: "ApusSupervisor",
+            dependencies: ["ApusPlatform", "ApusBus", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
+        // Supervisors fork, which a multi-threaded test runner must not do: the tests drive this program instead.
+        .executableTarget(
+            name: "SupervisorFixture",
+            dependencies: ["ApusSupervisor", "ApusPlatform", "ApusBus", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/Support/SupervisorFixture", swiftSettings: testSettings),
+        .testTarget(
+            name: "ApusSupervisorTests", dependencies: ["ApusSupervisor", "ApusPlatform", "ApusBus", "SupervisorFixture"],
+            swiftSettings: testSettings),
         .target(name: "ApusCodec", swiftSettings: settings),
         .testTarget(name: "ApusCodecTests", dependencies: ["ApusCodec"], swiftSettings: testSettings),
     ]

@@ -61,6 +61,10 @@ open class EventSource: TimerNode {
 
     // MARK: Descriptors
 
+    /// The loop's own descriptors. A child that will not turn the loop closes them: a shared epoll instance would
+    /// keep reporting the parent's descriptors.
+    package var descriptors: [Int32] { [epoll.rawValue, waker.descriptor] }
+
     /// Starts to watch `descriptor` for `interest`. The loop keeps `source` alive until `remove`.
     package func add(_ source: EventSource, descriptor: Int32, for interest: Readiness) throws(SystemError) {
         precondition(source.interest == nil, "a source watches one descriptor")
@@ -87,7 +91,8 @@ open class EventSource: TimerNode {
         removed.append(unsafe Unmanaged.passUnretained(source).takeRetainedValue())
     }
 
-    private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness, token: EventSource?) throws(SystemError) {
+    private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness, token: EventSource?) throws(SystemError)
+    {
         var event = unsafe epoll_event()
         unsafe event.events = interest.rawValue
         if let token { unsafe event.data.ptr = Unmanaged.passUnretained(token).toOpaque() } else { unsafe event.data.u64 = 0 }

@@ -10,7 +10,7 @@ package struct OwnedDescriptor: ~Copyable {
         self.rawValue = rawValue
     }
 
-    deinit { _ = close(rawValue) }
+    deinit { _ = Glibc.close(rawValue) }
 
     /// Gives the descriptor up without closing it.
     package consuming func release() -> Int32 {
@@ -24,4 +24,7 @@ package struct OwnedDescriptor: ~Copyable {
         let number = rawValue
         return OwnedDescriptor(rawValue: try blockingSyscall("fcntl") { fcntl(number, F_DUPFD_CLOEXEC, 0) })
     }
+
+    /// Closes a bare descriptor: for numbers kept in arrays, and for what a child inherited but must not hold.
+    package static func close(_ rawValue: Int32) { _ = Glibc.close(rawValue) }
 }

@@ -42,9 +42,19 @@ package enum Process {
     }
 
     /// Collects a child that has ended; nil while it runs.
-    package static func reap(_ pid: Int32) -> ProcessEnd? {
+    package static func reap(_ pid: Int32) -> ProcessEnd? { collect(pid, options: WNOHANG) }
+
+    /// Kills a child and waits for its end; nil when it was no child.
+    package static func killAndReap(_ pid: Int32) -> ProcessEnd? {
+        kill(pid, SIGKILL)
+        return collect(pid, options: 0)
+    }
+
+    private static func collect(_ pid: Int32, options: Int32) -> ProcessEnd? {
         var status: Int32 = 0
-        guard unsafe waitpid(pid, &status, WNOHANG) == pid else { return nil }
+        guard let ended = try? blockingSyscall("waitpid", { unsafe waitpid(pid, &status, options) }), ended == pid else {
+            return nil
+        }
         return apus_exited(status) != 0 ? .exited(apus_exit_status(status)) : .signaled(apus_term_signal(status))
     }
 
@@ -88,6 +98,14 @@ package enum Signal {
     package static let abort = SIGABRT
     package static let kill = SIGKILL
     package static let child = SIGCHLD
+    package static let hangUp = SIGHUP
+    package static let user1 = SIGUSR1
+    package static let user2 = SIGUSR2
+    package static let terminalInput = SIGTTIN
+    package static let terminalOutput = SIGTTOU
+    package static let brokenPipe = SIGPIPE
+    /// Those that a fault or an assertion raises; language runtimes like to install handlers for them.
+    package static let faults = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS]
 
     /// Blocks `signals` for this process and gives a descriptor that reports them (`signalfd(2)`).
     package static func descriptor(for signals: [Int32]) throws(SystemError) -> OwnedDescriptor {

@@ -34,7 +34,7 @@ package enum Socket {
     package static func connect(_ descriptor: Int32, to address: SocketAddress) throws(SystemError) -> IOResult<Int32> {
         do {
             return try syscall("connect") { unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) } }
-        } catch where error.code == EINPROGRESS {
+        } catch  where error.code == EINPROGRESS {
             return .wouldBlock
         }
     }
@@ -57,7 +57,8 @@ package enum Socket {
     }
 
     /// `sendmsg(2)` of several pieces, in order, without SIGPIPE.
-    package static func send(_ descriptor: Int32, pieces: UnsafeMutableBufferPointer<iovec>) throws(SystemError) -> IOResult<Int> {
+    package static func send(_ descriptor: Int32, pieces: UnsafeMutableBufferPointer<iovec>) throws(SystemError) -> IOResult<Int>
+    {
         var message = unsafe msghdr()
         unsafe message.msg_iov = pieces.baseAddress
         unsafe message.msg_iovlen = pieces.count
@@ -135,7 +136,7 @@ package enum Socket {
     }
 }
 
-/// Two connected sockets. A pair is taken apart with `consume`.
+/// Two connected sockets. Another module takes the pair apart with `release`.
 package struct PacketPair: ~Copyable {
     package var first: OwnedDescriptor
     package var second: OwnedDescriptor
@@ -144,4 +145,7 @@ package struct PacketPair: ~Copyable {
         self.first = first
         self.second = second
     }
+
+    /// Gives both ends up without closing them; the caller wraps each in an owner of its own at once.
+    package consuming func release() -> (first: Int32, second: Int32) { (first.release(), second.release()) }
 }

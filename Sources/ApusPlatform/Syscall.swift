@@ -19,6 +19,15 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
     package var reason: String { unsafe String(cString: strerror(code)) }
 
     package var description: String { "\(call): \(reason)" }
+
+    /// Nobody listens there (`ECONNREFUSED`).
+    package static let connectionRefused = ECONNREFUSED
+    /// Somebody else has the address (`EADDRINUSE`).
+    package static let addressInUse = EADDRINUSE
+    /// A path does not fit (`ENAMETOOLONG`).
+    package static let nameTooLong = ENAMETOOLONG
+    /// There is no such file (`ENOENT`).
+    package static let noSuchFile = ENOENT
 }
 
 /// What a non-blocking call gave.

@@ -1,0 +1,91 @@
+import ApusPlatform
+
+/// What a worker is told: by the master over the control channel, or by a person's signal to its pid.
+package enum WorkerCommand: UInt8, Equatable, Sendable {
+    /// Finish what is under way, then end (QUIT).
+    case drain = 1
+    /// End now (TERM).
+    case stop = 2
+    /// The master is gone, nobody will start a successor: drain and end. Never travels; the channel's end means it.
+    case masterDied = 3
+}
+
+/// What a worker says to the master.
+enum WorkerReport: Equatable {
+    /// It serves.
+    case ready
+    /// It cannot go on, and will end; the text is for the log.
+    case failed(reason: String)
+
+    private static let readyTag = UInt8(ascii: "R")
+    private static let failedTag = UInt8(ascii: "F")
+    /// A reason is cut here, so that a record always fits the reader's buffer. Bytes.
+    static let maxReasonBytes = 1000
+
+    var record: [UInt8] {
+        switch self {
+        case .ready: [Self.readyTag]
+        case .failed(let reason): [Self.failedTag] + reason.utf8.prefix(Self.maxReasonBytes)
+        }
+    }
+
+    /// Nil for a record that no worker of this version sends.
+    init?(record: [UInt8]) {
+        switch record.first {
+        case Self.readyTag where record.count == 1: self = .ready
+        // A reason may have been cut inside a character: decoding repairs it.
+        case Self.failedTag: self = .failed(reason: String(decoding: record.dropFirst(), as: UTF8.self))
+        default: return nil
+        }
+    }
+}
+
+/// One end of a worker's `SOCK_SEQPACKET` pair. Records are tiny and rare, so none is ever queued: a peer whose buffer is
+/// full has not read for hundreds of records and will be ended by its deadline, not by words.
+struct ControlChannel: ~Copyable {
+    enum Received: Equatable {
+        case record([UInt8])
+        case nothing
+        /// The other process has ended, or closed its end.
+        case closed
+    }
+
+    private static let maxRecordBytes = 1 + WorkerReport.maxReasonBytes
+    private let end: OwnedDescriptor
+
+    init(_ end: consuming OwnedDescriptor) { self.end = end }
+
+    var descriptor: Int32 { end.rawValue }
+
+    /// Sends a record; false when the other end is gone or does not read.
+    @discardableResult
+    func send(_ record: [UInt8]) -> Bool {
+        let number = end.rawValue
+        do {
+            return
+                switch try unsafe record.withUnsafeBytes({ bytes throws(SystemError) in try unsafe Socket.send(number, bytes) })
+            {
+            case .done: true
+            case .wouldBlock: false
+            }
+        } catch {
+            return false
+        }
+    }
+
+    func receive() -> Received {
+        let number = end.rawValue
+        return unsafe withUnsafeTemporaryAllocation(byteCount: Self.maxRecordBytes, alignment: 1) { buffer in
+            do {
+                switch try unsafe Socket.receive(number, into: buffer) {
+                case .done(0): return .closed
+                case .done(let count): return .record(unsafe Array(buffer[..<count]))
+                case .wouldBlock: return .nothing
+                }
+            } catch {
+                // ECONNRESET: the other end was closed with records unread.
+                return .closed
+            }
+        }
+    }
+}
