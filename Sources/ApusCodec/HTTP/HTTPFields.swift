@@ -165,6 +165,7 @@ extension HTTPFields: Sequence {
 
         init(_ fields: HTTPFields) { self.fields = fields }
 
+        /// The next field, or nil behind the last.
         public mutating func next() -> (name: String, value: String)? {
             guard index < fields.count else { return nil }
             defer { index += 1 }
@@ -172,7 +173,9 @@ extension HTTPFields: Sequence {
         }
     }
 
+    /// An iterator at the first field.
     public func makeIterator() -> Iterator { Iterator(self) }
 
+    /// The same as `count`.
     public var underestimatedCount: Int { count }
 }

@@ -7,8 +7,10 @@ package struct HTTPHeadLimits: Sendable {
     /// Field lines; above it 431.
     package var maxFields = 100
 
+    /// The defaults.
     package init() {}
 
+    /// The given limits.
     package init(maxHeadBytes: Int, maxTargetBytes: Int, maxFields: Int) {
         self.maxHeadBytes = maxHeadBytes
         self.maxTargetBytes = maxTargetBytes

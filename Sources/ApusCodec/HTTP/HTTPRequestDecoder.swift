@@ -25,6 +25,7 @@ package struct HTTPRequestDecoder: Sendable {
     /// The head in the making, if any: an array of one is a box that costs a pointer while it is empty.
     private var pending: [Progress] = []
 
+    /// An idle decoder that keeps to `limits`.
     package init(limits: HTTPHeadLimits = HTTPHeadLimits()) {
         maxHeadBytes = UInt32(clamping: limits.maxHeadBytes)
         maxTargetBytes = UInt32(clamping: limits.maxTargetBytes)

@@ -12,8 +12,11 @@ package enum HTTPBodyFraming: Hashable, Sendable {
 
 /// The request line and the fields of a request (RFC 9112 §3, §5), checked and ready to use.
 public struct HTTPRequestHead: Sendable {
+    /// The method, a token of at most 32 bytes.
     public let method: HTTPMethod
+    /// 1.0 or later, below 2.0.
     public let version: HTTPVersion
+    /// The fields in the order they came.
     public let fields: HTTPFields
     private let targetRange: Range<Int>
     private let targetParts: RequestTarget.Parts

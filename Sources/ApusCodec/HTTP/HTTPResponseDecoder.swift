@@ -19,6 +19,7 @@ package struct HTTPResponseDecoder: Sendable {
     /// The head in the making, if any: an array of one is a box that costs a pointer while it is empty.
     private var pending: [Progress] = []
 
+    /// An idle decoder that keeps to `limits`.
     package init(limits: HTTPHeadLimits = HTTPHeadLimits()) {
         maxHeadBytes = UInt32(clamping: limits.maxHeadBytes)
         maxFields = UInt32(clamping: limits.maxFields)

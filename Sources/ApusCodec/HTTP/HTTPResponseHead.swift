@@ -1,7 +1,10 @@
 /// The status line and the fields of a response (RFC 9112 §4, §5).
 public struct HTTPResponseHead: Sendable {
+    /// The status; 1xx ones are interim.
     public let status: HTTPStatus
+    /// 1.0 or later, below 2.0.
     public let version: HTTPVersion
+    /// The fields in the order they came.
     public let fields: HTTPFields
     private let reasonRange: Range<Int>
     private let facts: MessageFacts

@@ -92,64 +92,124 @@ public struct HTTPStatus: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension HTTPStatus {
+    /// 100 Continue.
     public static var `continue`: HTTPStatus { HTTPStatus(code: 100) }
+    /// 101 Switching Protocols.
     public static var switchingProtocols: HTTPStatus { HTTPStatus(code: 101) }
+    /// 102 Processing.
     public static var processing: HTTPStatus { HTTPStatus(code: 102) }
+    /// 103 Early Hints.
     public static var earlyHints: HTTPStatus { HTTPStatus(code: 103) }
+    /// 200 OK.
     public static var ok: HTTPStatus { HTTPStatus(code: 200) }
+    /// 201 Created.
     public static var created: HTTPStatus { HTTPStatus(code: 201) }
+    /// 202 Accepted.
     public static var accepted: HTTPStatus { HTTPStatus(code: 202) }
+    /// 203 Non-Authoritative Information.
     public static var nonAuthoritativeInformation: HTTPStatus { HTTPStatus(code: 203) }
+    /// 204 No Content.
     public static var noContent: HTTPStatus { HTTPStatus(code: 204) }
+    /// 205 Reset Content.
     public static var resetContent: HTTPStatus { HTTPStatus(code: 205) }
+    /// 206 Partial Content.
     public static var partialContent: HTTPStatus { HTTPStatus(code: 206) }
+    /// 207 Multi-Status.
     public static var multiStatus: HTTPStatus { HTTPStatus(code: 207) }
+    /// 208 Already Reported.
     public static var alreadyReported: HTTPStatus { HTTPStatus(code: 208) }
+    /// 226 IM Used.
     public static var imUsed: HTTPStatus { HTTPStatus(code: 226) }
+    /// 300 Multiple Choices.
     public static var multipleChoices: HTTPStatus { HTTPStatus(code: 300) }
+    /// 301 Moved Permanently.
     public static var movedPermanently: HTTPStatus { HTTPStatus(code: 301) }
+    /// 302 Found.
     public static var found: HTTPStatus { HTTPStatus(code: 302) }
+    /// 303 See Other.
     public static var seeOther: HTTPStatus { HTTPStatus(code: 303) }
+    /// 304 Not Modified.
     public static var notModified: HTTPStatus { HTTPStatus(code: 304) }
+    /// 305 Use Proxy.
     public static var useProxy: HTTPStatus { HTTPStatus(code: 305) }
+    /// 307 Temporary Redirect.
     public static var temporaryRedirect: HTTPStatus { HTTPStatus(code: 307) }
+    /// 308 Permanent Redirect.
     public static var permanentRedirect: HTTPStatus { HTTPStatus(code: 308) }
+    /// 400 Bad Request.
     public static var badRequest: HTTPStatus { HTTPStatus(code: 400) }
+    /// 401 Unauthorized.
     public static var unauthorized: HTTPStatus { HTTPStatus(code: 401) }
+    /// 402 Payment Required.
     public static var paymentRequired: HTTPStatus { HTTPStatus(code: 402) }
+    /// 403 Forbidden.
     public static var forbidden: HTTPStatus { HTTPStatus(code: 403) }
+    /// 404 Not Found.
     public static var notFound: HTTPStatus { HTTPStatus(code: 404) }
+    /// 405 Method Not Allowed.
     public static var methodNotAllowed: HTTPStatus { HTTPStatus(code: 405) }
+    /// 406 Not Acceptable.
     public static var notAcceptable: HTTPStatus { HTTPStatus(code: 406) }
+    /// 407 Proxy Authentication Required.
     public static var proxyAuthenticationRequired: HTTPStatus { HTTPStatus(code: 407) }
+    /// 408 Request Timeout.
     public static var requestTimeout: HTTPStatus { HTTPStatus(code: 408) }
+    /// 409 Conflict.
     public static var conflict: HTTPStatus { HTTPStatus(code: 409) }
+    /// 410 Gone.
     public static var gone: HTTPStatus { HTTPStatus(code: 410) }
+    /// 411 Length Required.
     public static var lengthRequired: HTTPStatus { HTTPStatus(code: 411) }
+    /// 412 Precondition Failed.
     public static var preconditionFailed: HTTPStatus { HTTPStatus(code: 412) }
+    /// 413 Content Too Large.
     public static var contentTooLarge: HTTPStatus { HTTPStatus(code: 413) }
+    /// 414 URI Too Long.
     public static var uriTooLong: HTTPStatus { HTTPStatus(code: 414) }
+    /// 415 Unsupported Media Type.
     public static var unsupportedMediaType: HTTPStatus { HTTPStatus(code: 415) }
+    /// 416 Range Not Satisfiable.
     public static var rangeNotSatisfiable: HTTPStatus { HTTPStatus(code: 416) }
+    /// 417 Expectation Failed.
     public static var expectationFailed: HTTPStatus { HTTPStatus(code: 417) }
+    /// 421 Misdirected Request.
     public static var misdirectedRequest: HTTPStatus { HTTPStatus(code: 421) }
+    /// 422 Unprocessable Content.
     public static var unprocessableContent: HTTPStatus { HTTPStatus(code: 422) }
+    /// 423 Locked.
     public static var locked: HTTPStatus { HTTPStatus(code: 423) }
+    /// 424 Failed Dependency.
     public static var failedDependency: HTTPStatus { HTTPStatus(code: 424) }
+    /// 425 Too Early.
     public static var tooEarly: HTTPStatus { HTTPStatus(code: 425) }
+    /// 426 Upgrade Required.
     public static var upgradeRequired: HTTPStatus { HTTPStatus(code: 426) }
+    /// 428 Precondition Required.
     public static var preconditionRequired: HTTPStatus { HTTPStatus(code: 428) }
+    /// 429 Too Many Requests.
     public static var tooManyRequests: HTTPStatus { HTTPStatus(code: 429) }
+    /// 431 Request Header Fields Too Large.
     public static var requestHeaderFieldsTooLarge: HTTPStatus { HTTPStatus(code: 431) }
+    /// 451 Unavailable For Legal Reasons.
     public static var unavailableForLegalReasons: HTTPStatus { HTTPStatus(code: 451) }
+    /// 500 Internal Server Error.
     public static var internalServerError: HTTPStatus { HTTPStatus(code: 500) }
+    /// 501 Not Implemented.
     public static var notImplemented: HTTPStatus { HTTPStatus(code: 501) }
+    /// 502 Bad Gateway.
     public static var badGateway: HTTPStatus { HTTPStatus(code: 502) }
+    /// 503 Service Unavailable.
     public static var serviceUnavailable: HTTPStatus { HTTPStatus(code: 503) }
+    /// 504 Gateway Timeout.
     public static var gatewayTimeout: HTTPStatus { HTTPStatus(code: 504) }
+    /// 505 HTTP Version Not Supported.
     public static var httpVersionNotSupported: HTTPStatus { HTTPStatus(code: 505) }
+    /// 506 Variant Also Negotiates.
     public static var variantAlsoNegotiates: HTTPStatus { HTTPStatus(code: 506) }
+    /// 507 Insufficient Storage.
     public static var insufficientStorage: HTTPStatus { HTTPStatus(code: 507) }
+    /// 508 Loop Detected.
     public static var loopDetected: HTTPStatus { HTTPStatus(code: 508) }
+    /// 511 Network Authentication Required.
     public static var networkAuthenticationRequired: HTTPStatus { HTTPStatus(code: 511) }
 }

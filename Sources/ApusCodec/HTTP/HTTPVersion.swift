@@ -1,16 +1,22 @@
 /// A protocol version, one digit each side of the dot (RFC 9112 §2.3).
 public struct HTTPVersion: Hashable, Sendable, Comparable, CustomStringConvertible {
+    /// The digit before the dot.
     public let major: UInt8
+    /// The digit behind the dot.
     public let minor: UInt8
 
+    /// A version of two digits, 0–9 each.
     public init(major: UInt8, minor: UInt8) {
         self.major = major
         self.minor = minor
     }
 
+    /// RFC 1945.
     public static var http10: HTTPVersion { HTTPVersion(major: 1, minor: 0) }
+    /// RFC 9112.
     public static var http11: HTTPVersion { HTTPVersion(major: 1, minor: 1) }
 
+    /// By major, then by minor version.
     public static func < (left: HTTPVersion, right: HTTPVersion) -> Bool {
         (left.major, left.minor) < (right.major, right.minor)
     }

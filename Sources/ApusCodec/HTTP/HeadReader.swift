@@ -31,9 +31,11 @@ struct HeadReader {
             return completeLine(bytes, &offset, upTo: index + 1)
         }
         while index < end {
+            index = Self.firstControl(bytes, index, end)
+            guard index < end else { break }
             let byte = bytes[index]
             index += 1
-            guard ByteClass.isControl(byte), byte != ByteClass.tab else { continue }
+            guard byte != ByteClass.tab else { continue }
             guard byte == ByteClass.carriageReturn else {
                 throw byte == ByteClass.lineFeed ? .bareLineFeed : .controlCharacter(byte)
             }
@@ -44,6 +46,13 @@ struct HeadReader {
         store(bytes, start..<end)
         offset = end
         return storage.count < limit ? .incomplete : .limitReached
+    }
+
+    /// The position of the first control character from `start` on, or `end`.
+    private static func firstControl(_ bytes: Span<UInt8>, _ start: Int, _ end: Int) -> Int {
+        let rest = bytes.extracting(start..<end)
+        for index in 0..<rest.count where ByteClass.isControl(rest[index]) { return start &+ index }
+        return end
     }
 
     private mutating func completeLine(_ bytes: Span<UInt8>, _ offset: inout Int, upTo end: Int) -> Line {
@@ -57,8 +66,12 @@ struct HeadReader {
     private mutating func store(_ bytes: Span<UInt8>, _ range: Range<Int>) {
         // Most heads arrive whole: one allocation for all that is there. The bound keeps a large body behind a small head out.
         if storage.isEmpty { storage.reserveCapacity(min(bytes.count - range.lowerBound, 1024)) }
-        storage.append(addingCapacity: range.count) { output in
-            for index in range { output.append(bytes[index]) }
+        let source = bytes.extracting(range)
+        storage.append(addingCapacity: source.count) { output in
+            // Filled and then overwritten: this loop becomes vector moves, appending byte by byte does not.
+            output.append(repeating: 0, count: source.count)
+            var target = output.mutableSpan
+            for index in 0..<min(source.count, target.count) { target[index] = source[index] }
         }
     }
 

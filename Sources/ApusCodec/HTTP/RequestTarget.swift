@@ -53,6 +53,7 @@ package struct RequestTarget: Sendable {
         try self.init(parsing: Array(target.utf8), method: method)
     }
 
+    /// Which of the four forms it has.
     package var form: Form { parts.form }
 
     /// Host and port as written in an absolute or authority form; nil in the others.

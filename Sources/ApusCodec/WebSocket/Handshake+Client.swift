@@ -19,6 +19,7 @@ public enum ClientHandshakeError: Error, Hashable, Sendable, CustomStringConvert
     /// The answer claims to have a body.
     case hasBody
 
+    /// What is wrong with the answer; text of the peer's is quoted with its control characters escaped.
     public var description: String {
         switch self {
         case .status(let status): "server answered \(status), not 101 Switching Protocols"
