@@ -19,7 +19,12 @@ let testSettings: [SwiftSetting] = [
 
 let package = Package(
     name: "apus",
+    products: [
+        .library(name: "Apus", targets: ["Apus"]),
+        .executable(name: "apus", targets: ["ApusCommand"]),
+    ],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
@@ -46,5 +51,17 @@ let package = Package(
             swiftSettings: testSettings),
         .target(name: "ApusCodec", swiftSettings: settings),
         .testTarget(name: "ApusCodecTests", dependencies: ["ApusCodec"], swiftSettings: testSettings),
+        .target(
+            name: "Apus",
+            dependencies: [
+                "ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "ApusCommand",
+            dependencies: [
+                "Apus", .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log"),
+            ],
+            resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
     ]
 )

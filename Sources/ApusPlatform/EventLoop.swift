@@ -23,6 +23,8 @@ open class EventSource: TimerNode {
     /// What the loop watches for; nil while the source is not registered.
     fileprivate(set) final var interest: Readiness?
 
+    public override init() { super.init() }
+
     /// The descriptor is ready. Level-triggered: what is left over is reported again. May be spurious.
     open func ready(_ readiness: Readiness, in loop: EventLoop) {}
 }

@@ -47,6 +47,25 @@ package enum FileSystem {
         try blockingSyscall("pread") { unsafe pread(descriptor, buffer.baseAddress, buffer.count, offset) }
     }
 
+    /// The file's first `maxBytes` bytes, fewer if it is shorter.
+    package static func contents(_ file: Int32, maxBytes: Int) throws(SystemError) -> [UInt8] {
+        var failure: SystemError?
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: maxBytes) { buffer, used in
+            do throws(SystemError) {
+                while used < maxBytes {
+                    let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[used..<maxBytes])
+                    let got = try unsafe read(file, into: rest, at: used)
+                    if got == 0 { break }
+                    used += got
+                }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+
     /// Sends `count` bytes of a file from `offset` to a socket inside the kernel; 0 bytes mean that the file ended.
     package static func send(_ file: Int32, to socket: Int32, from offset: Int, count: Int) throws(SystemError) -> IOResult<Int> {
         var position = offset

@@ -39,9 +39,17 @@ package enum Socket {
         }
     }
 
-    /// `accept4(2)`: the next connection, non-blocking and close-on-exec.
-    package static func accept(_ listener: Int32) throws(SystemError) -> IOResult<Int32> {
-        try syscall("accept4") { apus_accept(listener) }
+    /// `accept4(2)`: the next connection, non-blocking and close-on-exec, and where it comes from.
+    package static func accept(_ listener: Int32) throws(SystemError) -> IOResult<(descriptor: Int32, peer: SocketAddress)> {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = try syscall("accept4") {
+            unsafe apus_accept(listener, &storage, &length)
+        }
+        switch result {
+        case .wouldBlock: return .wouldBlock
+        case .done(let descriptor): return .done((descriptor, SocketAddress(&storage) ?? .unix(path: "")))
+        }
     }
 
     /// `recv(2)` into `buffer`; 0 bytes mean that the peer will send no more.

@@ -9,7 +9,7 @@
     fileprivate final var previous: Unmanaged<TimerNode>?
     fileprivate final var slot: UInt16 = TimerWheel.unscheduled
 
-    package init() {}
+    public init() {}
 
     /// Whether the node waits in a wheel.
     package final var isScheduled: Bool { slot != TimerWheel.unscheduled }

@@ -10,7 +10,7 @@ package final class Listener: EventSource {
     package let descriptor: Int32
     private let interest: Readiness
     private var spare: OwnedDescriptor?
-    private let accepted: (consuming OwnedDescriptor) -> Void
+    private let accepted: (consuming OwnedDescriptor, SocketAddress) -> Void
     private let refused: (SystemError) -> Void
     private unowned let loop: EventLoop
     private var state = State.idle
@@ -27,7 +27,7 @@ package final class Listener: EventSource {
     ///   - accepted: gets each connection: non-blocking, close-on-exec.
     ///   - refused: is told when a connection had to be turned away, at most once per rest.
     package init(
-        descriptor: Int32, isShared: Bool, loop: EventLoop, accepted: @escaping (consuming OwnedDescriptor) -> Void,
+        descriptor: Int32, isShared: Bool, loop: EventLoop, accepted: @escaping (consuming OwnedDescriptor, SocketAddress) -> Void,
         refused: @escaping (SystemError) -> Void
     ) {
         self.descriptor = descriptor
@@ -52,7 +52,14 @@ package final class Listener: EventSource {
         loop.cancel(self)
     }
 
-    /// A descriptor became free: a resting listener goes on at once.
+    /// Accepts no more until `resume`; what comes waits in the queue.
+    package func hold() {
+        guard state == .accepting else { return }
+        loop.remove(self, descriptor: descriptor)
+        state = .resting
+    }
+
+    /// A descriptor or a place became free: a resting listener goes on at once.
     package func resume() {
         guard state == .resting else { return }
         loop.cancel(self)
@@ -64,7 +71,7 @@ package final class Listener: EventSource {
             guard state == .accepting else { return }
             do throws(SystemError) {
                 switch try Socket.accept(descriptor) {
-                case .done(let number): accepted(OwnedDescriptor(rawValue: number))
+                case .done(let (number, peer)): accepted(OwnedDescriptor(rawValue: number), peer)
                 case .wouldBlock: return
                 }
             } catch {
@@ -81,7 +88,7 @@ package final class Listener: EventSource {
         refused(error)
         if spare != nil {
             spare = nil
-            if case .done(let number)? = try? Socket.accept(descriptor) { _ = OwnedDescriptor(rawValue: number) }
+            if case .done(let refused)? = try? Socket.accept(descriptor) { _ = OwnedDescriptor(rawValue: refused.descriptor) }
             spare = Self.makeSpare()
         }
         loop.remove(self, descriptor: descriptor)

@@ -15,7 +15,9 @@ pid_t apus_fork(void) { return fork(); }
 
 int apus_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
-int apus_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+int apus_accept(int listener, void *peer, unsigned int *length) {
+    return accept4(listener, peer, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
 
 int apus_open_beneath(int root, const char *path) {
     struct open_how how = {

@@ -31,6 +31,20 @@ package enum HTTPDate {
         return output
     }
 
+    /// The same instant as log lines have it, without a zone: `1994-11-06T08:49:37` (RFC 3339).
+    package static func formatTimestamp(secondsSince1970 seconds: Int) -> String {
+        let (days, second) = floorDivision(seconds, 86_400)
+        let (year, month, day) = civilDate(daysSince1970: days)
+        var output: [UInt8] = []
+        output.reserveCapacity(19)
+        let parts = [(year, 4, "-"), (month, 2, "-"), (day, 2, "T"), (second / 3600, 2, ":"), (second / 60 % 60, 2, ":"), (second % 60, 2, "")]
+        for (number, digits, separator) in parts {
+            append(number, digits: digits, to: &output)
+            output.append(contentsOf: separator.utf8)
+        }
+        return String(decoding: output, as: UTF8.self)
+    }
+
     private static func append(_ names: String, at index: Int, to output: inout [UInt8]) {
         output.append(contentsOf: names.utf8.dropFirst(3 * index).prefix(3))
     }

@@ -206,17 +206,3 @@ package struct FrameDecoder: Equatable, Sendable {
         return .close(code: code, reason: reason)
     }
 }
-
-/// Octets and words in network order; every access is checked against the buffer.
-extension MutableRawSpan {
-    @inlinable
-    func octet(at offset: Int) -> UInt8 { unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) }
-    @inlinable
-    func bigEndian16(at offset: Int) -> UInt16 { UInt16(octet(at: offset)) << 8 | UInt16(octet(at: offset + 1)) }
-    @inlinable
-    func bigEndian64(at offset: Int) -> UInt64 { UInt64(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self)) }
-    @inlinable
-    func littleEndian32(at offset: Int) -> UInt32 {
-        UInt32(littleEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
-    }
-}

@@ -71,11 +71,7 @@ package enum FrameEncoder {
         output.append(contentsOf: header.bytes)
         let start = output.count
         output.append(payload)
-        if let maskingKey {
-            var span = output.mutableSpan
-            var bytes = unsafe span.mutableBytes
-            Masking.apply(key: maskingKey, phase: 0, to: &bytes, range: start..<bytes.byteCount)
-        }
+        if let maskingKey { output.mask(start..<output.count, key: maskingKey) }
     }
 
     /// The payload of a close frame: the code in network order, then the reason, cut to 123 octets at a character.
@@ -89,13 +85,5 @@ package enum FrameEncoder {
             payload.append(contentsOf: scalar)
         }
         return payload
-    }
-}
-
-extension [UInt8] {
-    /// Appends the span's octets.
-    package mutating func append(_ bytes: borrowing RawSpan) {
-        // SAFETY: the pointer is used only inside the closure and never beyond the count.
-        unsafe bytes.withUnsafeBytes { unsafe append(contentsOf: $0) }
     }
 }

@@ -13,8 +13,10 @@ package enum SessionState: Equatable, Sendable {
         case none
         /// Send a close frame with this code, then wait for the peer's.
         case sendClose(CloseCode?, reason: String)
-        /// Send a close frame, then end: nothing more is expected from the peer.
-        case sendCloseAndEnd(CloseCode?, reason: String)
+        /// Answer the peer's close frame with the same code, then end: both have said that they send no more.
+        case answerCloseAndEnd(CloseCode?)
+        /// Send a close frame, then end, although the peer may still be sending.
+        case failAndEnd(CloseCode, reason: String)
         /// Both close frames have passed: end.
         case end
     }
@@ -35,7 +37,7 @@ package enum SessionState: Equatable, Sendable {
         switch self {
         case .open:
             self = .closed
-            return .sendCloseAndEnd(code, reason: "")
+            return .answerCloseAndEnd(code)
         case .closeSent:
             self = .closed
             return .end
@@ -48,7 +50,7 @@ package enum SessionState: Equatable, Sendable {
         switch self {
         case .open:
             self = .closed
-            return .sendCloseAndEnd(violation.closeCode, reason: violation.reason)
+            return .failAndEnd(violation.closeCode, reason: violation.reason)
         case .closeSent:
             self = .closed
             return .end

@@ -13,7 +13,7 @@ pid_t apus_fork(void);
 int apus_pidfd_open(pid_t pid);
 
 // A GNU extension, hidden from Swift: the new connection is non-blocking and close-on-exec from the start.
-int apus_accept(int listener);
+int apus_accept(int listener, void *peer, unsigned int *length);
 
 // Opens `path` for reading beneath the directory `root` and nowhere else: no `..`, no absolute or magic link leaves it.
 int apus_open_beneath(int root, const char *path);

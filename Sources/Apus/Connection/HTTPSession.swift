@@ -1,0 +1,265 @@
+import ApusCodec
+import ApusPlatform
+import ApusTransport
+import Logging
+
+/// The HTTP phase of a connection: requests one after the other, each answered before the next is looked at.
+final class HTTPSession {
+    private enum State {
+        /// Between requests, or inside a head.
+        case head
+        /// A body is being collected.
+        case body(HTTPRequestHead, HTTPBodyDecoder, [UInt8])
+        /// The application has the request; what comes meanwhile waits.
+        case answering(HTTPExchange)
+        /// The last answer has been given, or the connection has become something else.
+        case over
+    }
+
+    private unowned let connection: Connection
+    private var context: Context { connection.context }
+    private var decoder: HTTPRequestDecoder
+    private var state = State.head
+    private let peer: SocketAddress
+    private var hasServedRequest = false
+
+    init(connection: Connection, peer: SocketAddress) {
+        self.connection = connection
+        self.peer = peer
+        decoder = HTTPRequestDecoder(limits: connection.context.limits.head)
+    }
+
+    /// Whether it waits for the first byte of a request, with nothing left to send.
+    var isIdle: Bool {
+        if case .head = state, decoder.isIdle { true } else { false }
+    }
+
+    // MARK: Deadlines
+
+    /// The head must be complete in time, counted from now; bytes that trickle do not prolong it.
+    func expectHead() { context.loop.schedule(connection, after: context.limits.requestHeadTimeout) }
+
+    func deadlinePassed() {
+        switch state {
+        case .head where connection.transport.hasBufferedOutput: closeUnlessProgressing()
+        case .head where decoder.isIdle: connection.close()
+        case .head, .body: refuse(.requestTimeout, "the request did not arrive in time")
+        case .answering, .over: break
+        }
+    }
+
+    /// An answer is on its way: slow peers have time as long as they take something.
+    private func closeUnlessProgressing() {
+        if connection.outputHasProgressed() {
+            context.loop.schedule(connection, after: context.limits.bodyTimeout)
+        } else {
+            connection.close()
+        }
+    }
+
+    // MARK: Receiving
+
+    /// Serves requests from the context's receive buffer, from `position` on, which moves behind what was used.
+    func process(_ position: inout Int, until end: Int) {
+        while true {
+            switch state {
+            case .head:
+                guard position < end, !connection.isBackedUp else { return }
+                if context.isDraining, decoder.isIdle { return endConnection(&position, end) }
+                guard let head = readHead(&position, until: end) else { return }
+                begin(head)
+            case .body(let head, var body, var content):
+                guard readBody(head, &body, &content, &position, until: end) else { return }
+            case .answering:
+                // Not answered at once: stop reading until it is.
+                connection.setReadingPaused(true)
+                return
+            case .over:
+                return
+            }
+        }
+    }
+
+    private func endConnection(_ position: inout Int, _ end: Int) {
+        position = end
+        state = .over
+        connection.finish(.linger)
+    }
+
+    private func readHead(_ position: inout Int, until end: Int) -> HTTPRequestHead? {
+        let wasIdle = decoder.isIdle
+        var consumed = 0
+        defer { position += consumed }
+        do throws(HTTPViolation) {
+            let buffer = context.receiveBuffer
+            let bytes = buffer.bytes.extracting(position..<end).octets
+            if let head = try decoder.decode(bytes, consumed: &consumed) { return head }
+            // The head's time begins with its first byte.
+            if wasIdle, !decoder.isIdle, hasServedRequest { expectHead() }
+        } catch {
+            consumed = end - position
+            refuse(error.status, error.description)
+        }
+        return nil
+    }
+
+    private func begin(_ head: HTTPRequestHead) {
+        if head.wantsUpgradeToWebSocket, let offered = context.routes.webSockets[head.path] {
+            return upgrade(head, offered)
+        }
+        guard head.bodyFraming != .none else { return dispatch(head, body: []) }
+        if head.expectsContinue { connection.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
+        context.loop.schedule(connection, after: context.limits.bodyTimeout)
+        state = .body(head, HTTPBodyDecoder(framing: head.bodyFraming, maxBytes: context.limits.maxRequestBodyBytes), [])
+    }
+
+    /// Collects a body; gives whether there is something else to do now.
+    private func readBody(
+        _ head: HTTPRequestHead, _ body: inout HTTPBodyDecoder, _ content: inout [UInt8], _ position: inout Int, until end: Int
+    ) -> Bool {
+        // Taken out of the state while it changes, so that the array is not copied.
+        state = .over
+        let buffer = context.receiveBuffer
+        let bytes = buffer.bytes.extracting(..<end)
+        do throws(HTTPViolation) {
+            while let event = try body.next(bytes.octets, from: &position) {
+                switch event {
+                case .data(let range):
+                    context.loop.schedule(connection, after: context.limits.bodyTimeout)
+                    content.append(bytes.extracting(range))
+                case .end:
+                    dispatch(head, body: content)
+                    return true
+                }
+            }
+        } catch {
+            position = end
+            refuse(error.status, error.description)
+            return false
+        }
+        state = .body(head, body, content)
+        return false
+    }
+
+    private func dispatch(_ head: HTTPRequestHead, body: [UInt8]) {
+        context.loop.cancel(connection)
+        let exchange = HTTPExchange(request: request(head, body: body), context: context, session: self)
+        state = .answering(exchange)
+        context.routes.serve(exchange)
+    }
+
+    private func request(_ head: HTTPRequestHead, body: [UInt8] = []) -> HTTPRequest {
+        HTTPRequest(head: head, peer: peer, body: body)
+    }
+
+    // MARK: Answering
+
+    /// Writes an answer to `request` and goes on with the next one.
+    func respond(_ status: HTTPStatus, fields: HTTPFields, body: ResponseBody, to request: HTTPRequest) {
+        guard connection.isOpen else { return }
+        let keepsAlive = request.head.keepsAlive && !context.isDraining
+        writeHead(status, fields, count: body.count, keepsAlive: keepsAlive, version: request.head.version)
+        if request.method != .head, !status.forbidsContent {
+            switch body {
+            case .bytes(let bytes): connection.write(bytes)
+            case .file(let file, let range): connection.write(file, offset: range.lowerBound, count: range.count)
+            }
+        }
+        next(keepsAlive: keepsAlive)
+    }
+
+    func respond(page status: HTTPStatus, _ detail: String, fields: HTTPFields, to request: HTTPRequest) {
+        let page = StatusPage(status, detail)
+        var fields = fields
+        fields.appendChecked("Content-Type", "text/html; charset=utf-8")
+        respond(status, fields: fields, body: .bytes(page.bytes), to: request)
+    }
+
+    /// Answers what is no acceptable request, and closes: where the next one would begin is unknown.
+    private func refuse(_ status: HTTPStatus, _ detail: String, fields: HTTPFields = HTTPFields()) {
+        let page = StatusPage(status, detail)
+        var fields = fields
+        fields.appendChecked("Content-Type", "text/html; charset=utf-8")
+        writeHead(status, fields, count: page.bytes.count, keepsAlive: false, version: .http11)
+        connection.write(page.bytes)
+        next(keepsAlive: false)
+    }
+
+    private func writeHead(_ status: HTTPStatus, _ fields: HTTPFields, count: Int, keepsAlive: Bool, version: HTTPVersion) {
+        var head: [UInt8] = []
+        head.reserveCapacity(256)
+        HTTPEncoder.appendResponseHead(
+            status: status, fields: fields, framing: .counted(count),
+            persistence: keepsAlive ? (version < .http11 ? .keepAlive : .implied) : .close, date: context.date.span, to: &head)
+        connection.write(head)
+    }
+
+    private func next(keepsAlive: Bool) {
+        guard keepsAlive else {
+            state = .over
+            return connection.finish(.linger)
+        }
+        state = .head
+        hasServedRequest = true
+        context.loop.schedule(
+            connection, after: connection.transport.hasBufferedOutput ? context.limits.bodyTimeout : context.limits.keepAliveTimeout)
+        connection.setReadingPaused(false)
+    }
+
+    /// Output has been taken by the peer.
+    func outputDrained() {
+        if case .head = state { context.loop.schedule(connection, after: context.limits.keepAliveTimeout) }
+    }
+
+    func connectionLost() {
+        if case .answering(let exchange) = state { exchange.abandon() }
+        state = .over
+    }
+
+    // MARK: Upgrade
+
+    private func upgrade(_ head: HTTPRequestHead, _ offered: [WebSocketProtocol]) {
+        do {
+            let asked = try Handshake.validate(head)
+            guard Handshake.originIsAllowed(origin: asked.origin, host: head.host ?? "", allowed: context.origins) else {
+                throw HandshakeViolation.originNotAllowed(asked.origin ?? "")
+            }
+            guard let chosen = choose(asked.subprotocols, offered) else {
+                throw Rejection(.badRequest, "none of these subprotocols is offered here; offered: \(offered.map(\.name).joined(separator: ", "))")
+            }
+            if context.isDraining { throw Rejection(.serviceUnavailable, "this server is about to restart") }
+            let request = request(head)
+            open(chosen, request, asked, try chosen.makeHandler(request))
+        } catch let violation as HandshakeViolation {
+            refuse(violation.status, violation.description, fields: violation.fields)
+        } catch let rejection as Rejection {
+            refuse(rejection.status, rejection.reason, fields: rejection.fields)
+        } catch {
+            context.logger.error("the handler factory of \(head.path) failed: \(error)")
+            refuse(.internalServerError, "")
+        }
+    }
+
+    /// The first that the client lists and the path offers; without a list, the path's first.
+    private func choose(_ asked: [String], _ offered: [WebSocketProtocol]) -> WebSocketProtocol? {
+        guard !asked.isEmpty else { return offered.first }
+        return Handshake.chooseSubprotocol(client: asked, server: offered.map(\.name)).flatMap { name in
+            offered.first { $0.name == name }
+        }
+    }
+
+    private func open(_ chosen: WebSocketProtocol, _ request: HTTPRequest, _ asked: ClientHandshake, _ handler: any WebSocketHandler) {
+        let subprotocol = asked.subprotocols.isEmpty ? nil : context.echoesSubprotocolList ? request.fields["sec-websocket-protocol"] : chosen.name
+        var response: [UInt8] = []
+        response.reserveCapacity(192)
+        Handshake.appendResponse(key: asked.key.span, subprotocol: subprotocol, extensions: nil, fields: HTTPFields(), to: &response)
+        connection.write(response)
+        let socket = WebSocket(
+            chosen, hasSubprotocol: !asked.subprotocols.isEmpty, handler: handler, request: request, connection: connection)
+        state = .over
+        connection.becomeWebSocket(socket)
+        socket.watchSilence()
+        handler.opened(socket)
+        socket.request = nil
+    }
+}

@@ -1,0 +1,13 @@
+/// Apus, the library: WebSocket and HTTP/1.1 servers that run in several supervised processes, or in one loop of your own.
+///
+/// Describe what to serve with `Server`; `Server.run()` forks workers and supervises them, `Context` runs the same description in
+/// this process. Each worker has one thread, one loop and its own connections; handlers are called on that thread and need no locks.
+/// A `Connection` is the one place where a transport meets a codec: it is in one phase at a time (HTTP, WebSocket, lingering,
+/// closed), and each phase has its own file.
+@_exported public import ApusCodec
+@_exported public import enum ApusPlatform.SocketAddress
+
+/// The version of this library.
+public enum Library {
+    public static let version = "0.1.0"
+}

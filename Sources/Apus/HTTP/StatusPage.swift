@@ -1,0 +1,26 @@
+import ApusCodec
+
+/// A small HTML page that says what a status means.
+struct StatusPage {
+    let bytes: [UInt8]
+
+    init(_ status: HTTPStatus, _ detail: String) {
+        let title = "\(status.code) \(status.reasonPhrase)"
+        let paragraph = detail.isEmpty ? "" : "<p>\(Self.escaped(detail))</p>"
+        bytes = Array("<!doctype html><title>\(title)</title><h1>\(title)</h1>\(paragraph)\n".utf8)
+    }
+
+    private static func escaped(_ text: String) -> String {
+        var result = ""
+        for character in text {
+            switch character {
+            case "<": result += "&lt;"
+            case ">": result += "&gt;"
+            case "&": result += "&amp;"
+            case "\"": result += "&quot;"
+            default: result.append(character)
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,47 @@
+import ApusPlatform
+import ApusSupervisor
+
+/// A server's description, checked and opened: what every worker gets by the fork.
+final class Application {
+    let server: Server
+    let routes: Routes
+
+    init(_ server: Server) throws(ConfigurationError) {
+        self.server = server
+        routes = try server.configuredRoutes
+    }
+
+    func listeners(slots: Int) throws(ConfigurationError) -> SlotListeners {
+        guard !server.addresses.isEmpty else { throw .nothingToListenOn }
+        var addresses: [SocketAddress] = []
+        for address in server.addresses { addresses.append(try address.socketAddress) }
+        _ = Process.raiseDescriptorLimit()
+        do {
+            return try SlotListeners(addresses: addresses, slots: slots)
+        } catch {
+            throw .listen("\(error)")
+        }
+    }
+
+    /// A worker's life; its result is the exit status.
+    func serve(as worker: Worker) -> Int32 {
+        do {
+            let context = try Context(
+                self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation),
+                listening: worker.listeners, addresses: worker.addresses, owner: nil)
+            try worker.attach(to: context.loop) { command in
+                switch command {
+                case .drain, .masterDied: context.drain()
+                case .stop: context.stop()
+                }
+            }
+            server.whenWorkerStarts?(context)
+            worker.reportReady()
+            try context.run()
+            return 0
+        } catch {
+            worker.reportFailure("\(error)")
+            return 1
+        }
+    }
+}

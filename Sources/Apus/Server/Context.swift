@@ -1,0 +1,262 @@
+import ApusCodec
+import ApusPlatform
+import ApusSupervisor
+import ApusTransport
+public import Logging
+
+/// One loop with its listeners and connections: a worker's, or one that you run in a process of your own.
+///
+/// Everything but `wakeUp` of its `waker` belongs to the thread that runs it.
+public final class Context {
+    /// Which worker this is.
+    public let worker: WorkerIdentity
+    public let logger: Logger
+    /// Where it listens, ports filled in.
+    public let addresses: [SocketAddress]
+
+    let loop: EventLoop
+    let limits: Limits
+    let origins: OriginPolicy
+    let routes: Routes
+    let echoesSubprotocolList: Bool
+
+    /// What was received last lies here. Shared by all connections, one at a time.
+    let receiveBuffer = ReceiveBuffer(capacity: Context.receiveBytes)
+    /// What one call receives at most. Larger saves calls for large messages; it is also what a peer can make us keep while it does not read.
+    private static let receiveBytes = 128 * 1024
+
+    /// Output of the connection whose event is being served.
+    var cork = OutputBuffer(capacity: 64 * 1024)
+    /// Whose output the cork holds.
+    var corked: ObjectIdentifier?
+
+    var messagesReceived = 0
+    private(set) var connectionsAccepted = 0
+    private var connections: [Connection] = []
+    private var listeners: [Listener] = []
+    private var unsettledConnections: [Connection] = []
+    private var writableRequests: [WebSocket] = []
+    private var state = State.running
+    private var isServing = false
+    private let maxConnections: Int
+    private var cachedDate: (second: Int, bytes: [UInt8]) = (0, [])
+    private var drainTimer: DeadlineTimer?
+    /// Keeps listeners that this context bound itself.
+    private let owner: AnyObject?
+
+    private enum State {
+        case running
+        /// No new connections; those there are end.
+        case draining
+        case finished
+    }
+
+    /// Descriptors set aside for the worker itself: epoll, listeners, channels, files being served.
+    private static let reservedDescriptors = 64
+
+    init(
+        _ application: Application, worker: WorkerIdentity, listening: [Int32], addresses: [SocketAddress], owner: AnyObject?
+    ) throws(SystemError) {
+        self.worker = worker
+        self.addresses = addresses
+        self.owner = owner
+        let server = application.server
+        logger = server.logger
+        limits = server.limits
+        origins = server.origins
+        echoesSubprotocolList = server.echoesSubprotocolList
+        routes = application.routes
+        loop = try EventLoop()
+        maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
+        for (descriptor, address) in zip(listening, addresses) {
+            // A Unix socket has no SO_REUSEPORT: all workers wait on the same one.
+            let isShared = address.port == nil && worker.count > 1
+            let listener = Listener(
+                descriptor: descriptor, isShared: isShared, loop: loop,
+                accepted: { [unowned self] descriptor, peer in accept(descriptor, peer) },
+                refused: { [unowned self] error in logger.warning("a connection was turned away: \(error)") })
+            listeners.append(listener)
+            try listener.start()
+        }
+    }
+
+    /// A context of one loop in this process, listening where `server` says.
+    ///
+    /// - Throws: `ConfigurationError`.
+    public convenience init(_ server: Server) throws(ConfigurationError) {
+        let application = try Application(server)
+        let listeners = try application.listeners(slots: 1)
+        do {
+            try self.init(
+                application, worker: WorkerIdentity(slot: 0, count: 1, generation: 0), listening: listeners.descriptors(for: 0),
+                addresses: listeners.boundAddresses, owner: listeners)
+        } catch {
+            throw .system("\(error)")
+        }
+    }
+
+    // MARK: Running
+
+    /// Serves until `stop` or `drain` has done its work.
+    public func run() throws(ConfigurationError) {
+        while state != .finished { try service() }
+    }
+
+    /// Waits for events, at most `timeout` (nil: until there is one), and serves them (libwebsockets' `lws_service`).
+    /// Not to be called from a handler.
+    public func service(timeout: Duration? = nil) throws(ConfigurationError) {
+        precondition(!isServing, "service(timeout:) was called from a handler")
+        isServing = true
+        defer { isServing = false }
+        settle()
+        do {
+            try loop.turn(timeout: writableRequests.isEmpty && unsettledConnections.isEmpty ? timeout : .zero)
+        } catch {
+            throw .system("\(error)")
+        }
+        settle()
+    }
+
+    /// Makes a waiting `service` return, from any thread: `let waker = context.waker` there, `waker.wakeUp()` here.
+    public var waker: LoopWaker { LoopWaker(loop.waker) }
+
+    /// The same on this thread.
+    public func wakeUp() { loop.waker.wakeUp() }
+
+    /// Calls `body` once, `delay` from now, on this thread, unless the timer is cancelled.
+    @discardableResult
+    public func schedule(after delay: Duration, _ body: @escaping () -> Void) -> DeadlineTimer {
+        let timer = DeadlineTimer(loop, body)
+        timer.start(after: delay)
+        return timer
+    }
+
+    /// Open connections of this worker.
+    public var connectionCount: Int { connections.count }
+
+    // MARK: Settling
+
+    func unsettled(_ connection: Connection) {
+        guard !connection.isUnsettled else { return }
+        connection.isUnsettled = true
+        unsettledConnections.append(connection)
+    }
+
+    func requestedWritable(_ socket: WebSocket) { writableRequests.append(socket) }
+
+    /// Does what was put off to the end of the turn: sends what is queued, tells who waits for room. What that asks for in turn waits for
+    /// the next one, so that no handler can hold the loop.
+    private func settle() {
+        if !writableRequests.isEmpty {
+            let requests = writableRequests
+            writableRequests = []
+            for socket in requests { socket.serveWritable() }
+        }
+        if !unsettledConnections.isEmpty {
+            let unsettled = unsettledConnections
+            unsettledConnections = []
+            for connection in unsettled {
+                connection.isUnsettled = false
+                connection.settle()
+            }
+        }
+        if state == .draining, connections.isEmpty { state = .finished }
+    }
+
+    // MARK: Connections
+
+    private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress) {
+        let connection = Connection(descriptor, peer: peer, context: self)
+        connection.index = connections.count
+        connections.append(connection)
+        connectionsAccepted &+= 1
+        do {
+            try connection.start()
+        } catch {
+            logger.warning("a connection was turned away: \(error)")
+            connection.close()
+        }
+        if connections.count >= maxConnections { for listener in listeners { listener.hold() } }
+    }
+
+    func connectionEnded(_ connection: Connection) {
+        let index = connection.index
+        let last = connections.removeLast()
+        if last !== connection {
+            connections[index] = last
+            last.index = index
+        }
+        if state == .running { for listener in listeners { listener.resume() } }
+    }
+
+    /// `Date`, formatted once a second.
+    var date: [UInt8] {
+        let second = WallClock.seconds()
+        if second != cachedDate.second { cachedDate = (second, HTTPDate.format(secondsSince1970: second)) }
+        return cachedDate.bytes
+    }
+
+    // MARK: Ending
+
+    var isDraining: Bool { state != .running }
+
+    /// Ends quickly: every WebSocket gets a close frame with 1001, and what is left after a second is cut. `run` returns then.
+    public func stop() { end(code: .goingAway, window: .zero, timeout: .seconds(1)) }
+
+    /// Ends gracefully: no new connections; requests in flight are answered with `Connection: close`; WebSockets are closed with 1012, spread
+    /// over `Limits.drainWindow`; what is left after `Limits.drainTimeout` is cut. `run` returns then.
+    public func drain() { end(code: .serviceRestart, window: limits.drainWindow, timeout: limits.drainTimeout) }
+
+    private func end(code: CloseCode, window: Duration, timeout: Duration) {
+        guard state != .finished else { return }
+        if state == .running {
+            state = .draining
+            for listener in listeners {
+                // Those that wait in the queue were promised a connection.
+                listener.ready(.readable, in: loop)
+                listener.stop()
+            }
+        }
+        for connection in connections { connection.endIfIdle() }
+        drainTimer?.cancel()
+        closeWebSockets(code, pauses: Int(window.wholeMilliseconds / Self.drainStep.wholeMilliseconds))
+        schedule(after: timeout) { [self] in
+            if !connections.isEmpty { logger.notice("\(connections.count) connections were cut when the time to drain had passed") }
+            for connection in connections.reversed() { connection.lost() }
+            state = .finished
+        }
+        wakeUp()
+    }
+
+    private static let drainStep = Duration.milliseconds(50)
+
+    /// Closes a share of the open WebSockets, chosen at random, and the others in the steps that remain.
+    private func closeWebSockets(_ code: CloseCode, pauses: Int) {
+        var open = connections.compactMap(\.openWebSocket)
+        var share = pauses == 0 ? open.count : (open.count + pauses - 1) / pauses
+        while share > 0, !open.isEmpty {
+            let index = Int.random(in: 0..<open.count)
+            open.swapAt(index, open.count - 1)
+            open.removeLast().close(code: code, reason: code == .goingAway ? "the server stops" : "the service restarts")
+            share -= 1
+        }
+        if !open.isEmpty { drainTimer = schedule(after: Self.drainStep) { [self] in closeWebSockets(code, pauses: pauses - 1) } }
+    }
+}
+
+/// Wakes a context from any thread.
+public struct LoopWaker: Sendable {
+    private let waker: Waker
+    init(_ waker: Waker) { self.waker = waker }
+    public func wakeUp() { waker.wakeUp() }
+}
+
+/// Which of a server's processes this is.
+public struct WorkerIdentity: Sendable, Hashable {
+    /// 0 to `count` - 1; a successor has the slot of the one it replaces.
+    public let slot: Int
+    public let count: Int
+    /// How many workers this slot has had before this one.
+    public let generation: Int
+    public var pid: Int32 { Process.id }
+}

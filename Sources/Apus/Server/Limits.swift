@@ -1,0 +1,41 @@
+/// What one peer may use, and how long it may take. Every limit is on by default and enforced in every worker.
+public struct Limits: Sendable {
+    /// Bytes of a request head; more is answered with 431.
+    public var maxRequestHeadBytes = 16 * 1024
+    /// Bytes of a request target; more is answered with 414.
+    public var maxRequestTargetBytes = 8 * 1024
+    /// Fields of a request head; more is answered with 431.
+    public var maxRequestFields = 100
+    /// Bytes of a request body; more is answered with 413.
+    public var maxRequestBodyBytes = 1 << 20
+    /// Bytes of a WebSocket message; more closes with 1009.
+    public var maxMessageBytes = 1 << 20
+    /// Bytes of output that may wait for a peer before another send closes the WebSocket with 1013. One message may pass it.
+    public var maxBufferedBytes = 1 << 20
+    /// From the first byte of a request, or the accept, to the end of its head.
+    public var requestHeadTimeout = Duration.seconds(10)
+    /// Between two arrivals of a request body, and between two departures of a response's.
+    public var bodyTimeout = Duration.seconds(10)
+    /// Between a response and the next request.
+    public var keepAliveTimeout = Duration.seconds(60)
+    /// Silence after which a WebSocket peer is sent a ping. Any byte counts as life.
+    public var pingInterval = Duration.seconds(30)
+    /// Silence after which a WebSocket is given up with 1006.
+    public var silenceTimeout = Duration.seconds(60)
+    /// From our close frame to the peer's.
+    public var closingTimeout = Duration.seconds(5)
+    /// Connections of one worker; more wait in the listen queue. Nil: what the limit on descriptors allows, less some for the worker itself.
+    public var maxConnections: Int?
+    /// From SIGQUIT to the hard end of what is still open.
+    public var drainTimeout = Duration.seconds(30)
+    /// WebSockets are closed one by one over this window when a worker drains, so that not all clients reconnect at once.
+    public var drainWindow = Duration.seconds(2)
+    /// A worker whose loop has not turned for this long is aborted and replaced.
+    public var heartbeatTimeout = Duration.seconds(10)
+
+    public init() {}
+
+    var head: HTTPHeadLimits {
+        HTTPHeadLimits(maxHeadBytes: maxRequestHeadBytes, maxTargetBytes: maxRequestTargetBytes, maxFields: maxRequestFields)
+    }
+}

@@ -1,0 +1,80 @@
+import ApusPlatform
+
+/// Where a server listens.
+public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
+    /// A numeric IPv4 or IPv6 address, without brackets, and a port; 0 lets the system choose one.
+    case tcp(String, port: UInt16)
+    /// A socket in the file system.
+    case unix(path: String)
+
+    /// Parses `HOST:PORT`, `[IPV6]:PORT` or `unix:/PATH`. Host names are not resolved.
+    ///
+    /// - Throws: `ConfigurationError` that says what is wrong and what would be right.
+    public init(parsing text: String) throws(ConfigurationError) {
+        if text.hasPrefix("unix:") {
+            self = .unix(path: String(text.dropFirst(5)))
+        } else {
+            guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+                throw .invalidAddress(text, "it wants HOST:PORT with a port of 0 to 65535, [IPV6]:PORT or unix:/PATH")
+            }
+            var host = text[..<colon]
+            if host.hasPrefix("["), host.hasSuffix("]") {
+                host = host.dropFirst().dropLast()
+            } else if host.contains(":") {
+                throw .invalidAddress(text, "an IPv6 address stands in brackets: [\(host)]:\(port)")
+            }
+            self = .tcp(host == "localhost" ? "127.0.0.1" : String(host), port: port)
+        }
+        _ = try socketAddress
+    }
+
+    public var description: String {
+        switch self {
+        case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        case .unix(let path): "unix:\(path)"
+        }
+    }
+
+    /// The address in the form the kernel wants.
+    var socketAddress: SocketAddress {
+        get throws(ConfigurationError) {
+            switch self {
+            case .tcp(let host, let port):
+                guard let address = SocketAddress(numericHost: host, port: port) else {
+                    throw .invalidAddress(description, "\"\(host)\" is not a numeric IPv4 or IPv6 address")
+                }
+                return address
+            case .unix(let path):
+                guard !path.isEmpty, path.utf8.count <= SocketAddress.maxUnixPathBytes else {
+                    throw .invalidAddress(description, "the path wants 1 to \(SocketAddress.maxUnixPathBytes) bytes")
+                }
+                return .unix(path: path)
+            }
+        }
+    }
+}
+
+/// Why a server cannot be set up as it was described.
+public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
+    /// An address that cannot be listened on, and why.
+    case invalidAddress(String, String)
+    /// No address to listen on.
+    case nothingToListenOn
+    /// A directory that cannot be served, and the system's reason.
+    case directory(String, String)
+    /// A listener that cannot be had, and the system's reason.
+    case listen(String)
+    /// The system refused something else.
+    case system(String)
+    /// Workers could not be brought up, and why.
+    case workers(String)
+
+    public var description: String {
+        switch self {
+        case .invalidAddress(let text, let reason): "invalid address \"\(text)\": \(reason)"
+        case .nothingToListenOn: "no address to listen on: call listen(on:) first"
+        case .directory(let path, let reason): "cannot serve the directory \"\(path)\": \(reason)"
+        case .listen(let reason), .system(let reason), .workers(let reason): reason
+        }
+    }
+}

@@ -1,0 +1,115 @@
+import ApusBus
+import ApusPlatform
+import ApusSupervisor
+public import Logging
+
+/// What to serve, where, and within which limits. `run()` does it in several supervised processes; `Context` in this one.
+public struct Server {
+    /// How many worker processes `run()` forks.
+    public enum Workers: Sendable, Hashable {
+        /// One per CPU that this process may use.
+        case auto
+        case count(Int)
+    }
+
+    public var workers = Workers.auto
+    public var limits = Limits()
+    /// Whose pages may open WebSockets.
+    public var origins = OriginPolicy.sameOrigin
+    public var logger = Logger(label: "apus")
+    /// Answers a handshake with the client's whole list of subprotocols instead of the chosen one, as libwebsockets 1.6 did and its
+    /// clients insist on. Against RFC 6455 §4.2.2; off by default.
+    public var echoesSubprotocolList = false
+    /// Where the master writes its process number while it runs.
+    public var pidFile: String?
+    /// Where the master writes one line `ADDRESS:PORT` per listener, ports filled in, as soon as all workers accept.
+    public var portFile: String?
+    /// Called in the master when every worker accepts for the first time, with the addresses, ports filled in, and the number of workers.
+    public var whenReady: (([SocketAddress], Int) -> Void)?
+    /// Called in each worker before it accepts.
+    public var whenWorkerStarts: ((Context) -> Void)?
+
+    private(set) var addresses: [ListenAddress] = []
+    private var routes = Routes()
+    private var directories: [(prefix: String, directory: String)] = []
+
+    public init() {}
+
+    /// Listens on an address, or on several when called again.
+    public mutating func listen(on address: ListenAddress) { addresses.append(address) }
+
+    /// Offers a WebSocket protocol at a path.
+    ///
+    /// Clients that name the subprotocol get it; clients that name none get the first one of the path; clients that name only others are
+    /// answered 400.
+    ///
+    /// - Parameter makeHandler: called once for each opening handshake; throws `Rejection` to refuse it.
+    @discardableResult
+    public mutating func webSocket(
+        _ name: String, at path: String, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler
+    ) -> WebSocketProtocol {
+        precondition(HTTPMethod(rawValue: name).isToken, "a subprotocol's name is a token (RFC 6455 §4.1): \"\(name)\"")
+        let offered = WebSocketProtocol(name: name, path: path, makeHandler: makeHandler)
+        precondition(routes.webSockets[path]?.contains { $0.name == name } != true, "\"\(name)\" is offered at \(path) already")
+        routes.webSockets[path, default: []].append(offered)
+        return offered
+    }
+
+    /// Answers requests with a method at a path. A handler of GET answers HEAD as well.
+    public mutating func http(_ method: HTTPMethod, at path: String, handler: @escaping (HTTPExchange) -> Void) {
+        routes.add(method, path, handler)
+    }
+
+    /// Serves the files of a directory beneath a path, and `index.html` for the directories in it.
+    public mutating func files(at prefix: String, in directory: String) { directories.append((prefix, directory)) }
+
+    /// Forks the workers and supervises them: what dies is restarted, what hangs is replaced. Returns after SIGTERM, SIGINT or SIGQUIT when
+    /// all workers are gone.
+    ///
+    /// Call it from a process that has one thread and has used no Task and no Dispatch queue.
+    ///
+    /// - Throws: `ConfigurationError`; nothing is left running.
+    public func run() throws(ConfigurationError) {
+        let application = try Application(self)
+        let count: Int =
+            switch workers {
+            case .auto: Process.usableProcessors()
+            case .count(let count): max(1, count)
+            }
+        let listeners = try application.listeners(slots: count)
+        do {
+            var configuration = SupervisorConfiguration(workers: count)
+            configuration.heartbeatTimeout = limits.heartbeatTimeout
+            configuration.drainTimeout = limits.drainTimeout
+            let supervisor = try Supervisor(configuration: configuration, listeners: listeners, logger: logger) { worker in
+                application.serve(as: worker)
+            }
+            supervisor.whenAllReady = { addresses in
+                write(addresses.map { "\($0)\n" }.joined(), to: portFile)
+                whenReady?(addresses, count)
+            }
+            if let pidFile { try FileSystem.replace(pidFile, with: "\(Process.id)\n") }
+            defer { for file in [pidFile, portFile] { if let file { FileSystem.remove(file) } } }
+            try supervisor.run()
+        } catch {
+            throw .workers("\(error)")
+        }
+    }
+
+    private func write(_ text: String, to file: String?) {
+        guard let file else { return }
+        do {
+            try FileSystem.replace(file, with: text)
+        } catch {
+            logger.error("cannot write \(file): \(error)")
+        }
+    }
+
+    var configuredRoutes: Routes {
+        get throws(ConfigurationError) {
+            var routes = routes
+            for (prefix, directory) in directories { routes.add(try FileMount(prefix: prefix, directory: directory)) }
+            return routes
+        }
+    }
+}

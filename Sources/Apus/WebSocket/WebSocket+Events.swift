@@ -1,0 +1,190 @@
+import ApusCodec
+import ApusPlatform
+import ApusTransport
+
+// What happens to a WebSocket: bytes, time, and the end.
+extension WebSocket {
+    /// Serves what lies in the worker's receive buffer from `position` on, which moves behind what was used.
+    func process(_ position: inout Int, until end: Int) {
+        guard let connection else { return }
+        hasPinged = false
+        let receiveBuffer = context.receiveBuffer
+        while receiving == .active, !connection.isBackedUp {
+            var buffer = receiveBuffer.span
+            let event: FrameEvent?
+            do throws(FrameViolation) {
+                event = try decoder.next(in: &buffer, until: end, from: &position)
+            } catch {
+                return violated(error)
+            }
+            guard let event else { return }
+            switch event {
+            case .data(let piece):
+                guard state == .open else { continue }
+                do throws(FrameViolation) {
+                    try receive(piece, buffer.bytes.extracting(piece.range))
+                } catch {
+                    return violated(error)
+                }
+            case .ping(let range):
+                if state == .open { answerPing(buffer.bytes.extracting(range)) }
+            case .pong(let range):
+                if state == .open { handler.pong(buffer.bytes.extracting(range), on: self) }
+            case .close(let code, let reason):
+                return receivedClose(code, buffer.bytes.extracting(reason).string)
+            }
+            if self.connection == nil { return }
+        }
+    }
+
+    @inline(__always)
+    private func receive(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
+        if piece.kind == .text {
+            guard text.accept(payload), !piece.endsMessage || text.isComplete else { throw .invalidUTF8 }
+        }
+        if delivery == .messages, piece.startsMessage, piece.endsMessage {
+            context.messagesReceived &+= 1
+            handler.received(Message(kind: piece.kind, payload: payload), on: self)
+        } else {
+            try receivePart(piece, payload)
+        }
+    }
+
+    private func receivePart(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
+        if piece.endsMessage {
+            context.messagesReceived &+= 1
+            text = UTF8Validator()
+        }
+        switch delivery {
+        case .fragments:
+            handler.received(Fragment(piece, payload: payload), on: self)
+        case .messages:
+            try assembler.append(payload, remaining: piece.remainingInFrame)
+            guard piece.endsMessage else { return }
+            let message = assembler.take()
+            handler.received(Message(kind: piece.kind, payload: message.rawSpan), on: self)
+        }
+    }
+
+    // MARK: Control frames
+
+    private func answerPing(_ payload: RawSpan) {
+        guard let connection else { return }
+        if connection.transport.hasBufferedOutput {
+            rareState.pong = payload.copied
+        } else {
+            connection.write(FrameHeader(opcode: .pong, payloadBytes: payload.byteCount), payload)
+        }
+    }
+
+    private func receivedClose(_ code: CloseCode?, _ reason: String) {
+        rareState.ending = (code ?? .noStatus, reason)
+        perform(state.receivedClose(code))
+    }
+
+    private func violated(_ violation: FrameViolation) {
+        rareState.ending = (violation.closeCode, violation.reason)
+        perform(state.fail(violation))
+    }
+
+    func perform(_ action: SessionState.Action) {
+        guard let connection else { return }
+        switch action {
+        case .none: return
+        case .sendClose(let code, let reason):
+            sendClose(code, reason)
+            context.loop.schedule(connection, after: context.limits.closingTimeout)
+            // A paused reader would never see the answer.
+            receiving = .active
+            connection.setReadingPaused(false)
+        case .answerCloseAndEnd(let code):
+            sendClose(code, "")
+            end(.close)
+        case .failAndEnd(let code, let reason):
+            sendClose(code, reason)
+            // Closing at once could reset the connection before the peer has read our frame.
+            end(.linger)
+        case .end:
+            end(.close)
+        }
+    }
+
+    private func sendClose(_ code: CloseCode?, _ reason: String) {
+        let payload = FrameEncoder.closePayload(code: code, reason: reason)
+        connection?.write(FrameHeader(opcode: .close, payloadBytes: payload.count), payload.rawSpan)
+    }
+
+    /// The conversation is over; the connection ends when our last bytes have left.
+    private func end(_ ending: Connection.Ending) {
+        guard let connection else { return }
+        let (code, reason) = rare?.ending ?? (.abnormal, "")
+        detach()
+        connection.finish(ending)
+        handler.closed(self, code: code, reason: reason)
+    }
+
+    /// The peer or the network ended the connection.
+    func connectionLost() {
+        guard connection != nil else { return }
+        state.transportEnded()
+        detach()
+        handler.closed(self, code: .abnormal, reason: "")
+    }
+
+    private func detach() {
+        connection = nil
+        request = nil
+        rare?.deadline?.cancel()
+        rare = nil
+        wantsWritable = false
+        _ = assembler.take()
+    }
+
+    // MARK: Time and output
+
+    /// Starts to watch for silence.
+    func watchSilence() {
+        guard let connection else { return }
+        context.loop.schedule(connection, after: context.limits.pingInterval)
+    }
+
+    func timerFired(at now: MonotonicTime) {
+        guard let connection else { return }
+        guard state == .open else {
+            // The closing handshake took too long.
+            connection.lost()
+            return
+        }
+        let limits = context.limits
+        if receiving == .paused || connection.isBackedUp && now < connection.lastActivity + limits.silenceTimeout {
+            return context.loop.schedule(connection, after: limits.pingInterval)
+        }
+        if now >= connection.lastActivity + limits.silenceTimeout {
+            connection.lost()
+        } else if now >= connection.lastActivity + limits.pingInterval {
+            if !hasPinged {
+                hasPinged = true
+                connection.write(FrameHeader(opcode: .ping, payloadBytes: 0), RawSpan())
+            }
+            context.loop.schedule(connection, at: connection.lastActivity + limits.silenceTimeout)
+        } else {
+            context.loop.schedule(connection, at: connection.lastActivity + limits.pingInterval)
+        }
+    }
+
+    /// Nothing is buffered any more.
+    func outputDrained() {
+        if let pong = rare?.pong, state == .open {
+            rare?.pong = nil
+            connection?.write(FrameHeader(opcode: .pong, payloadBytes: pong.count), pong.rawSpan)
+        }
+        if wantsWritable { context.requestedWritable(self) }
+    }
+
+    /// Calls the handler's `writable` if it is still wanted and nothing is buffered.
+    func serveWritable() {
+        guard wantsWritable, isOpen, !hasBufferedOutput else { return }
+        wantsWritable = false
+        handler.writable(self)
+    }
+}

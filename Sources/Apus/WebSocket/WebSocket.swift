@@ -1,0 +1,205 @@
+import ApusCodec
+import ApusPlatform
+import ApusTransport
+
+/// One WebSocket connection, as its handler sees it. Belongs to its worker's thread.
+///
+/// It may be kept after the connection has ended: then it sends nothing and says so.
+public final class WebSocket {
+    /// What it was opened as.
+    public let webSocketProtocol: WebSocketProtocol
+    /// The subprotocol that was agreed on; nil if the client asked for none.
+    public var subprotocol: String? { hasSubprotocol ? webSocketProtocol.name : nil }
+    /// The worker this connection lives in.
+    public let context: Context
+    /// The opening request; nil as soon as `opened` has returned, so that an idle connection does not hold it. Keep a reference if you need it.
+    public internal(set) var request: HTTPRequest?
+
+    let handler: any WebSocketHandler
+    var connection: Connection?
+    var state = SessionState.open
+    var decoder: FrameDecoder
+    var assembler: MessageAssembler
+    var text = UTF8Validator()
+    let delivery: Delivery
+    let hasSubprotocol: Bool
+    var receiving = Receiving.active
+    var wantsWritable = false
+    /// A message of ours has begun and not ended.
+    var isSendingFragments = false
+    /// A ping has gone out and nothing has come since.
+    var hasPinged = false
+    var rare: Rare?
+
+    /// What few connections need, and only for a while.
+    final class Rare {
+        /// The answer to the last ping, while output is blocked. Only the last one counts (RFC 6455 §5.5.3).
+        var pong: [UInt8]?
+        var deadline: DeadlineTimer?
+        /// What `closed` will report once the closing handshake is done.
+        var ending: (code: CloseCode, reason: String)?
+    }
+
+    /// Whether the handler wants more.
+    enum Receiving { case active, paused }
+
+    init(
+        _ webSocketProtocol: WebSocketProtocol, hasSubprotocol: Bool, handler: any WebSocketHandler, request: HTTPRequest,
+        connection: Connection
+    ) {
+        self.webSocketProtocol = webSocketProtocol
+        self.hasSubprotocol = hasSubprotocol
+        self.handler = handler
+        self.request = request
+        self.connection = connection
+        context = connection.context
+        delivery = handler.delivery
+        decoder = FrameDecoder(role: .server, maxMessageBytes: context.limits.maxMessageBytes)
+        assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
+    }
+
+    // MARK: What it is
+
+    /// Whether messages can be sent.
+    public var isOpen: Bool { state == .open && connection?.isOpen == true }
+
+    /// The other side's address; nil when it cannot be told any more.
+    public var peer: SocketAddress? {
+        guard let connection else { return nil }
+        return try? Socket.peerAddress(of: connection.transport.descriptor)
+    }
+
+    /// The socket's number, for diagnostics and socket options; nil when the connection has ended. Never close it.
+    public var descriptor: Int32? { connection?.transport.descriptor }
+
+    /// Bytes of output that wait for the peer.
+    public var bufferedBytes: Int { connection?.transport.bufferedBytes ?? 0 }
+
+    /// Whether output waits for the peer (libwebsockets' `lws_partial_buffered`).
+    public var hasBufferedOutput: Bool { connection?.transport.hasBufferedOutput ?? false }
+
+    // MARK: Sending
+
+    /// What became of what was sent.
+    public enum SendOutcome: Sendable, Equatable {
+        /// It is on its way: written, or about to be when the handler returns.
+        case accepted
+        /// It waits behind this many bytes that the peer has not taken: slow down, and go on in `writable`.
+        case buffered(Int)
+        /// It was not sent: the connection is closing or has ended, or the peer is too slow (`Limits.maxBufferedBytes`).
+        case closed
+    }
+
+    /// Sends a message.
+    @discardableResult
+    public func send(_ message: Message) -> SendOutcome { send(message.payload, as: message.kind) }
+
+    /// Sends a text message.
+    @discardableResult
+    public func send(text: String) -> SendOutcome {
+        send(Array(text.utf8).rawSpan, as: .text)
+    }
+
+    /// Sends a binary message.
+    @discardableResult
+    public func send(binary bytes: [UInt8]) -> SendOutcome { send(bytes.rawSpan, as: .binary) }
+
+    /// Sends a message. The caller answers for text being UTF-8.
+    @discardableResult
+    public func send(_ payload: borrowing RawSpan, as kind: MessageKind) -> SendOutcome {
+        precondition(!isSendingFragments, "a message is being sent in fragments: end it with sendFragment(_:as:isLast: true) first")
+        return send(payload, opcode: kind.opcode, isFinal: true)
+    }
+
+    /// Sends a part of a message as a frame of its own; the first one says what kind the message is. Until the last part has been sent,
+    /// no other message can be.
+    @discardableResult
+    public func sendFragment(_ payload: borrowing RawSpan, as kind: MessageKind, isLast: Bool) -> SendOutcome {
+        let opcode = isSendingFragments ? Opcode.continuation : kind.opcode
+        isSendingFragments = !isLast
+        return send(payload, opcode: opcode, isFinal: isLast)
+    }
+
+    /// Sends a part of a binary message as a frame of its own.
+    @discardableResult
+    public func sendFragment(binary bytes: [UInt8], isLast: Bool) -> SendOutcome {
+        sendFragment(bytes.rawSpan, as: .binary, isLast: isLast)
+    }
+
+    /// Sends a ping of at most 125 bytes. The answer comes to the handler's `pong`.
+    @discardableResult
+    public func ping(_ payload: [UInt8] = []) -> SendOutcome {
+        precondition(payload.count <= maxControlPayloadBytes, "a ping has at most \(maxControlPayloadBytes) bytes (RFC 6455 §5.5)")
+        return send(payload.rawSpan, opcode: .ping, isFinal: true)
+    }
+
+    @inline(__always)
+    private func send(_ payload: borrowing RawSpan, opcode: Opcode, isFinal: Bool) -> SendOutcome {
+        guard state == .open, let connection, connection.isOpen else { return .closed }
+        let buffered = connection.transport.bufferedBytes
+        if buffered > context.limits.maxBufferedBytes { return refuseSlowConsumer() }
+        connection.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal), payload)
+        return buffered == 0 ? .accepted : .buffered(connection.transport.bufferedBytes)
+    }
+
+    private func refuseSlowConsumer() -> SendOutcome {
+        close(code: .tryAgainLater, reason: "the peer reads too slowly")
+        return .closed
+    }
+
+    /// Asks for one call of the handler's `writable` when nothing is buffered (libwebsockets' `lws_callback_on_writable`).
+    public func requestWritable() {
+        guard isOpen, !wantsWritable else { return }
+        wantsWritable = true
+        if !hasBufferedOutput { context.requestedWritable(self) }
+    }
+
+    // MARK: Receiving
+
+    /// Stops receiving (libwebsockets' `lws_rx_flow_control`): at once, even for messages that have been read already; these come first,
+    /// in order, after `resumeReceiving`. While it is paused, a silent peer is not given up.
+    public func pauseReceiving() {
+        guard receiving == .active, let connection else { return }
+        receiving = .paused
+        connection.setReadingPaused(true)
+    }
+
+    /// Goes on receiving.
+    public func resumeReceiving() {
+        guard receiving == .paused, let connection else { return }
+        receiving = .active
+        connection.lastActivity = context.loop.now
+        connection.setReadingPaused(false)
+    }
+
+    // MARK: Ending
+
+    /// Begins the closing handshake: the peer gets the code and the reason (at most 123 bytes are sent), and `closed` is called when it has
+    /// answered or `Limits.closingTimeout` has passed. Messages that come until then are dropped. No effect when it is closing already.
+    public func close(code: CloseCode = .normal, reason: String = "") {
+        perform(state.close(code, reason: reason))
+    }
+
+    /// Ends the connection at once, without a closing handshake; `closed` reports 1006 at the end of the loop's turn.
+    public func terminate() {
+        guard let connection else { return }
+        connection.abort()
+    }
+
+    /// Closes with `code` unless called again, or with nil, in time (libwebsockets' `lws_set_timeout`).
+    public func setDeadline(after delay: Duration?, code: CloseCode = .policyViolation, reason: String = "deadline passed") {
+        rare?.deadline?.cancel()
+        rare?.deadline = nil
+        guard let delay, state == .open else { return }
+        let timer = DeadlineTimer(context.loop) { [weak self] in self?.close(code: code, reason: reason) }
+        timer.start(after: delay)
+        rareState.deadline = timer
+    }
+
+    var rareState: Rare {
+        if let rare { return rare }
+        let state = Rare()
+        rare = state
+        return state
+    }
+}

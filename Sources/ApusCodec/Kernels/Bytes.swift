@@ -1,0 +1,63 @@
+// The few places where spans, arrays and strings are turned into one another. Everything here is checked against the bounds.
+
+extension [UInt8] {
+    /// The array's bytes, lent for as long as the array is not changed.
+    package var rawSpan: RawSpan {
+        @_lifetime(borrow self)
+        borrowing get {
+            let span = self.span
+            // SAFETY: octets have no other representation than their bytes.
+            return unsafe _overrideLifetime(span.bytes, borrowing: self)
+        }
+    }
+
+    /// Appends the span's octets.
+    package mutating func append(_ bytes: borrowing RawSpan) {
+        // SAFETY: the pointer is used only inside the closure and never beyond the count.
+        unsafe bytes.withUnsafeBytes { unsafe append(contentsOf: $0) }
+    }
+
+    /// Masks or unmasks the octets in `range`.
+    package mutating func mask(_ range: Range<Int>, key: UInt32) {
+        var octets = mutableSpan
+        // SAFETY: every bit pattern is an octet.
+        var bytes = unsafe octets.mutableBytes
+        Masking.apply(key: key, phase: 0, to: &bytes, range: range)
+    }
+}
+
+extension RawSpan {
+    /// A copy of the bytes.
+    package var copied: [UInt8] { unsafe withUnsafeBytes { unsafe Array($0) } }
+
+    /// A copy as text; what is not UTF-8 is replaced by U+FFFD.
+    package var string: String { unsafe withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) } }
+
+    /// The octets, for decoders that read one by one.
+    package var octets: Span<UInt8> {
+        @_lifetime(copy self)
+        get {
+            // SAFETY: octets have no other representation than their bytes.
+            unsafe _unsafeView(as: UInt8.self)
+        }
+    }
+}
+
+/// Octets and words in network order; every access is checked against the buffer.
+extension MutableRawSpan {
+    @inlinable
+    func octet(at offset: Int) -> UInt8 { unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) }
+
+    @inlinable
+    func bigEndian16(at offset: Int) -> UInt16 { UInt16(octet(at: offset)) << 8 | UInt16(octet(at: offset + 1)) }
+
+    @inlinable
+    func bigEndian64(at offset: Int) -> UInt64 {
+        UInt64(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+
+    @inlinable
+    func littleEndian32(at offset: Int) -> UInt32 {
+        UInt32(littleEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    }
+}

@@ -1,0 +1,39 @@
+import Apus
+import ArgumentParser
+import Foundation
+
+/// The `apus` command: wires the library to a command line. What it can do, the library can do.
+@main
+struct ApusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "apus", abstract: "A supervised multi-process WebSocket and HTTP/1.1 server.",
+        version: Library.version, subcommands: [Serve.self, Bench.self])
+
+    /// Exit statuses of sysexits.h.
+    enum Exit {
+        /// The command line cannot be understood.
+        static let usage: Int32 = 64
+        /// What it asks for cannot be set up.
+        static let configuration: Int32 = 78
+    }
+
+    /// Everything that goes wrong ends here: one line on standard error that says what and why.
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let error as ConfigurationError {
+            fail("\(error)", Exit.configuration)
+        } catch {
+            let code = exitCode(for: error)
+            if code.rawValue == 0 { exit(withError: error) }
+            fail(message(for: error), code == .validationFailure ? Exit.usage : code.rawValue)
+        }
+    }
+
+    private static func fail(_ message: String, _ status: Int32) -> Never {
+        let line = message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ")
+        FileHandle.standardError.write(Data("apus: \(line)\n".utf8))
+        Foundation.exit(status)
+    }
+}

@@ -1,0 +1,114 @@
+import Apus
+
+/// What `apus serve` offers: the protocols of libwebsockets' test server, and a page that tries them.
+enum Demo {
+    /// Large enough for the Autobahn cases, in bytes.
+    private static let maxMessageBytes = 64 << 20
+
+    static func configure(_ server: inout Server, root: String?) {
+        server.limits.maxMessageBytes = maxMessageBytes
+        server.webSocket("echo", at: "/") { _ in Echo() }
+        server.webSocket("dumb-increment-protocol", at: "/") { _ in Increment() }
+        let mirror = Mirror()
+        server.webSocket("lws-mirror-protocol", at: "/") { _ in Mirror.Member(of: mirror) }
+        server.webSocket("fraggle-protocol", at: "/") { _ in Fraggle() }
+        server.webSocket("worker", at: "/worker") { _ in WorkerName() }
+        server.http(.get, at: "/worker") { exchange in
+            exchange.respond(text: WorkerName.json(of: exchange.context.worker), type: "application/json")
+        }
+        if let root {
+            server.files(at: "/", in: root)
+        } else {
+            server.http(.get, at: "/") { exchange in
+                exchange.respond(text: String(decoding: PackageResources.page_html, as: UTF8.self), type: "text/html; charset=utf-8")
+            }
+        }
+    }
+}
+
+/// Sends back what it gets.
+final class Echo: WebSocketHandler {
+    func received(_ message: Message, on socket: WebSocket) { socket.send(message) }
+}
+
+/// Says which worker serves the connection.
+final class WorkerName: WebSocketHandler {
+    func opened(_ socket: WebSocket) { socket.send(text: Self.json(of: socket.context.worker)) }
+
+    static func json(of worker: WorkerIdentity) -> String {
+        #"{"slot":\#(worker.slot),"pid":\#(worker.pid),"workers":\#(worker.count),"generation":\#(worker.generation)}"#
+    }
+}
+
+/// `dumb-increment-protocol`: a decimal counter every 50 ms, reset by the text `reset\n`.
+final class Increment: WebSocketHandler {
+    private static let interval = Duration.milliseconds(50)
+    private var count = 0
+    private var timer: DeadlineTimer?
+
+    func opened(_ socket: WebSocket) {
+        timer = socket.context.schedule(after: Self.interval) { [self] in
+            // A peer that does not read misses numbers instead of having them pile up.
+            if !socket.hasBufferedOutput { socket.send(text: "\(count)") }
+            count += 1
+            timer?.start(after: Self.interval)
+        }
+    }
+
+    func received(_ message: Message, on socket: WebSocket) {
+        if message.text == "reset\n" { count = 0 }
+    }
+
+    func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
+        timer?.cancel()
+        timer = nil
+    }
+}
+
+/// `lws-mirror-protocol`: what one member sends, all members of the worker receive, the sender included.
+final class Mirror {
+    private var members: [ObjectIdentifier: WebSocket] = [:]
+
+    final class Member: WebSocketHandler {
+        private let mirror: Mirror
+
+        init(of mirror: Mirror) { self.mirror = mirror }
+
+        func opened(_ socket: WebSocket) { mirror.members[ObjectIdentifier(socket)] = socket }
+
+        func received(_ message: Message, on socket: WebSocket) {
+            for member in mirror.members.values { member.send(message) }
+        }
+
+        func closed(_ socket: WebSocket, code: CloseCode, reason: String) { mirror.members[ObjectIdentifier(socket)] = nil }
+    }
+}
+
+/// `fraggle-protocol`: random binary messages in random fragments, each followed by a message of the four-byte big-endian sum of its bytes.
+final class Fraggle: WebSocketHandler {
+    private static let maxFragments = 64
+    private static let maxFragmentBytes = 4096
+
+    private enum Next {
+        case fragment(left: Int, sum: UInt32)
+        case sum(UInt32)
+    }
+
+    private var next = Next.fragment(left: .random(in: 1...maxFragments), sum: 0)
+
+    func opened(_ socket: WebSocket) { socket.requestWritable() }
+
+    func writable(_ socket: WebSocket) {
+        switch next {
+        case .fragment(let left, let sum):
+            let bytes = (0..<Int.random(in: 1...Self.maxFragmentBytes)).map { _ in UInt8.random(in: 0...255) }
+            let total = bytes.reduce(sum) { $0 &+ UInt32($1) }
+            socket.sendFragment(binary: bytes, isLast: left == 1)
+            next = left == 1 ? .sum(total) : .fragment(left: left - 1, sum: total)
+        case .sum(let sum):
+            socket.send(binary: (0..<4).map { UInt8(truncatingIfNeeded: sum >> (24 - 8 * $0)) })
+            next = .fragment(left: .random(in: 1...Self.maxFragments), sum: 0)
+        }
+        socket.requestWritable()
+    }
+}
