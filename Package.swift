@@ -58,6 +58,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .executableTarget(
+            name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
+        .executableTarget(
             name: "ApusCommand",
             dependencies: [
                 "Apus", .product(name: "ArgumentParser", package: "swift-argument-parser"), .product(name: "Logging", package: "swift-log"),

@@ -1,0 +1,15 @@
+// One loop in this process, echoing: what the instruction budgets are measured on.
+import Apus
+import Glibc
+
+final class Echo: WebSocketHandler {
+    func received(_ message: Message, on socket: WebSocket) { socket.send(message) }
+}
+
+var server = Server()
+server.listen(on: .tcp("127.0.0.1", port: 0))
+server.webSocket("echo", at: "/") { _ in Echo() }
+let context = try Context(server)
+print(context.addresses[0].port ?? 0)
+fflush(nil)
+try context.run()
