@@ -97,6 +97,8 @@ package enum Signal {
     package static let quit = SIGQUIT
     package static let abort = SIGABRT
     package static let kill = SIGKILL
+    package static let stop = SIGSTOP
+    package static let resume = SIGCONT
     package static let child = SIGCHLD
     package static let hangUp = SIGHUP
     package static let user1 = SIGUSR1

@@ -56,6 +56,8 @@ extension Supervisor {
         case .signal(let signal, let pid):
             log(signal, to: pid, in: slot)
             Process.signal(pid, signal)
+            // A stopped process would keep SIGABRT for later.
+            if signal == Signal.abort { Process.signal(pid, Signal.resume) }
         case .tell(let command):
             // A worker that cannot be told is ended by the deadline that the machine has set.
             slot.process?.channel.send([command.rawValue])
@@ -138,15 +140,18 @@ extension Supervisor {
 
     // MARK: Life and death
 
+    /// The watches must not hold `process`: the loop keeps them to the end of the turn in which it ended, and the successor,
+    /// forked in that same turn, would inherit its descriptors.
     private func watch(_ process: WorkerProcess, of slot: SupervisedSlot) throws(SystemError) {
         let endWatch = Watch { [unowned self, unowned slot] _ in processEnded(in: slot) }
         try loop.add(endWatch, descriptor: process.endDescriptor, for: .readable)
         process.watches.append((endWatch, process.endDescriptor))
+        let channel = process.channel.descriptor
         let channelWatch = Watch { [unowned self, unowned slot] watch in
-            if readReports(in: slot) == .closed { loop.remove(watch, descriptor: process.channel.descriptor) }
+            if readReports(in: slot) == .closed { loop.remove(watch, descriptor: channel) }
         }
-        try loop.add(channelWatch, descriptor: process.channel.descriptor, for: .readable)
-        process.watches.append((channelWatch, process.channel.descriptor))
+        try loop.add(channelWatch, descriptor: channel, for: .readable)
+        process.watches.append((channelWatch, channel))
     }
 
     private func forget(_ process: WorkerProcess) {
@@ -201,6 +206,12 @@ extension Supervisor {
             return
         }
         let row = scoreboard[slot.index]
+        guard row.state == .ready else {
+            let waited = seconds(loop.now.millisecondsSince(slot.process?.startedAt ?? loop.now))
+            logger.error(
+                "worker \(slot.index) (pid \(pid)) is not ready after \(waited), phase \(row.phase): sending \(name)")
+            return
+        }
         let stuck = seconds(loop.now.millisecondsSince(row.lastBeat))
         logger.error(
             "worker \(slot.index) (pid \(pid)) hangs: no heartbeat for \(stuck), phase \(row.phase): sending \(name)")

@@ -1,0 +1,53 @@
+import ApusPlatform
+import Testing
+
+@testable import ApusSupervisor
+
+@Suite("Control channel")
+struct ControlChannelTests {
+    @Test(
+        "reports survive the way, long reasons are cut",
+        arguments: [
+            (WorkerReport.ready, WorkerReport.ready), (.failed(reason: ""), .failed(reason: "")),
+            (.failed(reason: "grün"), .failed(reason: "grün")),
+            (.failed(reason: String(repeating: "x", count: 5000)), .failed(reason: String(repeating: "x", count: 1000))),
+        ])
+    func reports(sent: WorkerReport, received: WorkerReport) throws {
+        let pair = try Socket.packetPair().release()
+        let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first))
+        let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
+        let isSent = worker.send(sent.record)
+        #expect(isSent)
+        #expect(master.receive() == .record(sent.record))
+        #expect(WorkerReport(record: sent.record) == received)
+        #expect(master.receive() == .nothing)
+    }
+
+    @Test("an unknown record is no report", arguments: [[], [0], [0x52, 0x52], [0x58]] as [[UInt8]])
+    func unknown(record: [UInt8]) { #expect(WorkerReport(record: record) == nil) }
+
+    @Test("what was sent before the other end closed is read first; sending to it fails without a signal")
+    func closed() throws {
+        let pair = try Socket.packetPair().release()
+        let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
+        do {
+            let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first))
+            worker.send(WorkerReport.ready.record)
+        }
+        #expect(master.receive() == .record(WorkerReport.ready.record))
+        #expect(master.receive() == .closed)
+        let isSent = master.send([WorkerCommand.stop.rawValue])
+        #expect(!isSent)
+    }
+
+    @Test("a worker that never reads cannot block the master")
+    func full() throws {
+        let pair = try Socket.packetPair().release()
+        let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first))
+        let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
+        var sent = 0
+        while sent < 100_000, master.send([WorkerCommand.drain.rawValue]) { sent += 1 }
+        #expect(sent < 100_000)
+        #expect(worker.receive() == .record([WorkerCommand.drain.rawValue]))
+    }
+}

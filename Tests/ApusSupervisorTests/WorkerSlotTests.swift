@@ -1,0 +1,334 @@
+import ApusPlatform
+import Testing
+
+@testable import ApusSupervisor
+
+/// A generator whose draws a test can repeat.
+struct SplitMix64: RandomNumberGenerator {
+    var state: UInt64
+    init(seed: UInt64) { state = seed }
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+        return value ^ (value >> 31)
+    }
+}
+
+/// Draws the top of every range, so that delays are the unshortened ones.
+struct AlwaysMost: RandomNumberGenerator {
+    mutating func next() -> UInt64 { .max }
+}
+
+/// A slot with a clock and processes that exist in the test only.
+struct SlotBench {
+    var slot: WorkerSlot
+    var now = MonotonicTime(milliseconds: 1_000_000)
+    var lastBeat = MonotonicTime(milliseconds: 0)
+    var nextPid: Int32 = 100
+    var random = AlwaysMost()
+
+    init(_ adjust: (inout WorkerSlot.Policy) -> Void = { _ in }) {
+        var policy = WorkerSlot.Policy()
+        adjust(&policy)
+        slot = WorkerSlot(policy: policy)
+    }
+
+    mutating func pass(_ milliseconds: UInt64) { now = MonotonicTime(milliseconds: now.milliseconds + milliseconds) }
+
+    /// Starts the first process, or lets the clock run until the machine starts the next.
+    mutating func launch() {
+        if slot.state == .idle {
+            #expect(slot.start() == .fork)
+        } else {
+            #expect(wake() == .fork)
+        }
+        nextPid += 1
+        slot.forked(pid: nextPid, now: now)
+    }
+
+    mutating func becomeReady() {
+        lastBeat = now
+        slot.reportedReady(now: now)
+    }
+
+    mutating func die(_ end: ProcessEnd = .signaled(Signal.kill)) -> WorkerSlot.Sequel {
+        slot.ended(end, now: now, random: &random)
+    }
+
+    /// Lets the clock run to the machine's deadline.
+    mutating func wake(late milliseconds: UInt64 = 0) -> WorkerSlot.Action {
+        guard let deadline = slot.deadline else { return .none }
+        now = max(now, MonotonicTime(milliseconds: deadline.milliseconds + milliseconds))
+        return slot.deadlineReached(now: now, lastBeat: lastBeat)
+    }
+}
+
+@Suite("Worker slot: what follows a death")
+struct WorkerSlotDeathTests {
+    /// A life: ms until ready (nil: never), ms of service after that, how it ended.
+    struct Life {
+        var readyAfter: UInt64?
+        var served: UInt64 = 0
+        var end: ProcessEnd = .signaled(11)
+        static func ready(_ served: UInt64) -> Life { Life(readyAfter: 10, served: served) }
+        static let stillborn = Life(readyAfter: nil, end: .exited(1))
+    }
+
+    @Test(
+        "lives in a row and the delays after each, in ms",
+        arguments: [
+            ("a worker that works restarts at once", [.ready(500), .ready(500), .ready(500)], [0, 0, 0]),
+            ("200 ms of service is enough", [.ready(200), .ready(200)], [0, 0]),
+            ("the first brief life is forgiven", [.ready(199), .ready(199), .ready(199)], [0, 200, 400]),
+            ("never ready: 100 ms doubling", [.stillborn, .stillborn, .stillborn, .stillborn], [100, 200, 400, 800]),
+            ("a good life in between does not clear failures", [.stillborn, .ready(59_999), .stillborn], [100, 0, 200]),
+            ("60 s of service clears failures", [.stillborn, .stillborn, .ready(60_000), .stillborn], [100, 200, 0, 100]),
+            ("exit 0 unasked is a death like others", [Life(readyAfter: 1, served: 900, end: .exited(0))], [0]),
+            (
+                "the delay is capped at 30 s", Array(repeating: .stillborn, count: 12),
+                [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000]
+            ),
+        ] as [(String, [Life], [UInt64])])
+    func delays(name: String, lives: [Life], expected: [UInt64]) {
+        var bench = SlotBench()
+        for (life, delay) in zip(lives, expected) {
+            bench.launch()
+            if let wait = life.readyAfter {
+                bench.pass(wait)
+                bench.becomeReady()
+            }
+            bench.pass(life.served)
+            #expect(bench.die(life.end) == .restart(after: .milliseconds(delay)), "\(name)")
+            #expect(bench.slot.deadline?.millisecondsSince(bench.now) == delay)
+        }
+    }
+
+    @Test("exit 78 abandons the slot, ready or not", arguments: [true, false])
+    func doNotRestart(wasReady: Bool) {
+        var bench = SlotBench()
+        bench.launch()
+        if wasReady { bench.becomeReady() }
+        bench.pass(1000)
+        #expect(bench.die(.exited(78)) == .abandon)
+        #expect(bench.slot.isOver && bench.slot.isAbandoned)
+        #expect(bench.slot.deadline == nil)
+    }
+
+    @Test("exit 78 of a worker that was asked to leave is an end like any other")
+    func doNotRestartWhenAsked() {
+        var bench = SlotBench()
+        bench.launch()
+        _ = bench.slot.stop(now: bench.now)
+        #expect(bench.die(.exited(78)) == .end)
+        #expect(!bench.slot.isAbandoned)
+    }
+
+    @Test("a fork that fails counts like a death before ready")
+    func forkFails() {
+        var bench = SlotBench()
+        #expect(bench.slot.start() == .fork)
+        #expect(bench.slot.forkFailed(now: bench.now, random: &bench.random) == .restart(after: .milliseconds(100)))
+        #expect(bench.wake() == .fork)
+        #expect(bench.slot.forkFailed(now: bench.now, random: &bench.random) == .restart(after: .milliseconds(200)))
+        #expect(bench.slot.failures == 2)
+    }
+
+    @Test("the draw takes off at most half")
+    func jitter() {
+        var random = SplitMix64(seed: 7)
+        for failures in 0..<40 {
+            let full = min(100 << UInt64(max(failures, 1) - 1), 30_000)
+            let drawn = Set(
+                (0..<200).map { _ in WorkerSlot.backOffMilliseconds(failures: failures, random: &random) })
+            #expect(drawn.allSatisfy { $0 >= full / 2 && $0 <= full })
+            #expect(drawn.count > 20)
+        }
+        #expect(WorkerSlot.backOffMilliseconds(failures: .max, random: &random) <= 30_000)
+    }
+}
+
+@Suite("Worker slot: watchdog and orders")
+struct WorkerSlotOrderTests {
+    @Test("a beating worker is left alone, and looked at when its beat would be too old")
+    func beating() {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        bench.lastBeat = bench.now + .seconds(4)
+        #expect(bench.wake() == .none)
+        #expect(bench.slot.deadline == bench.lastBeat + .seconds(10))
+    }
+
+    @Test("a worker whose beat is 10 s old gets SIGABRT, a second later SIGKILL, and a successor at once")
+    func hangs() {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        let ready = bench.now
+        #expect(bench.wake() == .signal(Signal.abort, to: bench.nextPid))
+        #expect(bench.now.millisecondsSince(ready) == 10_000)
+        #expect(bench.wake() == .signal(Signal.kill, to: bench.nextPid))
+        #expect(bench.now.millisecondsSince(ready) == 11_000)
+        #expect(bench.slot.deadline == nil)
+        #expect(bench.die() == .restart(after: .zero))
+    }
+
+    @Test("a supervisor that looks late gives the worker its time anew")
+    func lateLook() {
+        var bench = SlotBench()
+        bench.launch()
+        #expect(bench.wake(late: 1001) == .none)
+        bench.becomeReady()
+        #expect(bench.wake(late: 5000) == .none)
+        #expect(bench.slot.deadline == bench.now + .seconds(10))
+        #expect(bench.wake(late: 1000) == .signal(Signal.abort, to: bench.nextPid))
+    }
+
+    @Test("a worker that does not get ready in time is aborted, which is a failure")
+    func startTimeout() {
+        var bench = SlotBench { $0.startTimeout = .seconds(3) }
+        bench.launch()
+        #expect(bench.wake() == .signal(Signal.abort, to: bench.nextPid))
+        #expect(bench.die(.signaled(Signal.abort)) == .restart(after: .milliseconds(100)))
+    }
+
+    @Test("a deadline that has not come does nothing")
+    func early() {
+        var bench = SlotBench()
+        bench.launch()
+        let before = bench.slot.state
+        #expect(bench.slot.deadlineReached(now: bench.now, lastBeat: bench.now) == .none)
+        #expect(bench.slot.state == before)
+    }
+
+    @Test("drain, then SIGKILL at the deadline; stop in between makes it faster, drain does not make it slower")
+    func escalation() {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        #expect(bench.slot.drain(now: bench.now) == .tell(.drain))
+        #expect(bench.slot.deadline == bench.now + .seconds(30))
+        #expect(bench.slot.stop(now: bench.now) == .tell(.stop))
+        #expect(bench.slot.deadline == bench.now + .seconds(2))
+        bench.pass(1000)
+        #expect(bench.slot.drain(now: bench.now) == .none)
+        #expect(bench.slot.stop(now: bench.now) == .none)
+        #expect(bench.wake() == .signal(Signal.kill, to: bench.nextPid))
+        #expect(bench.die() == .end)
+        #expect(bench.slot.isOver && !bench.slot.isAbandoned)
+    }
+
+    @Test("a stop just before the drain's deadline does not postpone the kill")
+    func stopNeverPostpones() {
+        var bench = SlotBench()
+        bench.launch()
+        _ = bench.slot.drain(now: bench.now)
+        let deadline = bench.slot.deadline
+        bench.pass(29_900)
+        #expect(bench.slot.stop(now: bench.now) == .tell(.stop))
+        #expect(bench.slot.deadline == deadline)
+    }
+
+    @Test("stopped while it backs off: over at once")
+    func stopWhileBackingOff() {
+        var bench = SlotBench()
+        bench.launch()
+        _ = bench.die()
+        #expect(bench.slot.stop(now: bench.now) == .none)
+        #expect(bench.slot.isOver && bench.slot.deadline == nil)
+    }
+
+    @Test("stopped while it is being aborted or killed: no successor", arguments: [1, 2])
+    func stopWhileHanging(signals: Int) {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        for _ in 0..<signals { _ = bench.wake() }
+        #expect(bench.slot.stop(now: bench.now) == .none)
+        if signals == 1 { #expect(bench.wake() == .signal(Signal.kill, to: bench.nextPid)) }
+        #expect(bench.die() == .end)
+    }
+
+    @Test("ready comes twice or too late without effect")
+    func lateReady() {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        let state = bench.slot.state
+        bench.pass(10)
+        bench.becomeReady()
+        #expect(bench.slot.state == state)
+        _ = bench.slot.drain(now: bench.now)
+        bench.becomeReady()
+        #expect(bench.slot.deadline == bench.now + .seconds(30))
+    }
+
+    @Test(
+        "a seeded random walk: one process per slot, no signal to a reaped pid, always over after stop",
+        arguments: 0..<200 as Range<UInt64>)
+    func randomWalk(seed: UInt64) {
+        var random = SplitMix64(seed: seed)
+        var slot = WorkerSlot(policy: .init())
+        var now = MonotonicTime(milliseconds: 5)
+        var living: Int32?
+        var lastPid: Int32 = 0
+
+        func carryOut(_ action: WorkerSlot.Action) {
+            switch action {
+            case .none:
+                break
+            case .fork:
+                #expect(living == nil, "seed \(seed)")
+                if Int.random(in: 0..<10, using: &random) == 0 {
+                    _ = slot.forkFailed(now: now, random: &random)
+                } else {
+                    lastPid += 1
+                    living = lastPid
+                    slot.forked(pid: lastPid, now: now)
+                }
+            case .signal(_, let pid):
+                #expect(pid == living, "seed \(seed)")
+            case .tell:
+                #expect(living != nil, "seed \(seed)")
+            }
+            #expect(slot.process == living, "seed \(seed)")
+        }
+        func die() {
+            guard living != nil else { return }
+            living = nil
+            let ends: [ProcessEnd] = [.exited(0), .exited(1), .exited(78), .signaled(9), .signaled(11)]
+            // 78 rarely, or every walk would be short.
+            let end = ends[Int.random(in: 0..<100, using: &random) == 0 ? 2 : [0, 1, 3, 4].randomElement(using: &random) ?? 0]
+            _ = slot.ended(end, now: now, random: &random)
+        }
+
+        carryOut(slot.start())
+        for _ in 0..<300 {
+            now = MonotonicTime(milliseconds: now.milliseconds + UInt64.random(in: 0..<3000, using: &random))
+            switch Int.random(in: 0..<100, using: &random) {
+            case 0..<40: carryOut(slot.deadlineReached(now: now, lastBeat: now))
+            case 40..<55: carryOut(slot.deadlineReached(now: now, lastBeat: MonotonicTime(milliseconds: 0)))
+            case 55..<75: slot.reportedReady(now: now)
+            case 75..<97: die()
+            case 97: carryOut(slot.drain(now: now))
+            default: break
+            }
+            // Time alone must lead on, unless the end of a process is certain or nothing is left to do.
+            if slot.deadline == nil, !slot.isOver { #expect(living != nil, "seed \(seed)") }
+        }
+        carryOut(slot.stop(now: now))
+        // A worker that listens to nothing but SIGKILL.
+        for _ in 0..<3 where !slot.isOver {
+            if let deadline = slot.deadline {
+                now = max(now, deadline)
+                let action = slot.deadlineReached(now: now, lastBeat: now)
+                #expect(living.map { action == .signal(Signal.kill, to: $0) } ?? false, "seed \(seed)")
+                carryOut(action)
+            }
+            die()
+        }
+        #expect(slot.isOver && living == nil, "seed \(seed)")
+    }
+}

@@ -1,0 +1,35 @@
+import ApusBus
+import ApusPlatform
+import ApusSupervisor
+import Glibc
+
+/// Echoes nothing: takes a connection and closes it, so that a client sees which process accepted.
+final class Acceptor: EventSource {
+    let descriptor: Int32
+    let row: Scoreboard.Row
+    init(_ descriptor: Int32, _ row: Scoreboard.Row) {
+        self.descriptor = descriptor
+        self.row = row
+    }
+    override func ready(_ readiness: Readiness, in loop: EventLoop) {
+        while case .done(let connection)? = try? Socket.accept(descriptor) {
+            row.add(.accepted, 1)
+            var pid = UInt32(bitPattern: Process.id)
+            _ = withUnsafeBytes(of: &pid) { try? Socket.send(connection, $0) }
+            OwnedDescriptor.close(connection)
+        }
+    }
+}
+
+final class Hang: TimerNode {
+    let row: Scoreboard.Row
+    init(_ row: Scoreboard.Row) { self.row = row }
+    override func timerFired(at now: MonotonicTime) {
+        row.enter(.handler)
+        while true { sched_yield() }
+    }
+}
+
+final class Trap: TimerNode {
+    override func timerFired(at now: MonotonicTime) { fatalError("a bug in a handler") }
+}
