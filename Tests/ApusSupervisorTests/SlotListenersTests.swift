@@ -156,7 +156,7 @@ struct SlotListenersTests {
     private func accept(_ listener: Int32) -> Int {
         var count = 0
         while case .done(let connection)? = try? Socket.accept(listener) {
-            OwnedDescriptor.close(connection)
+            OwnedDescriptor.close(connection.descriptor)
             count += 1
         }
         return count

@@ -3,7 +3,7 @@ import ApusPlatform
 import ApusSupervisor
 import Glibc
 
-/// Echoes nothing: takes a connection and closes it, so that a client sees which process accepted.
+/// Answers a connection with the pid of the process that took it, and closes it.
 final class Acceptor: EventSource {
     let descriptor: Int32
     let row: Scoreboard.Row
@@ -15,8 +15,8 @@ final class Acceptor: EventSource {
         while case .done(let connection)? = try? Socket.accept(descriptor) {
             row.add(.accepted, 1)
             var pid = UInt32(bitPattern: Process.id)
-            _ = withUnsafeBytes(of: &pid) { try? Socket.send(connection, $0) }
-            OwnedDescriptor.close(connection)
+            _ = withUnsafeBytes(of: &pid) { try? Socket.send(connection.descriptor, $0) }
+            OwnedDescriptor.close(connection.descriptor)
         }
     }
 }

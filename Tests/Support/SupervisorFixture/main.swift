@@ -6,9 +6,11 @@ import Logging
 
 /// A supervisor with workers that misbehave as the arguments say: `SupervisorFixture KEY=VALUE...`.
 ///
-/// `workers=2 behavior=serve|hang|exit78|crash|failing|ignore|trap heartbeat=MS drain=MS stop=MS start=MS unix=PATH`.
-/// One event a line on standard output, where log lines go, too, with the prefix `log`: `up ADDRESS...`,
-/// `ready SLOT PID GENERATION`, `command SLOT NAME`, `error REASON`.
+/// `workers=2 behavior=NAME heartbeat=MS start=MS drain=MS stop=MS orphan=MS unix=PATH port=NUMBER`. The behaviours: serve,
+/// crash, crash-later (all but the first process of each slot), failing (gives a reason), exit78, hang, trap, silent (never
+/// ready), ignore (any command but the master's death), deaf (every command); with `-once`, only slot 0's first process.
+/// One event a line on standard output, log lines with the prefix `log`: `up ADDRESS...`, `ready SLOT PID GENERATION`,
+/// `command SLOT NAME`, `error REASON`, `ended`.
 let arguments = Dictionary(
     uniqueKeysWithValues: CommandLine.arguments.dropFirst().map { argument in
         let parts = argument.split(separator: "=", maxSplits: 1)
