@@ -4,7 +4,17 @@
 /// this process. Each worker has one thread, one loop and its own connections; handlers are called on that thread and need no locks.
 /// A `Connection` is the one place where a transport meets a codec: it is in one phase at a time (HTTP, WebSocket, lingering,
 /// closed), and each phase has its own file.
-@_exported public import ApusCodec
+@_exported public import struct ApusCodec.CloseCode
+@_exported public import struct ApusCodec.HTTPFields
+@_exported public import struct ApusCodec.HTTPMethod
+@_exported public import struct ApusCodec.HTTPRequestHead
+@_exported public import struct ApusCodec.HTTPResponseHead
+@_exported public import struct ApusCodec.HTTPStatus
+@_exported public import struct ApusCodec.HTTPVersion
+@_exported public import enum ApusCodec.ClientHandshakeError
+@_exported public import enum ApusCodec.HTTPFieldError
+@_exported public import enum ApusCodec.MessageKind
+@_exported public import enum ApusCodec.OriginPolicy
 @_exported public import enum ApusPlatform.SocketAddress
 
 /// The version of this library.

@@ -7,15 +7,15 @@ public struct Readiness: OptionSet, Sendable {
     public init(rawValue: UInt32) { self.rawValue = rawValue }
 
     /// Bytes, a connection or the end can be read.
-    package static let readable = Readiness(rawValue: EPOLLIN.rawValue)
+    package static var readable: Readiness { Readiness(rawValue: EPOLLIN.rawValue) }
     /// The kernel takes bytes again.
-    package static let writable = Readiness(rawValue: EPOLLOUT.rawValue)
+    package static var writable: Readiness { Readiness(rawValue: EPOLLOUT.rawValue) }
     /// The peer will send no more (`EPOLLRDHUP`).
-    package static let peerClosed = Readiness(rawValue: EPOLLRDHUP.rawValue)
+    package static var peerClosed: Readiness { Readiness(rawValue: EPOLLRDHUP.rawValue) }
     /// Both directions are closed, or an error waits. Always reported.
-    package static let hangUp = Readiness(rawValue: EPOLLHUP.rawValue | EPOLLERR.rawValue)
+    package static var hangUp: Readiness { Readiness(rawValue: EPOLLHUP.rawValue | EPOLLERR.rawValue) }
     /// Wake one of the processes that wait on a shared listener, not all.
-    package static let exclusive = Readiness(rawValue: EPOLLEXCLUSIVE.rawValue)
+    package static var exclusive: Readiness { Readiness(rawValue: EPOLLEXCLUSIVE.rawValue) }
 }
 
 /// Something an `EventLoop` watches: a descriptor, and one built-in timer (see `TimerNode`).

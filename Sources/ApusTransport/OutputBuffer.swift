@@ -1,50 +1,67 @@
-/// A worker's cork: what handlers send during one readiness event is collected here and leaves in one write.
-@safe package struct OutputBuffer: ~Copyable {
-    private let storage: UnsafeMutableRawPointer
-    /// Bytes collected.
-    package private(set) var count = 0
-    package let capacity: Int
+/// Bytes on their way out: a worker's cork, where what handlers send during one readiness event is collected to leave in one write.
+///
+/// Public only to be inlined (see ApusCodec/WebSocket/Frame.swift). The count lies beside the bytes, behind a pointer: a stored property would cost an exclusivity check with each frame.
+@safe public final class OutputBuffer {
+    @usableFromInline let storage: UnsafeMutableRawPointer
+    @usableFromInline let used: UnsafeMutablePointer<Int>
+    public let capacity: Int
+
+    /// Room that `append` of a header wants, whatever the header's length, in bytes.
+    @usableFromInline static let headerRoom = 16
 
     /// - Parameter capacity: in bytes; larger sends bypass the cork.
     package init(capacity: Int) {
         self.capacity = capacity
         unsafe storage = .allocate(byteCount: capacity, alignment: 64)
+        unsafe used = .allocate(capacity: 1)
+        unsafe used.initialize(to: 0)
     }
 
-    deinit { unsafe storage.deallocate() }
+    /// A buffer with room for one header and a payload of this many bytes.
+    package convenience init(payloadBytes: Int) { self.init(capacity: payloadBytes + Self.headerRoom) }
 
+    deinit {
+        unsafe storage.deallocate()
+        unsafe used.deallocate()
+    }
+
+    /// Bytes collected.
+    @inlinable
+    public var count: Int { unsafe used.pointee }
     package var isEmpty: Bool { count == 0 }
+    /// Whether a header and a payload of this many bytes can be appended.
+    package func hasRoom(payloadBytes: Int) -> Bool { payloadBytes <= capacity &- count &- Self.headerRoom }
     /// What was collected; valid until the next change.
     package var bytes: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(start: storage, count: count) }
 
-    /// Appends up to 16 bytes given as two words, lowest first, of which `byteCount` count. Takes 16 bytes of room.
-    @inline(__always)
-    package mutating func append(low: UInt64, high: UInt64, byteCount: Int) {
-        precondition(byteCount <= 16 && count &+ 16 <= capacity, "the caller made room")
-        // SAFETY: 16 bytes of room were checked.
-        unsafe (storage + count).storeBytes(of: low.littleEndian, as: UInt64.self)
-        unsafe (storage + count + 8).storeBytes(of: high.littleEndian, as: UInt64.self)
-        count &+= byteCount
+    /// Appends a header, given as two words, lowest octet first, of which `headerBytes` (at most 16) octets count, and a payload.
+    /// Gives false, and appends nothing, if there is no room.
+    @inlinable @inline(__always)
+    public func append(low: UInt64, high: UInt64, headerBytes: Int, _ payload: borrowing RawSpan) -> Bool {
+        let start = unsafe used.pointee
+        let size = payload.byteCount
+        guard size <= capacity &- start &- Self.headerRoom, headerBytes <= Self.headerRoom else { return false }
+        let at = unsafe storage + start
+        // SAFETY: room for 16 octets and the payload was checked; the span cannot overlap memory that only this buffer owns.
+        unsafe at.storeBytes(of: low.littleEndian, as: UInt64.self)
+        unsafe (at + 8).storeBytes(of: high.littleEndian, as: UInt64.self)
+        unsafe payload.withUnsafeBytes { source in
+            if let base = source.baseAddress { unsafe (at + headerBytes).copyMemory(from: base, byteCount: size) }
+        }
+        unsafe used.pointee = start &+ headerBytes &+ size
+        return true
     }
 
-    @inline(__always)
-    package mutating func append(_ bytes: borrowing RawSpan) {
-        let size = bytes.byteCount
-        precondition(size <= capacity &- count, "the caller made room")
-        // SAFETY: the room was checked; the span cannot overlap memory that only this buffer owns.
-        unsafe bytes.withUnsafeBytes { source in
-            if let base = source.baseAddress { unsafe (storage + count).copyMemory(from: base, byteCount: size) }
-        }
-        count &+= size
-    }
+    /// Appends bytes as they are; false if there is no room.
+    package func append(_ bytes: borrowing RawSpan) -> Bool { append(low: 0, high: 0, headerBytes: 0, bytes) }
 
     /// Gives the last `size` bytes to `body` to be changed in place, such as masked.
-    package mutating func withLast(_ size: Int, _ body: (inout MutableRawSpan) -> Void) {
+    package func withLast(_ size: Int, _ body: (inout MutableRawSpan) -> Void) {
         precondition(size <= count)
         // SAFETY: the last `size` bytes are initialised and only this buffer refers to them.
         var span = unsafe MutableRawSpan(_unsafeStart: storage + (count - size), byteCount: size)
         body(&span)
     }
 
-    package mutating func removeAll() { count = 0 }
+    package func removeAll() { unsafe used.pointee = 0 }
 }

@@ -32,7 +32,7 @@ package import ApusPlatform
     }
 
     /// Receives behind the headroom; `.done(0)` is the end.
-    package func receive(from transport: borrowing Transport) throws(SystemError) -> IOResult<Int> {
+    package func receive(from transport: Transport) throws(SystemError) -> IOResult<Int> {
         try unsafe transport.receive(into: UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom...]))
     }
 

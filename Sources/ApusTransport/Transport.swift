@@ -1,8 +1,8 @@
 package import ApusPlatform
 import Glibc
 
-/// One connection's bytes: a socket and the queue in front of it.
-package struct Transport: ~Copyable {
+/// One connection's bytes: a socket and the queue in front of it. A class, so that using it needs no exclusivity check on its owner.
+package final class Transport {
     /// The socket's number; -1 once closed.
     package private(set) var descriptor: Int32
     private var queue = WriteQueue()
@@ -16,7 +16,7 @@ package struct Transport: ~Copyable {
     }
 
     /// Closes the socket and drops what is queued.
-    package mutating func close() {
+    package func close() {
         guard descriptor >= 0 else { return }
         _ = OwnedDescriptor(rawValue: descriptor)
         descriptor = -1
@@ -34,7 +34,7 @@ package struct Transport: ~Copyable {
     }
 
     /// Writes `bytes` after what is queued; what the kernel does not take is copied into the queue.
-    private mutating func write(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
+    private func write(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
         guard queue.isEmpty else { return unsafe queue.append(copying: bytes) }
         switch try unsafe Socket.send(descriptor, bytes) {
         case .done(bytes.count): return
@@ -44,7 +44,7 @@ package struct Transport: ~Copyable {
     }
 
     /// Writes two runs of bytes in one call, such as a cork and a payload too large for it.
-    private mutating func write(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) throws(SystemError) {
+    private func write(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) throws(SystemError) {
         guard queue.isEmpty else {
             unsafe queue.append(copying: first)
             return unsafe queue.append(copying: second)
@@ -72,13 +72,13 @@ package struct Transport: ~Copyable {
     }
 
     /// Queues a copy without a system call; `flush` sends it.
-    package mutating func enqueue(copying bytes: borrowing RawSpan) {
+    package func enqueue(copying bytes: borrowing RawSpan) {
         unsafe bytes.withUnsafeBytes { unsafe queue.append(copying: $0) }
     }
 
-    package mutating func write(_ buffer: borrowing OutputBuffer) throws(SystemError) { try unsafe write(buffer.bytes) }
+    package func write(_ buffer: OutputBuffer) throws(SystemError) { try unsafe write(buffer.bytes) }
 
-    package mutating func write(_ first: borrowing OutputBuffer, _ second: borrowing RawSpan) throws(SystemError) {
+    package func write(_ first: OutputBuffer, _ second: borrowing RawSpan) throws(SystemError) {
         var failure: SystemError?
         unsafe second.withUnsafeBytes { bytes in
             do throws(SystemError) { try unsafe write(first.bytes, bytes) } catch { failure = error }
@@ -86,20 +86,20 @@ package struct Transport: ~Copyable {
         if let failure { throw failure }
     }
 
-    package mutating func enqueue(_ buffer: borrowing OutputBuffer) { unsafe queue.append(copying: buffer.bytes) }
+    package func enqueue(_ buffer: OutputBuffer) { unsafe queue.append(copying: buffer.bytes) }
 
     /// Queues shared bytes without a system call; `flush` sends them.
-    package mutating func enqueue(_ chunk: ByteChunk) { queue.append(chunk) }
+    package func enqueue(_ chunk: ByteChunk) { queue.append(chunk) }
 
     /// Queues a part of a file; `flush` sends it.
-    package mutating func enqueue(_ file: SharedFile, offset: Int, count: Int) {
+    package func enqueue(_ file: SharedFile, offset: Int, count: Int) {
         queue.append(file, offset: offset, count: count)
     }
 
     /// Writes what is queued until the kernel takes no more.
-    package mutating func flush() throws(SystemError) -> WriteQueue.Outcome { try queue.write(to: descriptor) }
+    package func flush() throws(SystemError) -> WriteQueue.Outcome { try queue.write(to: descriptor) }
 
-    package mutating func dropOutput() { queue.removeAll() }
+    package func dropOutput() { queue.removeAll() }
 
     /// Says that nothing more will be written.
     package func shutdownWrite() { try? Socket.shutdownWrite(descriptor) }

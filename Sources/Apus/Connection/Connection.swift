@@ -20,7 +20,7 @@ final class Connection: EventSource {
     enum Ending { case linger, close }
 
     let context: Context
-    var transport: Transport
+    let transport: Transport
     private(set) var phase = Phase.closed
     /// Bytes that were received and not used: the start of a frame header, or what came while its reader is paused.
     private var carry: [UInt8] = []
@@ -28,10 +28,14 @@ final class Connection: EventSource {
     var lastActivity: MonotonicTime
     /// Where it stands in the context's list of connections.
     var index = 0
+    /// Its event is being served: the context's cork holds its output.
+    private var isCorked = false
+    /// Bytes of output that wait for the peer: the transport's count, where reading it costs nothing.
+    private(set) var bufferedBytes = 0
     /// It is in the context's list of connections to settle.
     var isUnsettled = false
     /// A write failed: the peer has gone, which is told at the end of the turn, not inside `send`.
-    private var isBroken = false
+    private(set) var isBroken = false
     private var bufferedAtLastCheck = Int.max
     /// The reader does not want more for now.
     private var isReadingPaused = false
@@ -56,8 +60,10 @@ final class Connection: EventSource {
         }
     }
 
+    var hasBufferedOutput: Bool { bufferedBytes > 0 }
+
     /// Too much output waits for the peer.
-    var isBackedUp: Bool { transport.bufferedBytes >= Self.backPressureBytes }
+    var isBackedUp: Bool { bufferedBytes >= Self.backPressureBytes }
 
     /// Starts to be served. Throws if the kernel cannot watch it; then it is dropped.
     func start() throws(SystemError) {
@@ -95,8 +101,8 @@ final class Connection: EventSource {
 
     /// Whether the peer has taken some of the output since this was last asked.
     func outputHasProgressed() -> Bool {
-        defer { bufferedAtLastCheck = transport.bufferedBytes }
-        return transport.bufferedBytes < bufferedAtLastCheck
+        defer { bufferedAtLastCheck = bufferedBytes }
+        return bufferedBytes < bufferedAtLastCheck
     }
 
     private func receive() {
@@ -122,7 +128,7 @@ final class Connection: EventSource {
 
     /// Serves what lies in the context's receive buffer, with the cork on.
     private func process(from start: Int, to end: Int) {
-        context.corked = ObjectIdentifier(self)
+        isCorked = true
         var position = start
         serving: while true {
             switch phase {
@@ -176,91 +182,84 @@ final class Connection: EventSource {
 
     // MARK: Writing
 
-    /// Writes one frame. The payload is copied unless it leaves at once.
+    /// Copies a server's frame into the cork; false if that does not hold this connection's output now, or has no room.
     @inline(__always)
+    func cork(_ header: FrameHeader, _ payload: borrowing RawSpan) -> Bool {
+        isCorked && header.maskingKey == nil
+            && context.cork.append(low: header.low, high: header.high, headerBytes: header.byteCount, payload)
+    }
+
+    /// Writes one frame. The payload is copied unless it leaves at once.
     func write(_ header: FrameHeader, _ payload: borrowing RawSpan) {
-        if context.corked == ObjectIdentifier(self), header.maskingKey == nil,
-            payload.byteCount <= context.cork.capacity &- context.cork.count &- 16
-        {
-            context.cork.append(low: header.low, high: header.high, byteCount: header.byteCount)
-            context.cork.append(payload)
+        if cork(header, payload) { return }
+        if isCorked { flushCork() }
+        if isCorked, context.cork.hasRoom(payloadBytes: payload.byteCount) {
+            append(header, payload, to: context.cork)
+        } else if header.maskingKey == nil, !context.cork.hasRoom(payloadBytes: payload.byteCount) {
+            // A payload larger than the cork goes to the kernel from where it lies.
+            let head = OutputBuffer(payloadBytes: 0)
+            append(header, RawSpan(), to: head)
+            attempt { () throws(SystemError) in try transport.write(head, payload) }
         } else {
-            writeSlowly(header, payload)
+            // Outside the connection's own event the cork is another's: the frame passes through a buffer of its own.
+            let frame = OutputBuffer(payloadBytes: payload.byteCount)
+            append(header, payload, to: frame)
+            enqueue { transport.enqueue(frame) }
         }
     }
 
-    private func writeSlowly(_ header: FrameHeader, _ payload: borrowing RawSpan) {
-        let size = payload.byteCount
-        if size + 16 > context.cork.capacity {
-            return writeLarge(header, payload)
-        }
-        let isOurs = context.corked == ObjectIdentifier(self)
-        if isOurs, size + 16 > context.cork.capacity - context.cork.count { flushCork() }
-        // Outside its own event the cork is another's: this frame passes through a buffer of its own.
-        if isOurs {
-            append(header, payload, to: &context.cork)
-        } else {
-            var frame = OutputBuffer(capacity: size + 16)
-            append(header, payload, to: &frame)
-            transport.enqueue(frame)
-            context.unsettled(self)
-        }
-    }
-
-    private func append(_ header: FrameHeader, _ payload: borrowing RawSpan, to buffer: inout OutputBuffer) {
-        buffer.append(low: header.low, high: header.high, byteCount: header.byteCount)
-        buffer.append(payload)
+    private func append(_ header: FrameHeader, _ payload: borrowing RawSpan, to buffer: OutputBuffer) {
+        let fits = buffer.append(low: header.low, high: header.high, headerBytes: header.byteCount, payload)
+        precondition(fits, "the caller made room")
         guard let key = header.maskingKey else { return }
         buffer.withLast(payload.byteCount) { Masking.apply(key: key, phase: 0, to: &$0, range: 0..<$0.byteCount) }
     }
 
-    /// A payload larger than the cork goes to the kernel from where it lies, behind what was corked.
-    private func writeLarge(_ header: FrameHeader, _ payload: borrowing RawSpan) {
-        guard header.maskingKey == nil else {
-            var frame = OutputBuffer(capacity: payload.byteCount + 16)
-            append(header, payload, to: &frame)
-            if context.corked == ObjectIdentifier(self) { flushCork() }
-            return attempt { transport throws(SystemError) in try transport.write(frame) }
-        }
-        var head = OutputBuffer(capacity: 16)
-        head.append(low: header.low, high: header.high, byteCount: header.byteCount)
-        if context.corked == ObjectIdentifier(self) { flushCork() }
-        attempt { transport throws(SystemError) in try transport.write(head, payload) }
-        context.unsettled(self)
-    }
-
     /// Writes bytes that are complete already, such as a response's head.
     func write(_ bytes: [UInt8]) {
-        if context.corked == ObjectIdentifier(self) {
-            if bytes.count + 16 > context.cork.capacity - context.cork.count { flushCork() }
-            if bytes.count + 16 <= context.cork.capacity { return context.cork.append(bytes.rawSpan) }
+        if isCorked {
+            if context.cork.append(bytes.rawSpan) { return }
+            flushCork()
+            if context.cork.append(bytes.rawSpan) { return }
         }
-        transport.enqueue(copying: bytes.rawSpan)
-        context.unsettled(self)
+        enqueue { transport.enqueue(copying: bytes.rawSpan) }
     }
 
     /// Queues a part of a file behind what was written.
     func write(_ file: SharedFile, offset: Int, count: Int) {
-        if context.corked == ObjectIdentifier(self) { flushCork() }
-        transport.enqueue(file, offset: offset, count: count)
-        context.unsettled(self)
+        if isCorked { flushCork() }
+        enqueue { transport.enqueue(file, offset: offset, count: count) }
     }
 
     private func flushCork() {
         guard !context.cork.isEmpty else { return }
-        attempt { transport throws(SystemError) in try transport.write(context.cork) }
+        attempt { () throws(SystemError) in try transport.write(context.cork) }
         context.cork.removeAll()
     }
 
-    private func attempt(_ write: (inout Transport) throws(SystemError) -> Void) {
+    private func attempt(_ write: () throws(SystemError) -> Void) {
         guard !isBroken else { return }
-        do { try write(&transport) } catch { abort() }
+        do {
+            try write()
+            bufferedBytes = transport.bufferedBytes
+            if bufferedBytes > 0 { context.unsettled(self) }
+        } catch {
+            abort()
+        }
+    }
+
+    /// Queues output, to leave at the end of the turn.
+    private func enqueue(_ append: () -> Void) {
+        guard !isBroken else { return }
+        append()
+        bufferedBytes = transport.bufferedBytes
+        context.unsettled(self)
     }
 
     /// The end of this connection's own event: what was corked leaves in one write.
     private func uncork() {
         if !context.cork.isEmpty { flushCork() }
-        context.corked = nil
+        isCorked = false
         advanceEnding()
         updateInterest(reading: true)
     }
@@ -269,9 +268,11 @@ final class Connection: EventSource {
     func settle() {
         if case .closed = phase { return }
         if isBroken { return lost() }
-        if transport.hasBufferedOutput {
+        if hasBufferedOutput {
             do throws(SystemError) {
-                if try transport.flush() == .empty { outputDrained() }
+                let outcome = try transport.flush()
+                bufferedBytes = transport.bufferedBytes
+                if outcome == .empty { outputDrained() }
             } catch {
                 return lost()
             }
@@ -293,7 +294,7 @@ final class Connection: EventSource {
         if case .closed = phase { return }
         var interest: Readiness = []
         if reading, !isOpen || !(isReadingPaused || isBackedUp) { interest.insert(.readable) }
-        if transport.hasBufferedOutput { interest.insert(.writable) }
+        if hasBufferedOutput { interest.insert(.writable) }
         do {
             try context.loop.update(self, descriptor: transport.descriptor, for: interest)
         } catch {
@@ -323,11 +324,12 @@ final class Connection: EventSource {
     func abort() {
         isBroken = true
         transport.dropOutput()
+        bufferedBytes = 0
         context.unsettled(self)
     }
 
     private func advanceEnding() {
-        guard case .finishing(let ending) = phase, !transport.hasBufferedOutput, context.corked != ObjectIdentifier(self) else { return }
+        guard case .finishing(let ending) = phase, !hasBufferedOutput, !isCorked else { return }
         switch ending {
         case .close: close()
         case .linger:
@@ -355,6 +357,7 @@ final class Connection: EventSource {
         carry = []
         context.loop.remove(self, descriptor: transport.descriptor)
         transport.close()
+        bufferedBytes = 0
         context.connectionEnded(self)
     }
 }

@@ -41,7 +41,7 @@ final class HTTPSession {
 
     func deadlinePassed() {
         switch state {
-        case .head where connection.transport.hasBufferedOutput: closeUnlessProgressing()
+        case .head where connection.hasBufferedOutput: closeUnlessProgressing()
         case .head where decoder.isIdle: connection.close()
         case .head, .body: refuse(.requestTimeout, "the request did not arrive in time")
         case .answering, .over: break
@@ -202,7 +202,7 @@ final class HTTPSession {
         state = .head
         hasServedRequest = true
         context.loop.schedule(
-            connection, after: connection.transport.hasBufferedOutput ? context.limits.bodyTimeout : context.limits.keepAliveTimeout)
+            connection, after: connection.hasBufferedOutput ? context.limits.bodyTimeout : context.limits.keepAliveTimeout)
         connection.setReadingPaused(false)
     }
 

@@ -26,9 +26,7 @@ public final class Context {
     private static let receiveBytes = 128 * 1024
 
     /// Output of the connection whose event is being served.
-    var cork = OutputBuffer(capacity: 64 * 1024)
-    /// Whose output the cork holds.
-    var corked: ObjectIdentifier?
+    let cork = OutputBuffer(capacity: 64 * 1024)
 
     var messagesReceived = 0
     private(set) var connectionsAccepted = 0

@@ -1,3 +1,5 @@
+import ApusCodec
+
 /// What one peer may use, and how long it may take. Every limit is on by default and enforced in every worker.
 public struct Limits: Sendable {
     /// Bytes of a request head; more is answered with 431.

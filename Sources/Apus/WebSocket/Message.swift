@@ -1,3 +1,5 @@
+import ApusCodec
+
 /// A whole message, lent to a handler for the length of a call. Copy what is to be kept: `bytes`, `text`.
 public struct Message: ~Escapable {
     /// Text is valid UTF-8.

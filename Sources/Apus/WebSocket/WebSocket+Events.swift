@@ -9,8 +9,20 @@ extension WebSocket {
         guard let connection else { return }
         hasPinged = false
         let receiveBuffer = context.receiveBuffer
-        while receiving == .active, !connection.isBackedUp {
-            var buffer = receiveBuffer.span
+        var buffer = receiveBuffer.span
+        // Decoded in a local variable: no handler can reach it, so no access needs to be checked.
+        var decoder = self.decoder
+        defer { self.decoder = decoder }
+        while position < end, receiving == .active, !connection.isBackedUp {
+            if case .open = state, delivery == .messages,
+                let short = decoder.nextShortMessage(in: &buffer, until: end, from: &position)
+            {
+                let payload = buffer.bytes.extracting(short.range)
+                if short.kind == .text, !UTF8Validator.isValid(payload) { return violated(.invalidUTF8) }
+                context.messagesReceived &+= 1
+                handler.received(Message(kind: short.kind, payload: payload), on: self)
+                continue
+            }
             let event: FrameEvent?
             do throws(FrameViolation) {
                 event = try decoder.next(in: &buffer, until: end, from: &position)
@@ -18,39 +30,37 @@ extension WebSocket {
                 return violated(error)
             }
             guard let event else { return }
+            guard case .open = state else {
+                // After our close frame only the peer's counts.
+                if case .close(let code, let reason) = event { receivedClose(code, buffer.bytes.extracting(reason).string) }
+                if self.connection == nil { return }
+                continue
+            }
             switch event {
             case .data(let piece):
-                guard state == .open else { continue }
                 do throws(FrameViolation) {
                     try receive(piece, buffer.bytes.extracting(piece.range))
                 } catch {
                     return violated(error)
                 }
-            case .ping(let range):
-                if state == .open { answerPing(buffer.bytes.extracting(range)) }
-            case .pong(let range):
-                if state == .open { handler.pong(buffer.bytes.extracting(range), on: self) }
-            case .close(let code, let reason):
-                return receivedClose(code, buffer.bytes.extracting(reason).string)
+            case .ping(let range): answerPing(buffer.bytes.extracting(range))
+            case .pong(let range): handler.pong(buffer.bytes.extracting(range), on: self)
+            case .close(let code, let reason): return receivedClose(code, buffer.bytes.extracting(reason).string)
             }
-            if self.connection == nil { return }
         }
     }
 
-    @inline(__always)
     private func receive(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
-        if piece.kind == .text {
-            guard text.accept(payload), !piece.endsMessage || text.isComplete else { throw .invalidUTF8 }
-        }
-        if delivery == .messages, piece.startsMessage, piece.endsMessage {
-            context.messagesReceived &+= 1
-            handler.received(Message(kind: piece.kind, payload: payload), on: self)
-        } else {
-            try receivePart(piece, payload)
-        }
+        guard delivery == .messages, piece.startsMessage, piece.endsMessage else { return try receivePart(piece, payload) }
+        if piece.kind == .text, !UTF8Validator.isValid(payload) { throw .invalidUTF8 }
+        context.messagesReceived &+= 1
+        handler.received(Message(kind: piece.kind, payload: payload), on: self)
     }
 
     private func receivePart(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
+        if piece.kind == .text {
+            guard text.accept(payload), !piece.endsMessage || text.isComplete else { throw .invalidUTF8 }
+        }
         if piece.endsMessage {
             context.messagesReceived &+= 1
             text = UTF8Validator()
@@ -70,7 +80,7 @@ extension WebSocket {
 
     private func answerPing(_ payload: RawSpan) {
         guard let connection else { return }
-        if connection.transport.hasBufferedOutput {
+        if connection.hasBufferedOutput {
             rareState.pong = payload.copied
         } else {
             connection.write(FrameHeader(opcode: .pong, payloadBytes: payload.byteCount), payload)
@@ -79,12 +89,19 @@ extension WebSocket {
 
     private func receivedClose(_ code: CloseCode?, _ reason: String) {
         rareState.ending = (code ?? .noStatus, reason)
-        perform(state.receivedClose(code))
+        perform(change { $0.receivedClose(code) })
     }
 
     private func violated(_ violation: FrameViolation) {
         rareState.ending = (violation.closeCode, violation.reason)
-        perform(state.fail(violation))
+        perform(change { $0.fail(violation) })
+    }
+
+    /// Changes the state in a copy: no access to the property lasts, so reading it on the hot path needs no check.
+    func change(_ body: (inout SessionState) -> SessionState.Action) -> SessionState.Action {
+        var copy = state
+        defer { state = copy }
+        return body(&copy)
     }
 
     func perform(_ action: SessionState.Action) {
@@ -126,7 +143,7 @@ extension WebSocket {
     /// The peer or the network ended the connection.
     func connectionLost() {
         guard connection != nil else { return }
-        state.transportEnded()
+        state = .closed
         detach()
         handler.closed(self, code: .abnormal, reason: "")
     }
@@ -150,7 +167,7 @@ extension WebSocket {
 
     func timerFired(at now: MonotonicTime) {
         guard let connection else { return }
-        guard state == .open else {
+        guard case .open = state else {
             // The closing handshake took too long.
             connection.lost()
             return
@@ -174,7 +191,7 @@ extension WebSocket {
 
     /// Nothing is buffered any more.
     func outputDrained() {
-        if let pong = rare?.pong, state == .open {
+        if let pong = rare?.pong, isOpen {
             rare?.pong = nil
             connection?.write(FrameHeader(opcode: .pong, payloadBytes: pong.count), pong.rawSpan)
         }

@@ -22,6 +22,7 @@ public final class WebSocket {
     var assembler: MessageAssembler
     var text = UTF8Validator()
     let delivery: Delivery
+    private let maxBufferedBytes: Int
     let hasSubprotocol: Bool
     var receiving = Receiving.active
     var wantsWritable = false
@@ -54,6 +55,7 @@ public final class WebSocket {
         self.connection = connection
         context = connection.context
         delivery = handler.delivery
+        maxBufferedBytes = context.limits.maxBufferedBytes
         decoder = FrameDecoder(role: .server, maxMessageBytes: context.limits.maxMessageBytes)
         assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
     }
@@ -61,7 +63,9 @@ public final class WebSocket {
     // MARK: What it is
 
     /// Whether messages can be sent.
-    public var isOpen: Bool { state == .open && connection?.isOpen == true }
+    public var isOpen: Bool {
+        if case .open = state, let connection { !connection.isBroken } else { false }
+    }
 
     /// The other side's address; nil when it cannot be told any more.
     public var peer: SocketAddress? {
@@ -73,10 +77,10 @@ public final class WebSocket {
     public var descriptor: Int32? { connection?.transport.descriptor }
 
     /// Bytes of output that wait for the peer.
-    public var bufferedBytes: Int { connection?.transport.bufferedBytes ?? 0 }
+    public var bufferedBytes: Int { connection?.bufferedBytes ?? 0 }
 
     /// Whether output waits for the peer (libwebsockets' `lws_partial_buffered`).
-    public var hasBufferedOutput: Bool { connection?.transport.hasBufferedOutput ?? false }
+    public var hasBufferedOutput: Bool { connection?.hasBufferedOutput ?? false }
 
     // MARK: Sending
 
@@ -135,11 +139,17 @@ public final class WebSocket {
 
     @inline(__always)
     private func send(_ payload: borrowing RawSpan, opcode: Opcode, isFinal: Bool) -> SendOutcome {
-        guard state == .open, let connection, connection.isOpen else { return .closed }
-        let buffered = connection.transport.bufferedBytes
-        if buffered > context.limits.maxBufferedBytes { return refuseSlowConsumer() }
-        connection.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal), payload)
-        return buffered == 0 ? .accepted : .buffered(connection.transport.bufferedBytes)
+        guard case .open = state, let connection, !connection.isBroken else { return .closed }
+        let buffered = connection.bufferedBytes
+        if buffered > maxBufferedBytes { return refuseSlowConsumer() }
+        let header = FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal)
+        if connection.cork(header, payload) { return buffered == 0 ? .accepted : .buffered(buffered) }
+        return sendUncorked(header, payload, through: connection)
+    }
+
+    private func sendUncorked(_ header: FrameHeader, _ payload: borrowing RawSpan, through connection: Connection) -> SendOutcome {
+        connection.write(header, payload)
+        return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
     }
 
     private func refuseSlowConsumer() -> SendOutcome {
@@ -177,7 +187,7 @@ public final class WebSocket {
     /// Begins the closing handshake: the peer gets the code and the reason (at most 123 bytes are sent), and `closed` is called when it has
     /// answered or `Limits.closingTimeout` has passed. Messages that come until then are dropped. No effect when it is closing already.
     public func close(code: CloseCode = .normal, reason: String = "") {
-        perform(state.close(code, reason: reason))
+        perform(change { $0.close(code, reason: reason) })
     }
 
     /// Ends the connection at once, without a closing handshake; `closed` reports 1006 at the end of the loop's turn.
@@ -190,7 +200,7 @@ public final class WebSocket {
     public func setDeadline(after delay: Duration?, code: CloseCode = .policyViolation, reason: String = "deadline passed") {
         rare?.deadline?.cancel()
         rare?.deadline = nil
-        guard let delay, state == .open else { return }
+        guard let delay, isOpen else { return }
         let timer = DeadlineTimer(context.loop) { [weak self] in self?.close(code: code, reason: reason) }
         timer.start(after: delay)
         rareState.deadline = timer

@@ -1,5 +1,5 @@
 /// Checks text that arrives in pieces, and fails at the first octet that no continuation could repair (RFC 3629, RFC 6455 §8.1).
-package struct UTF8Validator: Equatable, Sendable {
+public struct UTF8Validator: Equatable, Sendable {
     /// Octets the current sequence still needs.
     private var needed: UInt8 = 0
     /// The bounds of the next octet; tighter than 80…BF after E0, ED, F0 and F4 only.
@@ -10,6 +10,36 @@ package struct UTF8Validator: Equatable, Sendable {
 
     /// Whether the text may end here.
     package var isComplete: Bool { needed == 0 }
+
+    /// Whether the bytes are UTF-8, whole.
+    @inlinable
+    public static func isValid(_ bytes: borrowing RawSpan) -> Bool {
+        // SAFETY: the pointer is used only inside the closure and never beyond the count.
+        unsafe bytes.withUnsafeBytes { buffer in
+            guard let base = buffer.baseAddress else { return true }
+            return unsafe isShortASCII(base, count: buffer.count) || isValid(base, count: buffer.count)
+        }
+    }
+
+    /// The common case in a few instructions: 8 to 64 octets, all ASCII.
+    @inlinable
+    static func isShortASCII(_ base: UnsafeRawPointer, count: Int) -> Bool {
+        guard count >= 8, count <= 64 else { return false }
+        // The last eight octets overlap those before them.
+        var bits = unsafe base.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+        var index = 0
+        while index < count &- 8 {
+            unsafe bits |= base.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+            index &+= 8
+        }
+        return bits & 0x8080_8080_8080_8080 == 0
+    }
+
+    @usableFromInline
+    static func isValid(_ base: UnsafeRawPointer, count: Int) -> Bool {
+        var validator = UTF8Validator()
+        return unsafe validator.accept(base, count: count) && validator.isComplete
+    }
 
     /// Takes the next piece; false as soon as the text cannot be UTF-8.
     package mutating func accept(_ bytes: borrowing RawSpan) -> Bool {

@@ -1,13 +1,15 @@
 /// ApusCodec turns bytes into events and events into bytes, for both roles, without ever meeting a socket, a clock or a file.
+/// What lies on the hot path is public, not package, because Swift 6.3 inlines `@inlinable` code across modules only then; Apus re-exports
+/// none of that.
 /// Decoders take what has arrived, say how much of it they used, and throw a violation that knows its answer.
 
 /// Which side of a connection this is; a client masks its frames, a server does not (RFC 6455 §5.1).
-package enum Role: Sendable {
+public enum Role: Sendable {
     case client, server
 }
 
 /// The opcode of a frame (RFC 6455 §5.2). Values 3–7 and 11–15 are reserved.
-package enum Opcode: UInt8, Sendable {
+public enum Opcode: UInt8, Sendable {
     case continuation = 0
     case text = 1
     case binary = 2
@@ -15,7 +17,7 @@ package enum Opcode: UInt8, Sendable {
     case ping = 9
     case pong = 10
 
-    package var isControl: Bool { rawValue >= 8 }
+    public var isControl: Bool { rawValue >= 8 }
 }
 
 /// The type of a message's payload.
@@ -25,7 +27,7 @@ public enum MessageKind: Sendable, Hashable {
     /// Any bytes.
     case binary
 
-    package var opcode: Opcode {
+    @inlinable public var opcode: Opcode {
         switch self {
         case .text: .text
         case .binary: .binary
@@ -34,10 +36,10 @@ public enum MessageKind: Sendable, Hashable {
 }
 
 /// The longest payload of a control frame, in bytes (RFC 6455 §5.5).
-package let maxControlPayloadBytes = 125
+public let maxControlPayloadBytes = 125
 
 /// Why the peer's bytes are not a frame stream that we accept.
-package enum FrameViolation: Error, Equatable {
+public enum FrameViolation: Error, Equatable {
     /// A server got an unmasked frame, or a client a masked one (RFC 6455 §5.1).
     case maskMismatch
     /// A reserved bit is set that no extension owns (§5.2).
@@ -62,7 +64,7 @@ package enum FrameViolation: Error, Equatable {
     case invalidCloseCode(UInt16)
 
     /// The code our close frame carries.
-    package var closeCode: CloseCode {
+    public var closeCode: CloseCode {
         switch self {
         case .messageTooBig: .messageTooBig
         case .invalidUTF8: .invalidPayload
@@ -73,7 +75,7 @@ package enum FrameViolation: Error, Equatable {
     }
 
     /// The reason our close frame carries; at most 123 bytes.
-    package var reason: String {
+    public var reason: String {
         switch self {
         case .maskMismatch: "client frames must be masked, server frames must not"
         case .reservedBits: "reserved bit set without an extension"
@@ -92,21 +94,22 @@ package enum FrameViolation: Error, Equatable {
 }
 
 /// A part of a data frame's payload, as it lies in the caller's buffer.
-package struct DataPiece: Equatable {
+public struct DataPiece: Equatable {
     /// Where the unmasked bytes are in the buffer that was decoded.
-    package var range: Range<Int>
+    public var range: Range<Int>
     /// The type of the message this belongs to.
-    package var kind: MessageKind
+    public var kind: MessageKind
     /// RSV1–RSV3 of the message's first frame, as bits 0x40, 0x20 and 0x10.
-    package var reservedBits: UInt8
+    public var reservedBits: UInt8
     /// Whether this piece starts the message.
-    package var startsMessage: Bool
+    public var startsMessage: Bool
     /// Payload bytes of the current frame that have not arrived yet.
-    package var remainingInFrame: UInt64
+    public var remainingInFrame: UInt64
     /// Whether the frame has FIN set.
-    package var isFinalFrame: Bool
+    public var isFinalFrame: Bool
 
-    package init(
+    @inlinable
+    public init(
         range: Range<Int>, kind: MessageKind, reservedBits: UInt8, startsMessage: Bool, remainingInFrame: UInt64, isFinalFrame: Bool
     ) {
         self.range = range
@@ -118,11 +121,11 @@ package struct DataPiece: Equatable {
     }
 
     /// Whether this piece completes the message.
-    package var endsMessage: Bool { isFinalFrame && remainingInFrame == 0 }
+    @inlinable public var endsMessage: Bool { isFinalFrame && remainingInFrame == 0 }
 }
 
 /// What a frame decoder found. Ranges lie in the buffer that was decoded.
-package enum FrameEvent: Equatable {
+public enum FrameEvent: Equatable {
     case data(DataPiece)
     case ping(Range<Int>)
     case pong(Range<Int>)

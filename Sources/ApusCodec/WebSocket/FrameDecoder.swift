@@ -3,9 +3,9 @@
 /// Contract: call `next` with what has arrived until it gives nil, then keep the octets from `position` on and present them
 /// again in front of what comes next. They are the start of a header or of a control frame, so never more than
 /// `maxUnconsumedBytes`; payload of data frames is always consumed, in as many pieces as it arrives in.
-package struct FrameDecoder: Equatable, Sendable {
+public struct FrameDecoder: Equatable, Sendable {
     /// A header (2 + 8 + 4) before a control payload, less the octet that would complete it.
-    package static let maxUnconsumedBytes = 14 + maxControlPayloadBytes
+    public static let maxUnconsumedBytes = 14 + maxControlPayloadBytes
 
     @usableFromInline let role: Role
     /// Reserved bits an extension owns: allowed on the first frame of a data message.
@@ -52,23 +52,42 @@ package struct FrameDecoder: Equatable, Sendable {
     /// - Parameters:
     ///   - ownedReservedBits: bits 0x40, 0x20, 0x10 that a negotiated extension gives a meaning.
     ///   - maxMessageBytes: the limit of a message, checked when a header announces more.
-    package init(role: Role, ownedReservedBits: UInt8 = 0, maxMessageBytes: Int) {
+    public init(role: Role, ownedReservedBits: UInt8 = 0, maxMessageBytes: Int) {
         self.role = role
         self.ownedReservedBits = ownedReservedBits
         self.maxMessageBytes = UInt64(max(0, maxMessageBytes))
     }
 
     /// Whether a message has begun and not ended.
-    package var isInsideMessage: Bool { message != nil }
+    public var isInsideMessage: Bool { message != nil }
 
     /// Payload bytes that the current data frame still owes; 0 between frames.
-    package var remainingInFrame: UInt64 { frame?.remaining ?? 0 }
+    public var remainingInFrame: UInt64 { frame?.remaining ?? 0 }
+
+    /// The next message, if it is of the simplest kind: one masked frame of at most 125 octets, all of it here, no reserved bit, to a
+    /// server. Most traffic is made of these, and this is their short way; nil says nothing but that `next` must look.
+    @inlinable @inline(__always)
+    public mutating func nextShortMessage(
+        in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
+    ) -> (kind: MessageKind, range: Range<Int>)? {
+        let start = position
+        guard end &- start >= 6, end <= buffer.byteCount, start >= 0, frame == nil, message == nil, role == .server else { return nil }
+        let first = buffer.octet(at: start)
+        let length = Int(buffer.octet(at: start &+ 1)) &- 0x80
+        guard first == 0x81 || first == 0x82, length >= 0, length <= maxControlPayloadBytes, end &- start >= 6 &+ length,
+            UInt64(length) <= maxMessageBytes
+        else { return nil }
+        let range = (start &+ 6)..<(start &+ 6 &+ length)
+        Masking.apply(key: buffer.littleEndian32(at: start &+ 2), phase: 0, to: &buffer, range: range)
+        position = range.upperBound
+        return (first == 0x81 ? .text : .binary, range)
+    }
 
     /// The next event in `buffer` from `position` on, which moves behind what was used; nil when more must arrive.
     ///
     /// - Throws: `FrameViolation`; the stream is unusable from then on.
     @inlinable
-    package mutating func next(
+    public mutating func next(
         in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
     ) throws(FrameViolation) -> FrameEvent? {
         precondition(position >= 0 && position <= end && end <= buffer.byteCount, "the position lies in the buffer")
@@ -78,7 +97,6 @@ package struct FrameDecoder: Equatable, Sendable {
         let first = buffer.octet(at: position)
         let second = buffer.octet(at: position &+ 1)
         guard (second & 0x80 != 0) == (role == .server) else { throw .maskMismatch }
-
         let maskBytes = role == .server ? 4 : 0
         let length: UInt64
         let headerBytes: Int

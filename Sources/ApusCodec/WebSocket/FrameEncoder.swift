@@ -1,22 +1,22 @@
 /// The header of one frame, ready to be written in front of its payload (RFC 6455 §5.2).
-package struct FrameHeader: Equatable, Sendable {
+public struct FrameHeader: Equatable, Sendable {
     /// The header's octets, first octet lowest; `byteCount` of these 16 count.
-    package var low: UInt64
-    package var high: UInt64
+    public var low: UInt64
+    public var high: UInt64
     /// 2 to 14.
-    package var byteCount: Int
+    public var byteCount: Int
     /// What the payload must be masked with; nil for a server's frames.
-    package var maskingKey: UInt32?
+    public var maskingKey: UInt32?
 
     /// The longest header: 2, an extended length of 8, a key of 4.
-    package static let maxBytes = 14
+    public static let maxBytes = 14
 
     /// - Parameters:
     ///   - payloadBytes: the payload's length; it always gets its shortest form.
     ///   - reservedBits: 0x40, 0x20, 0x10, set by an extension.
     ///   - maskingKey: a fresh unpredictable key for a client's frame; nil for a server's.
-    @inlinable
-    package init(opcode: Opcode, payloadBytes: Int, isFinal: Bool = true, reservedBits: UInt8 = 0, maskingKey: UInt32? = nil) {
+    @inlinable @inline(__always)
+    public init(opcode: Opcode, payloadBytes: Int, isFinal: Bool = true, reservedBits: UInt8 = 0, maskingKey: UInt32? = nil) {
         precondition(payloadBytes >= 0 && (!opcode.isControl || (payloadBytes <= maxControlPayloadBytes && isFinal)))
         let first = UInt64(opcode.rawValue | (isFinal ? 0x80 : 0) | (reservedBits & 0x70))
         let mask: UInt64 = maskingKey == nil ? 0 : 0x80
@@ -51,7 +51,7 @@ package struct FrameHeader: Equatable, Sendable {
     }
 
     /// The header's octets.
-    package var bytes: [UInt8] {
+    public var bytes: [UInt8] {
         (0..<byteCount).map { index -> UInt8 in
             let word = index < 8 ? low : high
             return UInt8(truncatingIfNeeded: word >> UInt64(index % 8 * 8))

@@ -57,7 +57,4 @@ package enum SessionState: Equatable, Sendable {
         case .closed: return .none
         }
     }
-
-    /// The transport ended.
-    package mutating func transportEnded() { self = .closed }
 }
