@@ -24,6 +24,8 @@ struct ApusCommand: ParsableCommand {
             try command.run()
         } catch let error as ConfigurationError {
             fail("\(error)", Exit.configuration)
+        } catch let error as RuntimeFailure {
+            fail(error.description, 1)
         } catch {
             let code = exitCode(for: error)
             if code.rawValue == 0 { exit(withError: error) }

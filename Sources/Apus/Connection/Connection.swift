@@ -8,6 +8,8 @@ import ApusTransport
 /// and leaves when the event is done; output written at any other time is queued and leaves at the end of the loop's turn.
 final class Connection: EventSource {
     enum Phase {
+        /// A client's connection that is not a WebSocket yet.
+        case opening(OpeningSession)
         case http(HTTPSession)
         case webSocket(WebSocket)
         /// All that will be sent is written or queued; what comes in is discarded. Then it lingers or closes.
@@ -45,17 +47,16 @@ final class Connection: EventSource {
     /// With more than this queued, in bytes, nothing more is read: who does not take answers is not asked for questions.
     private static let backPressureBytes = 64 * 1024
 
-    init(_ descriptor: consuming OwnedDescriptor, peer: SocketAddress, context: Context) {
+    init(_ descriptor: consuming OwnedDescriptor, context: Context) {
         self.context = context
         transport = Transport(descriptor)
         lastActivity = context.loop.now
         super.init()
-        phase = .http(HTTPSession(connection: self, peer: peer))
     }
 
     var isOpen: Bool {
         switch phase {
-        case .http, .webSocket: !isBroken
+        case .opening, .http, .webSocket: !isBroken
         case .finishing, .lingering, .closed: false
         }
     }
@@ -65,19 +66,39 @@ final class Connection: EventSource {
     /// Too much output waits for the peer.
     var isBackedUp: Bool { bufferedBytes >= Self.backPressureBytes }
 
-    /// Starts to be served. Throws if the kernel cannot watch it; then it is dropped.
-    func start() throws(SystemError) {
-        try context.loop.add(self, descriptor: transport.descriptor, for: .readable)
-        if case .http(let session) = phase { session.expectHead() }
+    /// Starts to be served. Throws if the kernel cannot watch it; then it is closed.
+    func start(_ session: HTTPSession) throws(SystemError) {
+        phase = .http(session)
+        try watch(for: .readable)
+        session.expectHead()
+    }
+
+    /// Starts as a client's connection; the kernel is connecting it.
+    func open(_ session: OpeningSession) throws(SystemError) {
+        phase = .opening(session)
+        try watch(for: .writable)
+        context.loop.schedule(self, after: context.limits.requestHeadTimeout)
+    }
+
+    private func watch(for interest: Readiness) throws(SystemError) {
+        do {
+            try context.loop.add(self, descriptor: transport.descriptor, for: interest)
+        } catch {
+            close()
+            throw error
+        }
     }
 
     // MARK: Events
 
     override func ready(_ readiness: Readiness, in loop: EventLoop) {
-        if readiness.contains(.writable) { settle() }
+        if readiness.contains(.writable) {
+            if case .opening(let session) = phase { session.connected() }
+            settle()
+        }
         guard !readiness.isDisjoint(with: [.readable, .hangUp]) else { return }
         switch phase {
-        case .http, .webSocket:
+        case .opening, .http, .webSocket:
             if isReadingPaused || isBackedUp {
                 if readiness.contains(.hangUp) { lost() }
             } else {
@@ -90,6 +111,7 @@ final class Connection: EventSource {
 
     override func timerFired(at now: MonotonicTime) {
         switch phase {
+        case .opening(let session): session.fail(.timeout)
         case .http(let session): session.deadlinePassed()
         case .webSocket(let socket): socket.timerFired(at: now)
         case .finishing:
@@ -132,6 +154,9 @@ final class Connection: EventSource {
         var position = start
         serving: while true {
             switch phase {
+            case .opening(let session):
+                session.process(&position, until: end)
+                if case .webSocket = phase { continue serving }
             case .http(let session):
                 session.process(&position, until: end)
                 if case .webSocket = phase { continue serving }
@@ -286,7 +311,7 @@ final class Connection: EventSource {
         switch phase {
         case .http(let session): session.outputDrained()
         case .webSocket(let socket): socket.outputDrained()
-        case .finishing, .lingering, .closed: break
+        case .opening, .finishing, .lingering, .closed: break
         }
     }
 
@@ -310,7 +335,7 @@ final class Connection: EventSource {
     /// Nothing more will be written; ends when everything has left.
     func finish(_ ending: Ending) {
         switch phase {
-        case .http, .webSocket: break
+        case .opening, .http, .webSocket: break
         case .finishing, .lingering, .closed: return
         }
         phase = .finishing(ending)
@@ -341,9 +366,13 @@ final class Connection: EventSource {
 
     /// The peer has gone, or the kernel gave the socket up.
     func lost() {
-        let socket: WebSocket? = if case .webSocket(let socket) = phase { socket } else { nil }
-        close()
-        socket?.connectionLost()
+        switch phase {
+        case .opening(let session): session.fail(.closed)
+        case .webSocket(let socket):
+            close()
+            socket.connectionLost()
+        case .http, .finishing, .lingering, .closed: close()
+        }
     }
 
     /// Closes the socket now. No handler hears of it from here.
@@ -351,7 +380,7 @@ final class Connection: EventSource {
         switch phase {
         case .closed: return
         case .http(let session): session.connectionLost()
-        case .webSocket, .finishing, .lingering: break
+        case .opening, .webSocket, .finishing, .lingering: break
         }
         phase = .closed
         carry = []

@@ -255,7 +255,7 @@ final class HTTPSession {
         Handshake.appendResponse(key: asked.key.span, subprotocol: subprotocol, extensions: nil, fields: HTTPFields(), to: &response)
         connection.write(response)
         let socket = WebSocket(
-            chosen, hasSubprotocol: !asked.subprotocols.isEmpty, handler: handler, request: request, connection: connection)
+            chosen, role: .server, hasSubprotocol: !asked.subprotocols.isEmpty, handler: handler, request: request, connection: connection)
         state = .over
         connection.becomeWebSocket(socket)
         socket.watchSilence()

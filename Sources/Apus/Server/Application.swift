@@ -12,7 +12,6 @@ final class Application {
     }
 
     func listeners(slots: Int) throws(ConfigurationError) -> SlotListeners {
-        guard !server.addresses.isEmpty else { throw .nothingToListenOn }
         var addresses: [SocketAddress] = []
         for address in server.addresses { addresses.append(try address.socketAddress) }
         _ = Process.raiseDescriptorLimit()

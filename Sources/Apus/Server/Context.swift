@@ -29,6 +29,8 @@ public final class Context {
     let cork = OutputBuffer(capacity: 64 * 1024)
 
     var messagesReceived = 0
+    /// Keys for the frames of client connections.
+    var maskingKeys = MaskingKeys()
     private(set) var connectionsAccepted = 0
     private var connections: [Connection] = []
     private var listeners: [Listener] = []
@@ -164,17 +166,21 @@ public final class Context {
     // MARK: Connections
 
     private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress) {
-        let connection = Connection(descriptor, peer: peer, context: self)
-        connection.index = connections.count
-        connections.append(connection)
+        let connection = Connection(descriptor, context: self)
+        adopt(connection)
         connectionsAccepted &+= 1
         do {
-            try connection.start()
+            try connection.start(HTTPSession(connection: connection, peer: peer))
         } catch {
             logger.warning("a connection was turned away: \(error)")
-            connection.close()
         }
         if connections.count >= maxConnections { for listener in listeners { listener.hold() } }
+    }
+
+    /// Counts a new connection among this worker's.
+    func adopt(_ connection: Connection) {
+        connection.index = connections.count
+        connections.append(connection)
     }
 
     func connectionEnded(_ connection: Connection) {

@@ -36,7 +36,7 @@ public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The address in the form the kernel wants.
-    var socketAddress: SocketAddress {
+    package var socketAddress: SocketAddress {
         get throws(ConfigurationError) {
             switch self {
             case .tcp(let host, let port):

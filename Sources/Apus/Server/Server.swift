@@ -70,6 +70,7 @@ public struct Server {
     ///
     /// - Throws: `ConfigurationError`; nothing is left running.
     public func run() throws(ConfigurationError) {
+        guard !addresses.isEmpty else { throw .nothingToListenOn }
         let application = try Application(self)
         let count: Int =
             switch workers {

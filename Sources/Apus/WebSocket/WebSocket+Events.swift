@@ -83,7 +83,7 @@ extension WebSocket {
         if connection.hasBufferedOutput {
             rareState.pong = payload.copied
         } else {
-            connection.write(FrameHeader(opcode: .pong, payloadBytes: payload.byteCount), payload)
+            sendControl(.pong, payload)
         }
     }
 
@@ -116,7 +116,8 @@ extension WebSocket {
             connection.setReadingPaused(false)
         case .answerCloseAndEnd(let code):
             sendClose(code, "")
-            end(.close)
+            // The server closes the transport first (RFC 6455 §7.1.1).
+            end(role == .server ? .close : .linger)
         case .failAndEnd(let code, let reason):
             sendClose(code, reason)
             // Closing at once could reset the connection before the peer has read our frame.
@@ -128,7 +129,7 @@ extension WebSocket {
 
     private func sendClose(_ code: CloseCode?, _ reason: String) {
         let payload = FrameEncoder.closePayload(code: code, reason: reason)
-        connection?.write(FrameHeader(opcode: .close, payloadBytes: payload.count), payload.rawSpan)
+        sendControl(.close, payload.rawSpan)
     }
 
     /// The conversation is over; the connection ends when our last bytes have left.
@@ -181,7 +182,7 @@ extension WebSocket {
         } else if now >= connection.lastActivity + limits.pingInterval {
             if !hasPinged {
                 hasPinged = true
-                connection.write(FrameHeader(opcode: .ping, payloadBytes: 0), RawSpan())
+                sendControl(.ping, RawSpan())
             }
             context.loop.schedule(connection, at: connection.lastActivity + limits.silenceTimeout)
         } else {
@@ -193,7 +194,7 @@ extension WebSocket {
     func outputDrained() {
         if let pong = rare?.pong, isOpen {
             rare?.pong = nil
-            connection?.write(FrameHeader(opcode: .pong, payloadBytes: pong.count), pong.rawSpan)
+            sendControl(.pong, pong.rawSpan)
         }
         if wantsWritable { context.requestedWritable(self) }
     }

@@ -15,7 +15,8 @@ public final class WebSocket {
     /// The opening request; nil as soon as `opened` has returned, so that an idle connection does not hold it. Keep a reference if you need it.
     public internal(set) var request: HTTPRequest?
 
-    let handler: any WebSocketHandler
+    let role: Role
+    package let handler: any WebSocketHandler
     var connection: Connection?
     var state = SessionState.open
     var decoder: FrameDecoder
@@ -45,10 +46,11 @@ public final class WebSocket {
     enum Receiving { case active, paused }
 
     init(
-        _ webSocketProtocol: WebSocketProtocol, hasSubprotocol: Bool, handler: any WebSocketHandler, request: HTTPRequest,
-        connection: Connection
+        _ webSocketProtocol: WebSocketProtocol, role: Role, hasSubprotocol: Bool, handler: any WebSocketHandler,
+        request: HTTPRequest?, connection: Connection
     ) {
         self.webSocketProtocol = webSocketProtocol
+        self.role = role
         self.hasSubprotocol = hasSubprotocol
         self.handler = handler
         self.request = request
@@ -56,7 +58,7 @@ public final class WebSocket {
         context = connection.context
         delivery = handler.delivery
         maxBufferedBytes = context.limits.maxBufferedBytes
-        decoder = FrameDecoder(role: .server, maxMessageBytes: context.limits.maxMessageBytes)
+        decoder = FrameDecoder(role: role, maxMessageBytes: context.limits.maxMessageBytes)
         assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
     }
 
@@ -106,7 +108,11 @@ public final class WebSocket {
 
     /// Sends a binary message.
     @discardableResult
-    public func send(binary bytes: [UInt8]) -> SendOutcome { send(bytes.rawSpan, as: .binary) }
+    public func send(binary bytes: [UInt8]) -> SendOutcome { send(bytes, as: .binary) }
+
+    /// Sends a message whose bytes are in an array. The caller answers for text being UTF-8.
+    @discardableResult
+    public func send(_ bytes: [UInt8], as kind: MessageKind) -> SendOutcome { send(bytes.rawSpan, as: kind) }
 
     /// Sends a message. The caller answers for text being UTF-8.
     @discardableResult
@@ -142,7 +148,7 @@ public final class WebSocket {
         guard case .open = state, let connection, !connection.isBroken else { return .closed }
         let buffered = connection.bufferedBytes
         if buffered > maxBufferedBytes { return refuseSlowConsumer() }
-        let header = FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal)
+        let header = FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, maskingKey: maskingKey)
         if connection.cork(header, payload) { return buffered == 0 ? .accepted : .buffered(buffered) }
         return sendUncorked(header, payload, through: connection)
     }
@@ -150,6 +156,20 @@ public final class WebSocket {
     private func sendUncorked(_ header: FrameHeader, _ payload: borrowing RawSpan, through connection: Connection) -> SendOutcome {
         connection.write(header, payload)
         return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
+    }
+
+    /// A key for the next frame; nil for a server's, which are not masked.
+    @inline(__always)
+    private var maskingKey: UInt32? {
+        switch role {
+        case .server: nil
+        case .client: context.maskingKeys.next()
+        }
+    }
+
+    /// Writes a control frame, whatever the state.
+    func sendControl(_ opcode: Opcode, _ payload: borrowing RawSpan) {
+        connection?.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, maskingKey: maskingKey), payload)
     }
 
     private func refuseSlowConsumer() -> SendOutcome {

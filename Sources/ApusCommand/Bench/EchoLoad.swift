@@ -1,0 +1,133 @@
+import Apus
+import ArgumentParser
+import Histogram
+
+/// The load: connections that each keep some messages on their way.
+final class EchoLoad {
+    let size: Int
+    private let depth: Int
+    private let kind: MessageKind
+    private let target: BenchTarget
+    private let count: Int
+    private let context: Context
+    private var sockets: [WebSocket] = []
+    private var isMeasuring = true
+    fileprivate let payload: [UInt8]
+
+    private(set) var messages = 0
+    private(set) var failures = 0
+    private(set) var firstFailure: String?
+    /// Nanoseconds.
+    private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
+
+    /// Handshakes in progress at once: a listen queue is finite.
+    private static let connecting = 256
+    private static let connectTimeout = Duration.seconds(20)
+
+    init(target: BenchTarget, connections: Int, size: Int, depth: Int, kind: MessageKind) throws {
+        self.target = target
+        count = connections
+        self.size = size
+        self.depth = depth
+        self.kind = kind
+        payload = (0..<size).map { UInt8(ascii: "a") + UInt8($0 % 26) }
+        var client = Server()
+        client.limits.maxMessageBytes = max(1 << 20, size)
+        client.limits.maxBufferedBytes = max(1 << 20, size * depth)
+        context = try Context(client)
+    }
+
+    /// Opens all connections, or throws with the first failure.
+    func connect(progress: (Int) -> Void) throws {
+        let address = try target.address.socketAddress
+        let deadline = ContinuousClock.now + Self.connectTimeout
+        var started = 0
+        while sockets.count < count {
+            while started < count, started - sockets.count < Self.connecting {
+                started += 1
+                context.connect(
+                    to: address, host: target.host, target: target.path, handler: Client(self),
+                    failed: { [unowned self] in fail("\($0)") })
+            }
+            try context.service(timeout: .milliseconds(100))
+            if let firstFailure { throw RuntimeFailure("cannot connect: \(firstFailure)") }
+            if ContinuousClock.now > deadline { throw RuntimeFailure("only \(sockets.count) of \(count) connections opened in 20 s") }
+            progress(sockets.count)
+        }
+        for socket in sockets { (socket.handler as? Client)?.fill(socket, depth: depth) }
+    }
+
+    /// Serves the connections for some seconds and gives how long it really took.
+    @discardableResult
+    func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
+        let start = ContinuousClock.now
+        let end = start + .seconds(seconds)
+        while ContinuousClock.now < end, !sockets.isEmpty {
+            try context.service(timeout: min(.milliseconds(100), end - .now))
+            progress((end - .now) / .seconds(1))
+        }
+        return (ContinuousClock.now - start) / .seconds(1)
+    }
+
+    /// Forgets what the warm-up measured.
+    func reset() {
+        messages = 0
+        latencies.reset()
+    }
+
+    func close() {
+        isMeasuring = false
+        for socket in sockets { socket.close() }
+        let deadline = ContinuousClock.now + .seconds(2)
+        while context.connectionCount > 0, ContinuousClock.now < deadline { try? context.service(timeout: .milliseconds(100)) }
+    }
+
+    fileprivate func opened(_ socket: WebSocket) { sockets.append(socket) }
+
+    fileprivate func send(on socket: WebSocket) { socket.send(payload, as: kind) }
+
+    fileprivate func fail(_ reason: String) {
+        guard isMeasuring else { return }
+        failures += 1
+        firstFailure = firstFailure ?? reason
+    }
+
+    fileprivate func echoed(_ message: Message, after time: Duration) {
+        messages += 1
+        latencies.record(UInt64(time / .nanoseconds(1)))
+        if message.payload.byteCount != size || messages % 16 == 0 && message.bytes != payload { fail("an echo differs from what was sent") }
+    }
+
+    /// One connection.
+    private final class Client: WebSocketHandler {
+        private unowned let load: EchoLoad
+        /// When the messages on their way were sent, oldest at `next`.
+        private var sent: [ContinuousClock.Instant] = []
+        private var next = 0
+
+        init(_ load: EchoLoad) { self.load = load }
+
+        func opened(_ socket: WebSocket) { load.opened(socket) }
+
+        func fill(_ socket: WebSocket, depth: Int) {
+            sent = Array(repeating: .now, count: depth)
+            for _ in 0..<depth { load.send(on: socket) }
+        }
+
+        func received(_ message: Message, on socket: WebSocket) {
+            let now = ContinuousClock.now
+            load.echoed(message, after: now - sent[next])
+            sent[next] = now
+            next = next + 1 == sent.count ? 0 : next + 1
+            if load.isMeasuring { load.send(on: socket) }
+        }
+
+        func closed(_ socket: WebSocket, code: CloseCode, reason: String) { load.fail("closed with \(code.rawValue) \(reason)") }
+    }
+}
+
+/// Something that went wrong while a command ran.
+struct RuntimeFailure: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}
