@@ -38,6 +38,13 @@ let package = Package(
         .target(
             name: "ApusTransport", dependencies: ["ApusPlatform", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings),
+        // Runs out of descriptors, which a test process must not do to its other tests.
+        .executableTarget(
+            name: "ListenerFixture", dependencies: ["ApusTransport", "ApusPlatform"], path: "Tests/Support/ListenerFixture",
+            swiftSettings: testSettings),
+        .testTarget(
+            name: "ApusTransportTests", dependencies: ["ApusTransport", "ApusPlatform", "ListenerFixture"],
+            swiftSettings: testSettings),
         .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
         .target(name: "ApusBus", dependencies: ["ApusPlatform"], swiftSettings: settings),
         .testTarget(name: "ApusBusTests", dependencies: ["ApusBus", "ApusPlatform"], swiftSettings: testSettings),
