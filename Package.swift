@@ -77,5 +77,10 @@ let package = Package(
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
             ],
             resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
+        .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: testSettings),
+        // The README's example, as a user's package would have it: no settings.
+        .executableTarget(name: "ReadmeExample", dependencies: ["Apus"], path: "Tests/Support/ReadmeExample"),
+        .testTarget(name: "IntegrationTests", dependencies: ["TestSupport"], swiftSettings: testSettings),
+        .testTarget(name: "Tidy", dependencies: ["TestSupport"], path: "Tests/Tidy", swiftSettings: testSettings),
     ]
 )

@@ -1,0 +1,84 @@
+import Glibc
+import TestSupport
+import Testing
+
+extension Integration {
+    @Suite("The command line")
+    struct CommandLine {
+        struct Mistake: Sendable, CustomTestStringConvertible {
+            let arguments: [String]
+            let status: Int32
+            /// What the one line must say.
+            let words: [String]
+            var testDescription: String { arguments.joined(separator: " ") }
+        }
+
+        static let mistakes = [
+            Mistake(arguments: ["--listen", "203.0.113.1:80"], status: 78, words: ["--listen", "203.0.113.1:80", "assign"]),
+            Mistake(arguments: ["--listen", "127.0.0.1:IN-USE"], status: 78, words: ["--listen", "127.0.0.1:", "in use"]),
+            Mistake(arguments: ["--listen", "nonsense"], status: 64, words: ["--listen", "nonsense"]),
+            Mistake(arguments: ["--listen", "127.0.0.1:65536"], status: 64, words: ["--listen", "65536"]),
+            Mistake(arguments: ["--listen", "::1:80"], status: 64, words: ["--listen", "[::1]:80"]),
+            Mistake(arguments: ["--listen", "example.test:80"], status: 64, words: ["--listen", "example.test"]),
+            Mistake(arguments: ["--listen", "unix:"], status: 64, words: ["--listen", "unix:"]),
+            Mistake(
+                arguments: ["--listen", "unix:/nowhere/socket"], status: 78,
+                words: ["--listen", "/nowhere/socket", "No such file"]),
+            Mistake(arguments: ["--root", "/nowhere"], status: 78, words: ["--root", "/nowhere", "No such file"]),
+            Mistake(arguments: ["--root", "/etc/passwd"], status: 78, words: ["--root", "/etc/passwd", "Not a directory"]),
+            Mistake(arguments: ["--workers", "0"], status: 64, words: ["--workers", "0"]),
+            Mistake(arguments: ["--workers", "-1"], status: 64, words: ["--workers"]),
+            Mistake(arguments: ["--workers", "many"], status: 64, words: ["--workers", "many"]),
+            Mistake(arguments: ["--log-level", "loud"], status: 64, words: ["--log-level", "loud"]),
+            Mistake(arguments: ["--pid-file", "/nowhere/pid"], status: 78, words: ["--pid-file", "/nowhere/pid"]),
+            Mistake(arguments: ["--port-file", "/nowhere/port"], status: 78, words: ["--port-file", "/nowhere/port"]),
+            Mistake(arguments: ["--nonsense"], status: 64, words: ["--nonsense"]),
+            Mistake(arguments: ["--listen"], status: 64, words: ["--listen"]),
+        ]
+
+        @Test("a mistake gets one line that names it, and leaves nothing behind", arguments: mistakes)
+        func mistake(_ mistake: Mistake) throws {
+            let other = try ApusServer()
+            var arguments = mistake.arguments.map { $0.replacing("IN-USE", with: "\(other.port)") }
+            if !arguments.contains("--listen") { arguments += ["--listen", "127.0.0.1:0"] }
+            let process = try ChildProcess([Places.command, "serve"] + arguments)
+            let end = try process.wait(within: .seconds(5))
+            let lines = process.standardError.split(separator: "\n", omittingEmptySubsequences: false)
+            #expect(end == .exited(mistake.status))
+            #expect(lines.count == 2 && lines[1].isEmpty && lines[0].hasPrefix("apus: "), "\(process.standardError)")
+            for word in mistake.words { #expect(process.standardError.contains(word), "\(process.standardError)") }
+            #expect(process.standardOutput.isEmpty)
+            #expect(process.group.isEmpty)
+        }
+
+        @Test("it says where it listens, with how many workers, and writes its files")
+        func announcement() throws {
+            let place = try TemporaryDirectory()
+            let pidFile = place.path + "/pid"
+            let socket = place.path + "/socket"
+            let server = try ApusServer(
+                workers: 3, "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--listen", "unix:\(socket)", "--pid-file", pidFile)
+            #expect(Files.text(pidFile) == "\(server.process.pid)\n")
+            #expect(server.addresses.count == 3)
+            #expect(server.addresses[0].hasPrefix("127.0.0.1:") && server.addresses[1].hasPrefix("[::1]:"))
+            #expect(server.addresses[2] == "unix:\(socket)")
+            #expect(server.workers.count == 3)
+            let said = Deadline(after: .seconds(5)).wait {
+                server.process.standardError.contains("127.0.0.1:\(server.port)")
+                    && server.process.standardError.contains("3 workers")
+            }
+            #expect(said, "\(server.process.standardError)")
+            #expect(try run(["curl", "-sSf", "http://\(server.addresses[1])/worker"]).contains("\"workers\":3"))
+            #expect(try run(["curl", "-sSf", "--unix-socket", socket, "http://h/worker"]).contains("\"workers\":3"))
+            #expect(try server.end() == .exited(0))
+            #expect(!Files.exists(pidFile) && !Files.exists(socket))
+        }
+
+        @Test("help and version go to standard output", arguments: ["--help", "--version"])
+        func help(flag: String) throws {
+            let process = try ChildProcess([Places.command, flag])
+            #expect(try process.wait(within: .seconds(5)) == .exited(0))
+            #expect(!process.standardOutput.isEmpty && process.standardError.isEmpty)
+        }
+    }
+}

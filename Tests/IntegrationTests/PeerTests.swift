@@ -1,0 +1,64 @@
+import Glibc
+import TestSupport
+import Testing
+
+extension Integration {
+    @Suite("Clients that others wrote")
+    struct Peers {
+        @Test("Autobahn's cases 1 to 10 pass", arguments: [1, 4])
+        func autobahn(parallelism: Int) throws {
+            let server = try ApusServer(workers: 2)
+            let output = try python("kosoku_report.py", "127.0.0.1:\(server.port)", "\(parallelism)", within: .seconds(250))
+            #expect(output.contains("301 cases, 0 not as they must be"))
+        }
+
+        @Test("Autobahn's verdict can be no: a server that does not echo fails")
+        func autobahnCanFail() throws {
+            let server = try ApusServer()
+            let output = #expect(throws: TestFailure.self) {
+                try python("kosoku_report.py", "ws://127.0.0.1:\(server.port)/worker", "1", "1.1.2", "2.2")
+            }
+            #expect(output?.description.contains("2 cases, 2 not as they must be") == true)
+        }
+
+        @Test("python's websockets")
+        func websockets() throws {
+            let server = try ApusServer(workers: 2)
+            let output = try python("websockets_client.py", "\(server.port)")
+            #expect(output.split(separator: "\n").count == 10)
+        }
+
+        @Test("Chromium loads the page, and the page's own checks say ok")
+        func chromium() throws {
+            let server = try ApusServer(workers: 2)
+            #expect(try python("chromium_page.py", "http://127.0.0.1:\(server.port)/") == "ok\n")
+        }
+
+        @Test("a page of another origin gets no WebSocket, unless it is allowed", arguments: [false, true])
+        func origins(allowed: Bool) throws {
+            let origin = "http://example.test"
+            let server = try allowed ? ApusServer(workers: 1, "--allow-origin", origin) : ApusServer()
+            let client = try server.connect()
+            try client.send(RawClient.handshake(["Origin: \(origin)"]))
+            #expect(try client.response(hasBody: false).status == (allowed ? 101 : 403))
+        }
+
+        @Test("Debian's libwebsockets-test-client counts and mirrors", arguments: [false, true])
+        func libwebsockets(echoesList: Bool) throws {
+            let server = try echoesList ? ApusServer(workers: 1, "--echo-subprotocol-list") : ApusServer()
+            // It runs until SIGINT. Level 15 logs each number it receives.
+            let client = try ChildProcess(["libwebsockets-test-client", "127.0.0.1", "--port=\(server.port)", "-d", "15"])
+            let hasSeenAll = Deadline(after: .seconds(15)).wait {
+                let log = client.standardError + client.standardOutput
+                return log.contains("rx 2 '25'") && log.contains("closing mirror session")
+            }
+            client.signal(SIGINT)
+            #expect(try client.wait(within: .seconds(5)) != .signalled(SIGSEGV))
+            let log = client.standardError + client.standardOutput
+            #expect(hasSeenAll, "\(log.suffix(2000))")
+            #expect(log.contains("mirror: LWS_CALLBACK_CLIENT_ESTABLISHED"))
+            for number in 0...25 { #expect(log.contains(" '\(number)'")) }
+            #expect(!log.contains("CONNECTION_ERROR"))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+"""Loads a page in headless Chromium and prints what the page's own checks say: `document.body.dataset.checks`.
+
+Usage: chromium_page.py URL. The DevTools protocol tells when the checks are done; --dump-dom and --virtual-time-budget
+do not wait for WebSockets.
+"""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+from websockets.sync.client import connect
+
+WAIT = """new Promise(done => {
+    const look = () => document.body?.dataset.checks ? done(document.body.dataset.checks) : setTimeout(look, 20);
+    look();
+})"""
+TIMEOUT = 30
+
+
+def devtools_address(process):
+    """Chromium names it on standard error."""
+    for line in process.stderr:
+        if "DevTools listening on " in line:
+            return line.split("DevTools listening on ")[1].strip()
+    sys.exit("chromium ended before it said where DevTools listens")
+
+
+def drive(browser, url):
+    numbers = itertools.count(1)
+
+    def call(method, session=None, **parameters):
+        number = next(numbers)
+        request = {"id": number, "method": method, "params": parameters}
+        if session:
+            request["sessionId"] = session
+        browser.send(json.dumps(request))
+        while True:
+            answer = json.loads(browser.recv(timeout=TIMEOUT))
+            if answer.get("id") == number:
+                return answer
+
+    target = call("Target.createTarget", url=url)["result"]["targetId"]
+    session = call("Target.attachToTarget", targetId=target, flatten=True)["result"]["sessionId"]
+    # While the page replaces about:blank its context goes, and the question is asked again of the next one.
+    for _ in range(10):
+        answer = call("Runtime.evaluate", session, expression=WAIT, awaitPromise=True, returnByValue=True)
+        if "result" in answer and "value" in answer["result"]["result"]:
+            return answer["result"]["result"]["value"]
+    sys.exit(f"the page never settled: {answer}")
+
+
+def main():
+    # A stuck browser must not stop the tests: the alarm ends this process, and `finally` below the browser.
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit("no answer from chromium in time"))
+    signal.alarm(2 * TIMEOUT)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
+            "--remote-debugging-port=0", "--remote-allow-origins=*", f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            with connect(devtools_address(process), max_size=None) as browser:
+                print(drive(browser, sys.argv[1]))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+main()
