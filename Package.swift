@@ -60,7 +60,8 @@ let package = Package(
         .testTarget(
             name: "ApusSupervisorTests", dependencies: ["ApusSupervisor", "ApusPlatform", "ApusBus", "SupervisorFixture"],
             swiftSettings: testSettings),
-        .target(name: "ApusCodec", swiftSettings: settings),
+        .target(name: "CZlib"),
+        .target(name: "ApusCodec", dependencies: ["CZlib"], swiftSettings: settings),
         .testTarget(name: "ApusCodecTests", dependencies: ["ApusCodec"], swiftSettings: testSettings),
         .target(
             name: "Apus",

@@ -11,6 +11,15 @@
 @_exported public import struct ApusCodec.HTTPResponseHead
 @_exported public import struct ApusCodec.HTTPStatus
 @_exported public import struct ApusCodec.HTTPVersion
+@_exported public import struct ApusCodec.ExtensionAgreement
+@_exported public import struct ApusCodec.ExtensionParameters
+@_exported public import struct ApusCodec.ExtensionPiece
+@_exported public import struct ApusCodec.ReservedBits
+@_exported public import enum ApusCodec.ExtensionError
+@_exported public import enum ApusCodec.ExtensionOutcome
+@_exported public import class ApusCodec.PerMessageDeflate
+@_exported public import protocol ApusCodec.ExtensionSession
+@_exported public import protocol ApusCodec.WebSocketExtension
 @_exported public import enum ApusCodec.ClientHandshakeError
 @_exported public import enum ApusCodec.HTTPFieldError
 @_exported public import enum ApusCodec.MessageKind

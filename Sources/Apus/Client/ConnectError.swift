@@ -14,9 +14,12 @@ package enum ConnectError: Error, CustomStringConvertible {
     /// The answer does not open a WebSocket; the head says what the server answered.
     case handshake(ClientHandshakeError, HTTPResponseHead)
 
+    /// The server's answer to the offered extensions is not acceptable.
+    case extensions(String)
+
     package var description: String {
         switch self {
-        case .connect(let reason): reason
+        case .connect(let reason), .extensions(let reason): reason
         case .closed: "the peer closed the connection before it answered the handshake"
         case .timeout: "the handshake was not done in time"
         case .malformedAnswer(let reason): "the answer to the handshake is not HTTP: \(reason)"

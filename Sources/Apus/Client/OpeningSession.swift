@@ -31,7 +31,8 @@ final class OpeningSession {
             let key = key
             var bytes: [UInt8] = []
             try Handshake.appendRequest(
-                host: request.host, target: request.target, key: key.span, subprotocols: request.subprotocols, extensions: nil,
+                host: request.host, target: request.target, key: key.span, subprotocols: request.subprotocols,
+                extensions: ExtensionNegotiation.offers(of: request.extensions),
                 origin: request.origin, fields: request.fields, to: &bytes)
             state = .asking(HTTPResponseDecoder(limits: connection.context.limits.head))
             connection.write(bytes)
@@ -57,19 +58,22 @@ final class OpeningSession {
     }
 
     private func answered(_ head: HTTPResponseHead) {
-        do throws(ClientHandshakeError) {
+        do {
             let key = key
             let agreed = try Handshake.validateResponse(head, key: key.span, offeredSubprotocols: request.subprotocols)
+            let chain = try agreed.extensions.flatMap { try ExtensionNegotiation.agree(to: $0, with: request.extensions) }
             let offered = WebSocketProtocol(name: agreed.subprotocol ?? "", path: request.target) { _ in throw Rejection(.notImplemented) }
             let socket = WebSocket(
-                offered, role: .client, hasSubprotocol: agreed.subprotocol != nil, handler: request.handler, request: nil,
+                offered, role: .client, hasSubprotocol: agreed.subprotocol != nil, extensions: chain, handler: request.handler, request: nil,
                 connection: connection)
             state = .over
             connection.becomeWebSocket(socket)
             socket.watchSilence()
             request.handler.opened(socket)
-        } catch {
+        } catch let error as ClientHandshakeError {
             fail(.handshake(error, head))
+        } catch {
+            fail(.extensions("\(error)"))
         }
     }
 
@@ -89,6 +93,7 @@ struct OpeningRequest {
     let subprotocols: [String]
     let origin: String?
     let fields: HTTPFields
+    let extensions: [any WebSocketExtension]
     let handler: any WebSocketHandler
     let failed: (ConnectError) -> Void
 }
@@ -101,10 +106,11 @@ extension Context {
     ///   - target: path and query.
     package func connect(
         to address: SocketAddress, host: String, target: String, subprotocols: [String] = [], origin: String? = nil,
-        fields: HTTPFields = HTTPFields(), handler: any WebSocketHandler, failed: @escaping (ConnectError) -> Void
+        fields: HTTPFields = HTTPFields(), extensions: [any WebSocketExtension] = [], handler: any WebSocketHandler, failed: @escaping (ConnectError) -> Void
     ) {
         let request = OpeningRequest(
-            host: host, target: target, subprotocols: subprotocols, origin: origin, fields: fields, handler: handler, failed: failed)
+            host: host, target: target, subprotocols: subprotocols, origin: origin, fields: fields,
+            extensions: extensions, handler: handler, failed: failed)
         do {
             let socket = try Socket.stream(for: address)
             if address.port != nil { try Socket.set(.noDelay, on: socket.rawValue) }

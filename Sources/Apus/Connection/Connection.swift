@@ -250,6 +250,12 @@ final class Connection: EventSource {
         enqueue { transport.enqueue(copying: bytes.rawSpan) }
     }
 
+    /// Queues bytes that other connections send too.
+    func write(_ frame: ByteChunk) {
+        if isCorked { flushCork() }
+        enqueue { transport.enqueue(frame) }
+    }
+
     /// Queues a part of a file behind what was written.
     func write(_ file: SharedFile, offset: Int, count: Int) {
         if isCorked { flushCork() }

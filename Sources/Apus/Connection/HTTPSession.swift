@@ -229,7 +229,10 @@ final class HTTPSession {
             }
             if context.isDraining { throw Rejection(.serviceUnavailable, "this server is about to restart") }
             let request = request(head)
-            open(chosen, request, asked, try chosen.makeHandler(request))
+            let agreement = try ExtensionNegotiation.answer(asked.extensions ?? "", with: context.extensions) { offered in
+                context.allowsExtension?(offered, request) ?? true
+            }
+            open(chosen, request, asked, agreement, try chosen.makeHandler(request))
         } catch let violation as HandshakeViolation {
             refuse(violation.status, violation.description, fields: violation.fields)
         } catch let rejection as Rejection {
@@ -248,14 +251,17 @@ final class HTTPSession {
         }
     }
 
-    private func open(_ chosen: WebSocketProtocol, _ request: HTTPRequest, _ asked: ClientHandshake, _ handler: any WebSocketHandler) {
+    private func open(
+        _ chosen: WebSocketProtocol, _ request: HTTPRequest, _ asked: ClientHandshake, _ agreement: ExtensionNegotiation.Agreement?,
+        _ handler: any WebSocketHandler
+    ) {
         let subprotocol = asked.subprotocols.isEmpty ? nil : context.echoesSubprotocolList ? request.fields["sec-websocket-protocol"] : chosen.name
         var response: [UInt8] = []
         response.reserveCapacity(192)
-        Handshake.appendResponse(key: asked.key.span, subprotocol: subprotocol, extensions: nil, fields: HTTPFields(), to: &response)
+        Handshake.appendResponse(key: asked.key.span, subprotocol: subprotocol, extensions: agreement?.answer, fields: HTTPFields(), to: &response)
         connection.write(response)
         let socket = WebSocket(
-            chosen, role: .server, hasSubprotocol: !asked.subprotocols.isEmpty, handler: handler, request: request, connection: connection)
+            chosen, role: .server, hasSubprotocol: !asked.subprotocols.isEmpty, extensions: agreement?.chain, handler: handler, request: request, connection: connection)
         state = .over
         connection.becomeWebSocket(socket)
         socket.watchSilence()

@@ -1,3 +1,4 @@
+import ApusCodec
 import ApusPlatform
 import ApusSupervisor
 
@@ -7,6 +8,7 @@ final class Application {
     let routes: Routes
 
     init(_ server: Server) throws(ConfigurationError) {
+        if let conflict = ExtensionNegotiation.conflict(in: server.extensions) { throw .extensions(conflict) }
         self.server = server
         routes = try server.configuredRoutes
     }

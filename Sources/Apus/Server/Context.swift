@@ -19,6 +19,8 @@ public final class Context {
     let origins: OriginPolicy
     let routes: Routes
     let echoesSubprotocolList: Bool
+    let extensions: [any WebSocketExtension]
+    let allowsExtension: ((any WebSocketExtension, HTTPRequest) -> Bool)?
 
     /// What was received last lies here. Shared by all connections, one at a time.
     let receiveBuffer = ReceiveBuffer(capacity: Context.receiveBytes)
@@ -40,6 +42,7 @@ public final class Context {
     private var isServing = false
     private let maxConnections: Int
     private var cachedDate: (second: Int, bytes: [UInt8]) = (0, [])
+    private var scratch: [[UInt8]] = []
     private var drainTimer: DeadlineTimer?
     /// Keeps listeners that this context bound itself.
     private let owner: AnyObject?
@@ -50,6 +53,9 @@ public final class Context {
         case draining
         case finished
     }
+
+    /// Larger buffers than this are freed after use, in bytes.
+    private static let maxScratchBytes = 256 * 1024
 
     /// Descriptors set aside for the worker itself: epoll, listeners, channels, files being served.
     private static let reservedDescriptors = 64
@@ -65,6 +71,8 @@ public final class Context {
         limits = server.limits
         origins = server.origins
         echoesSubprotocolList = server.echoesSubprotocolList
+        extensions = server.extensions
+        allowsExtension = server.allowsExtension
         routes = application.routes
         loop = try EventLoop()
         maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
@@ -191,6 +199,15 @@ public final class Context {
             last.index = index
         }
         if state == .running { for listener in listeners { listener.resume() } }
+    }
+
+    /// A buffer for what extensions make of a message, to be given back. Several may be taken at a time: handlers send while they receive.
+    func takeScratch() -> [UInt8] { scratch.popLast() ?? [] }
+
+    func giveBack(_ buffer: consuming [UInt8]) {
+        guard scratch.count < 2, buffer.capacity <= Self.maxScratchBytes else { return }
+        buffer.removeAll(keepingCapacity: true)
+        scratch.append(buffer)
     }
 
     /// `Date`, formatted once a second.

@@ -1,4 +1,5 @@
 import ApusBus
+import ApusCodec
 import ApusPlatform
 import ApusSupervisor
 public import Logging
@@ -17,6 +18,11 @@ public struct Server {
     /// Whose pages may open WebSockets.
     public var origins = OriginPolicy.sameOrigin
     public var logger = Logger(label: "apus")
+    /// WebSocket extensions to agree on with clients that offer them, such as `PerMessageDeflate()`. None by default: compression costs memory
+    /// and time, and text that an attacker chooses beside a secret leaks the secret's repetitions.
+    public var extensions: [any WebSocketExtension] = []
+    /// The application's veto, for each extension a client offers (libwebsockets' `LWS_CALLBACK_CONFIRM_EXTENSION_OKAY`).
+    public var allowsExtension: ((any WebSocketExtension, HTTPRequest) -> Bool)?
     /// Answers a handshake with the client's whole list of subprotocols instead of the chosen one, as libwebsockets 1.6 did and its
     /// clients insist on. Against RFC 6455 §4.2.2; off by default.
     public var echoesSubprotocolList = false

@@ -14,7 +14,7 @@ extension WebSocket {
         var decoder = self.decoder
         defer { self.decoder = decoder }
         while position < end, receiving == .active, !connection.isBackedUp {
-            if case .open = state, delivery == .messages,
+            if takesShortWay, case .open = state,
                 let short = decoder.nextShortMessage(in: &buffer, until: end, from: &position)
             {
                 let payload = buffer.bytes.extracting(short.range)
@@ -51,29 +51,42 @@ extension WebSocket {
     }
 
     private func receive(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
-        guard delivery == .messages, piece.startsMessage, piece.endsMessage else { return try receivePart(piece, payload) }
-        if piece.kind == .text, !UTF8Validator.isValid(payload) { throw .invalidUTF8 }
-        context.messagesReceived &+= 1
-        handler.received(Message(kind: piece.kind, payload: payload), on: self)
+        if let extensions {
+            try receive(piece, payload, through: extensions)
+        } else {
+            try deliver(piece, payload)
+        }
     }
 
-    private func receivePart(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
-        if piece.kind == .text {
-            guard text.accept(payload), !piece.endsMessage || text.isComplete else { throw .invalidUTF8 }
-        }
-        if piece.endsMessage {
+    /// Checks payload that has its final form, and hands it on or keeps it.
+    func deliver(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
+        if delivery == .messages, piece.startsMessage, piece.endsMessage {
+            if piece.kind == .text, !UTF8Validator.isValid(payload) { throw .invalidUTF8 }
             context.messagesReceived &+= 1
-            text = UTF8Validator()
+            return handler.received(Message(kind: piece.kind, payload: payload), on: self)
         }
+        if piece.kind == .text { try checkText(payload, endsMessage: piece.endsMessage) }
         switch delivery {
         case .fragments:
+            if piece.endsMessage { context.messagesReceived &+= 1 }
             handler.received(Fragment(piece, payload: payload), on: self)
         case .messages:
             try assembler.append(payload, remaining: piece.remainingInFrame)
-            guard piece.endsMessage else { return }
-            let message = assembler.take()
-            handler.received(Message(kind: piece.kind, payload: message.rawSpan), on: self)
+            if piece.endsMessage { deliverAssembled(piece.kind) }
         }
+    }
+
+    /// Checks a part of a text message, and fails at its first octet that cannot be UTF-8.
+    func checkText(_ payload: RawSpan, endsMessage: Bool) throws(FrameViolation) {
+        var validator = text
+        guard validator.accept(payload), !endsMessage || validator.isComplete else { throw .invalidUTF8 }
+        text = endsMessage ? UTF8Validator() : validator
+    }
+
+    func deliverAssembled(_ kind: MessageKind) {
+        context.messagesReceived &+= 1
+        let message = assembler.take()
+        handler.received(Message(kind: kind, payload: message.rawSpan), on: self)
     }
 
     // MARK: Control frames

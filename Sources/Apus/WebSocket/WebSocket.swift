@@ -23,6 +23,9 @@ public final class WebSocket {
     var assembler: MessageAssembler
     var text = UTF8Validator()
     let delivery: Delivery
+    let extensions: ExtensionChain?
+    /// Whole messages can be delivered from where they lie.
+    let takesShortWay: Bool
     private let maxBufferedBytes: Int
     let hasSubprotocol: Bool
     var receiving = Receiving.active
@@ -46,8 +49,8 @@ public final class WebSocket {
     enum Receiving { case active, paused }
 
     init(
-        _ webSocketProtocol: WebSocketProtocol, role: Role, hasSubprotocol: Bool, handler: any WebSocketHandler,
-        request: HTTPRequest?, connection: Connection
+        _ webSocketProtocol: WebSocketProtocol, role: Role, hasSubprotocol: Bool, extensions: ExtensionChain?,
+        handler: any WebSocketHandler, request: HTTPRequest?, connection: Connection
     ) {
         self.webSocketProtocol = webSocketProtocol
         self.role = role
@@ -56,10 +59,19 @@ public final class WebSocket {
         self.request = request
         self.connection = connection
         context = connection.context
+        self.extensions = extensions
         delivery = handler.delivery
+        takesShortWay = extensions == nil && delivery == .messages
         maxBufferedBytes = context.limits.maxBufferedBytes
-        decoder = FrameDecoder(role: role, maxMessageBytes: context.limits.maxMessageBytes)
+        decoder = FrameDecoder(
+            role: role, ownedReservedBits: extensions?.reservedBits.rawValue ?? 0,
+            maxMessageBytes: Self.maxWireBytes(context.limits.maxMessageBytes, extensions))
         assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
+    }
+
+    /// Bytes that a message may have on the wire: what cannot be compressed grows a little.
+    private static func maxWireBytes(_ maxMessageBytes: Int, _ extensions: ExtensionChain?) -> Int {
+        extensions == nil ? maxMessageBytes : maxMessageBytes.addingReportingOverflow(maxMessageBytes / 1024 + 64).partialValue
     }
 
     // MARK: What it is
@@ -117,8 +129,8 @@ public final class WebSocket {
     /// Sends a message. The caller answers for text being UTF-8.
     @discardableResult
     public func send(_ payload: borrowing RawSpan, as kind: MessageKind) -> SendOutcome {
-        precondition(!isSendingFragments, "a message is being sent in fragments: end it with sendFragment(_:as:isLast: true) first")
-        return send(payload, opcode: kind.opcode, isFinal: true)
+        requireNoFragments()
+        return send(payload, opcode: kind.opcode, kind: kind, isFinal: true)
     }
 
     /// Sends a part of a message as a frame of its own; the first one says what kind the message is. Until the last part has been sent,
@@ -127,7 +139,7 @@ public final class WebSocket {
     public func sendFragment(_ payload: borrowing RawSpan, as kind: MessageKind, isLast: Bool) -> SendOutcome {
         let opcode = isSendingFragments ? Opcode.continuation : kind.opcode
         isSendingFragments = !isLast
-        return send(payload, opcode: opcode, isFinal: isLast)
+        return send(payload, opcode: opcode, kind: kind, isFinal: isLast)
     }
 
     /// Sends a part of a binary message as a frame of its own.
@@ -140,14 +152,24 @@ public final class WebSocket {
     @discardableResult
     public func ping(_ payload: [UInt8] = []) -> SendOutcome {
         precondition(payload.count <= maxControlPayloadBytes, "a ping has at most \(maxControlPayloadBytes) bytes (RFC 6455 §5.5)")
-        return send(payload.rawSpan, opcode: .ping, isFinal: true)
+        return send(payload.rawSpan, opcode: .ping, kind: nil, isFinal: true)
     }
 
     @inline(__always)
-    private func send(_ payload: borrowing RawSpan, opcode: Opcode, isFinal: Bool) -> SendOutcome {
+    func requireNoFragments() {
+        precondition(!isSendingFragments, "a message is being sent in fragments: end it with sendFragment(_:as:isLast: true) first")
+    }
+
+    /// - Parameter kind: nil for control frames, which pass no extension.
+    @inline(__always)
+    private func send(_ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind?, isFinal: Bool) -> SendOutcome {
         guard case .open = state, let connection, !connection.isBroken else { return .closed }
         let buffered = connection.bufferedBytes
         if buffered > maxBufferedBytes { return refuseSlowConsumer() }
+        if let extensions, let kind {
+            send(payload, opcode: opcode, kind: kind, isFinal: isFinal, through: extensions, on: connection)
+            return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
+        }
         let header = FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, maskingKey: maskingKey)
         if connection.cork(header, payload) { return buffered == 0 ? .accepted : .buffered(buffered) }
         return sendUncorked(header, payload, through: connection)
@@ -160,7 +182,7 @@ public final class WebSocket {
 
     /// A key for the next frame; nil for a server's, which are not masked.
     @inline(__always)
-    private var maskingKey: UInt32? {
+    var maskingKey: UInt32? {
         switch role {
         case .server: nil
         case .client: context.maskingKeys.next()
@@ -172,7 +194,7 @@ public final class WebSocket {
         connection?.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, maskingKey: maskingKey), payload)
     }
 
-    private func refuseSlowConsumer() -> SendOutcome {
+    func refuseSlowConsumer() -> SendOutcome {
         close(code: .tryAgainLater, reason: "the peer reads too slowly")
         return .closed
     }

@@ -62,12 +62,15 @@ public enum FrameViolation: Error, Equatable {
     /// A close frame of one byte, or with a code that must not be sent (§7.4).
     case malformedClose
     case invalidCloseCode(UInt16)
+    /// An extension cannot make a message of the payload.
+    case extensionFailed(ExtensionError)
 
     /// The code our close frame carries.
     public var closeCode: CloseCode {
         switch self {
-        case .messageTooBig: .messageTooBig
-        case .invalidUTF8: .invalidPayload
+        case .messageTooBig, .extensionFailed(.messageTooBig): .messageTooBig
+        case .invalidUTF8, .extensionFailed(.invalidData): .invalidPayload
+        case .extensionFailed(.negotiation): .missingExtension
         case .maskMismatch, .reservedBits, .reservedOpcode, .malformedLength, .controlTooLong, .controlFragmented,
             .unexpectedContinuation, .messageInsideMessage, .malformedClose, .invalidCloseCode:
             .protocolError
@@ -88,6 +91,7 @@ public enum FrameViolation: Error, Equatable {
         case .messageTooBig(_, let limit): "message over the limit of \(limit) bytes"
         case .invalidUTF8: "text is not UTF-8"
         case .malformedClose: "close frame of one byte"
+        case .extensionFailed(let error): error.description
         case .invalidCloseCode(let code): "close code \(code) must not be sent"
         }
     }

@@ -14,6 +14,7 @@ package enum HandshakeViolation: Error, Hashable, Sendable {
     case keyMalformed
     case subprotocolsMalformed
     case subprotocolRepeated(String)
+    case extensionsMalformed
     case originRepeated
     case originNotAllowed(String)
 
@@ -24,7 +25,7 @@ package enum HandshakeViolation: Error, Hashable, Sendable {
         case .versionNotSupported: .upgradeRequired
         case .originNotAllowed: .forbidden
         case .httpVersion, .hasBody, .upgradeMissing, .connectionMissing, .versionRepeated, .keyMissing, .keyRepeated,
-            .keyMalformed, .subprotocolsMalformed, .subprotocolRepeated, .originRepeated:
+            .keyMalformed, .subprotocolsMalformed, .subprotocolRepeated, .extensionsMalformed, .originRepeated:
             .badRequest
         }
     }
@@ -59,6 +60,7 @@ extension HandshakeViolation: CustomStringConvertible {
         case .keyMalformed: "Sec-WebSocket-Key is not 16 bytes in base 64"
         case .subprotocolsMalformed: "Sec-WebSocket-Protocol is not a list of tokens"
         case .subprotocolRepeated(let name): "Sec-WebSocket-Protocol lists \(name.debugDescription) twice"
+        case .extensionsMalformed: "Sec-WebSocket-Extensions is not a list of extensions with parameters"
         case .originRepeated: "more than one Origin"
         case .originNotAllowed(let origin): "origin \(origin.debugDescription) is not allowed"
         }

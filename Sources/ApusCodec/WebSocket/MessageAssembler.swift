@@ -29,6 +29,13 @@ package struct MessageAssembler: Sendable {
         bytes.append(piece)
     }
 
+    /// Lets an extension append what a piece stands for; it is told how many bytes the message may have in all.
+    package mutating func extend<Result, Failure>(
+        _ body: (inout [UInt8], Int) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(&bytes, maxBytes)
+    }
+
     /// The message, complete; the assembler is empty again and owns nothing.
     package mutating func take() -> [UInt8] {
         defer { bytes = [] }

@@ -7,6 +7,10 @@ enum Demo {
 
     static func configure(_ server: inout Server, root: String?) {
         server.limits.maxMessageBytes = maxMessageBytes
+        // Every message is compressed, however short: Autobahn's cases take no other answer.
+        var compression = PerMessageDeflate.Configuration()
+        compression.threshold = 0
+        server.extensions = [PerMessageDeflate(compression)]
         server.webSocket("echo", at: "/") { _ in Echo() }
         server.webSocket("dumb-increment-protocol", at: "/") { _ in Increment() }
         let mirror = Mirror()
@@ -77,7 +81,8 @@ final class Mirror {
         func opened(_ socket: WebSocket) { mirror.members[ObjectIdentifier(socket)] = socket }
 
         func received(_ message: Message, on socket: WebSocket) {
-            for member in mirror.members.values { member.send(message) }
+            let copy = EncodedMessage(message)
+            for member in mirror.members.values { member.send(copy) }
         }
 
         func closed(_ socket: WebSocket, code: CloseCode, reason: String) { mirror.members[ObjectIdentifier(socket)] = nil }

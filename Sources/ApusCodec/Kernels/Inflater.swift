@@ -1,0 +1,105 @@
+import CZlib
+
+/// The other side of `Deflater`.
+@safe final class Inflater {
+    private let stream: UnsafeMutablePointer<z_stream>
+    /// The last message ended with a final block; zlib must begin a new stream, with the window of the old one.
+    private var hasEnded = false
+
+    /// Bytes of output per call of zlib, at most: so many are set aside before it is known that they are needed.
+    private static let maxRoom = 64 * 1024
+    /// zlib's "stopped at the end of a block" in `data_type`.
+    private static let atBlockEnd: Int32 = 128
+
+    /// - Parameter windowBits: 8 to 15, at least what the other side compresses with.
+    init(windowBits: Int) {
+        unsafe stream = .allocate(capacity: 1)
+        unsafe stream.initialize(to: z_stream())
+        let status = unsafe apus_inflate_init(stream, Int32(windowBits))
+        precondition(status == Z_OK, "parameters are checked by the configuration, and memory does not run out")
+    }
+
+    deinit {
+        unsafe inflateEnd(stream)
+        unsafe stream.deallocate()
+    }
+
+    /// Forgets what was decompressed before.
+    func reset() {
+        unsafe inflateReset(stream)
+        hasEnded = false
+    }
+
+    /// Decompresses a piece of a message and appends the result.
+    ///
+    /// - Parameter maxBytes: `output` may not grow beyond this; one octet more is made to see that there is more.
+    /// - Throws: `ExtensionError.invalidData` or `.messageTooBig`.
+    func decompress(_ payload: RawSpan, endsMessage: Bool, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError) {
+        try feed(payload, into: &output, maxBytes: maxBytes)
+        guard endsMessage else { return }
+        // A final block may end the message; then there is nothing that 00 00 FF FF would complete (RFC 7692 §7.2.3.5).
+        if !hasEnded { try feed([0, 0, 0xFF, 0xFF].rawSpan, into: &output, maxBytes: maxBytes) }
+        guard hasEnded || (unsafe stream.pointee.data_type) & Self.atBlockEnd != 0 else { throw Self.invalid }
+    }
+
+    private static var invalid: ExtensionError { .invalidData("the payload is not deflate data") }
+
+    private func feed(_ payload: RawSpan, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError) {
+        var failure: ExtensionError?
+        unsafe payload.withUnsafeBytes { input in
+            var rest = unsafe input[...]
+            while unsafe !rest.isEmpty, failure == nil {
+                let step = unsafe rest.prefix(1 << 30)
+                do throws(ExtensionError) {
+                    let used = try unsafe inflateAll(UnsafeRawBufferPointer(rebasing: step), into: &output, maxBytes: maxBytes)
+                    unsafe rest = rest.dropFirst(used)
+                } catch {
+                    failure = error
+                }
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    /// Inflates until the input is used up and everything it stands for is out; gives how much was used.
+    private func inflateAll(_ input: UnsafeRawBufferPointer, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError) -> Int {
+        if hasEnded { restart() }
+        unsafe stream.pointee.next_in = UnsafeMutablePointer(mutating: input.baseAddress?.assumingMemoryBound(to: UInt8.self))
+        unsafe stream.pointee.avail_in = UInt32(input.count)
+        var room = max(256, input.count * 4)
+        while true {
+            // One octet beyond the limit tells "exactly the limit" from "more".
+            room = min(room, Self.maxRoom, maxBytes - output.count + 1)
+            var status = Z_OK
+            let isFull = unsafe output.appendFromC(room) { space in
+                unsafe stream.pointee.next_out = space.baseAddress
+                unsafe stream.pointee.avail_out = UInt32(space.count)
+                status = unsafe inflate(stream, Z_SYNC_FLUSH)
+                return unsafe space.count - Int(stream.pointee.avail_out)
+            }
+            guard output.count <= maxBytes else { throw .messageTooBig(limit: maxBytes) }
+            switch status {
+            case Z_STREAM_END:
+                hasEnded = true
+                return unsafe input.count - Int(stream.pointee.avail_in)
+            case Z_OK, Z_BUF_ERROR:
+                if !isFull {
+                    guard unsafe stream.pointee.avail_in == 0 else { throw Self.invalid }
+                    return input.count
+                }
+                room *= 2
+            default: throw Self.invalid
+            }
+        }
+    }
+
+    /// Begins a new stream that remembers the window, which the sender's compressor does too.
+    private func restart() {
+        var window = [UInt8](repeating: 0, count: 1 << 15)
+        var count = UInt32(window.count)
+        unsafe inflateGetDictionary(stream, &window, &count)
+        unsafe inflateReset(stream)
+        if count > 0 { unsafe inflateSetDictionary(stream, window, count) }
+        hasEnded = false
+    }
+}
