@@ -79,6 +79,8 @@ let package = Package(
             ],
             resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
         .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: testSettings),
+        .executableTarget(
+            name: "IdleClients", dependencies: ["TestSupport"], path: "Tests/Support/IdleClients", swiftSettings: testSettings),
         // The README's example, as a user's package would have it: no settings.
         .executableTarget(name: "ReadmeExample", dependencies: ["Apus"], path: "Tests/Support/ReadmeExample"),
         .testTarget(name: "IntegrationTests", dependencies: ["TestSupport"], swiftSettings: testSettings),

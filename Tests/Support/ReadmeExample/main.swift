@@ -1,3 +1,4 @@
+// swift-format-ignore-file
 import Apus
 
 final class Echo: WebSocketHandler {

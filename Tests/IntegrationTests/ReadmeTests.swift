@@ -1,0 +1,53 @@
+import Glibc
+import TestSupport
+import Testing
+
+extension Integration {
+    @Suite("The README's example")
+    struct Readme {
+        @Test("it serves an echo and the files of its directory, and ends on SIGTERM")
+        func example() async throws {
+            try await onThread {
+                let place = try TemporaryDirectory()
+                guard mkdir(place.path + "/public", 0o755) == 0 else { throw TestFailure.call("mkdir") }
+                try Files.write("hello".utf8, to: place.path + "/public/index.html")
+                // The example's port is fixed and may be taken: in a network of its own it is free. That is this thread's and its child's.
+                try Network.enterOwn()
+                let process = try ChildProcess([Places.besideTests("ReadmeExample")], in: place.path)
+                var client: RawClient?
+                let isUp = Deadline(after: .seconds(10)).wait {
+                    client = try? RawClient(port: 8080)
+                    return client != nil || process.hasEnded != nil
+                }
+                guard isUp, let client else { throw TestFailure("the example did not come up:\n\(process.standardError)") }
+                try client.upgrade(path: "/echo")
+                try client.send(.text("swift"))
+                #expect(try client.frame() == .text("swift"))
+                #expect(try RawClient(port: 8080).request("GET /").text == "hello")
+                process.signal(SIGTERM)
+                #expect(try process.wait(within: .seconds(5)) == .exited(0))
+                #expect(process.group.isEmpty)
+            }
+        }
+    }
+}
+
+/// A network namespace for the calling thread.
+private enum Network {
+    /// CLONE_NEWNET of linux/sched.h.
+    private static let newNetwork: Int32 = 0x4000_0000
+
+    static func enterOwn() throws {
+        // Glibc declares unshare(2) for _GNU_SOURCE only, which Swift does not define.
+        typealias Unshare = @convention(c) (Int32) -> Int32
+        guard let symbol = dlsym(nil, "unshare") else { throw TestFailure("no unshare") }
+        guard unsafeBitCast(symbol, to: Unshare.self)(newNetwork) == 0 else { throw TestFailure.call("unshare") }
+        let socket = Glibc.socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { close(socket) }
+        var request = ifreq()
+        request.ifr_ifrn.ifrn_name.0 = CChar(UInt8(ascii: "l"))
+        request.ifr_ifrn.ifrn_name.1 = CChar(UInt8(ascii: "o"))
+        request.ifr_ifru.ifru_flags = Int16(IFF_UP | IFF_RUNNING)
+        guard ioctl(socket, UInt(SIOCSIFFLAGS), &request) == 0 else { throw TestFailure.call("ioctl") }
+    }
+}
