@@ -7,7 +7,6 @@ struct SessionStateTests {
         case close(CloseCode?, String)
         case receivedClose(CloseCode?)
         case fail(FrameViolation)
-        case transportEnded
     }
 
     struct Transition: CustomTestStringConvertible, Sendable {
@@ -36,16 +35,13 @@ struct SessionStateTests {
         Transition(
             .open, .fail(.messageTooBig(size: 2, limit: 1)), .closed,
             .failAndEnd(.messageTooBig, reason: "message over the limit of 1 bytes")),
-        Transition(.open, .transportEnded, .closed, .none),
         Transition(.closeSent, .close(.normal, ""), .closeSent, .none),
         Transition(.closeSent, .receivedClose(.normal), .closed, .end),
         Transition(.closeSent, .receivedClose(nil), .closed, .end),
         Transition(.closeSent, .fail(.malformedLength), .closed, .end),
-        Transition(.closeSent, .transportEnded, .closed, .none),
         Transition(.closed, .close(.normal, ""), .closed, .none),
         Transition(.closed, .receivedClose(.normal), .closed, .none),
         Transition(.closed, .fail(.malformedLength), .closed, .none),
-        Transition(.closed, .transportEnded, .closed, .none),
     ]
 
     @Test("transitions", arguments: table)
@@ -56,9 +52,6 @@ struct SessionStateTests {
         case .close(let code, let reason): action = state.close(code, reason: reason)
         case .receivedClose(let code): action = state.receivedClose(code)
         case .fail(let violation): action = state.fail(violation)
-        case .transportEnded:
-            state.transportEnded()
-            action = .none
         }
         #expect(action == transition.action)
         #expect(state == transition.to)
