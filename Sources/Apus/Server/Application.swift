@@ -32,7 +32,11 @@ final class Application {
                 listening: worker.listeners, addresses: worker.addresses, owner: nil)
             try worker.attach(to: context.loop) { command in
                 switch command {
-                case .drain, .masterDied: context.drain()
+                case .drain: context.drain()
+                case .masterDied:
+                    context.drain()
+                    // Nobody accepts here any more, and a new master finds the addresses free.
+                    for listener in worker.listeners { OwnedDescriptor.close(listener) }
                 case .stop: context.stop()
                 }
             }
