@@ -31,7 +31,7 @@ struct Tidy {
         "ApusBus": ["ApusPlatform", "Synchronization"],
         "ApusSupervisor": ["ApusPlatform", "ApusBus", "CSeccomp", "Logging"],
         "Apus": ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", "Logging", "CoreMetrics"],
-        "ApusCommand": ["Apus", "ArgumentParser", "Foundation", "Logging", "Yams"],
+        "ApusCommand": ["Apus", "ArgumentParser", "Foundation", "Histogram", "Logging", "Yams"],
     ]
 
     /// Where `unsafe` may stand.
