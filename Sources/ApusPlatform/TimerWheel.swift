@@ -4,7 +4,7 @@
 /// Swift has no `package open`: the module is no product, so nothing of it reaches a user of the library.
 @safe open class TimerNode {
     /// When it is due, in milliseconds of `MonotonicTime`; meaningful while scheduled.
-    fileprivate(set) final var deadline: UInt64 = 0
+    package fileprivate(set) final var deadline: UInt64 = 0
     fileprivate final var next: Unmanaged<TimerNode>?
     fileprivate final var previous: Unmanaged<TimerNode>?
     fileprivate final var slot: UInt16 = TimerWheel.unscheduled

@@ -12,6 +12,11 @@ public struct Limits: Sendable {
     public var maxRequestBodyBytes = 1 << 20
     /// Bytes of a WebSocket message; more closes with 1009.
     public var maxMessageBytes = 1 << 20
+    /// A message that has begun must grow by `minMessageProgressBytes` in each period of this length until it ends; otherwise the WebSocket is
+    /// closed with 1008. Only for messages that are assembled.
+    public var messageProgressTimeout = Duration.seconds(10)
+    /// Bytes, see `messageProgressTimeout`. A peer that sends one byte now and then holds no memory for long.
+    public var minMessageProgressBytes = 1024
     /// Bytes of output that may wait for a peer before another send closes the WebSocket with 1013. One message may pass it.
     public var maxBufferedBytes = 1 << 20
     /// From the first byte of a request, or the accept, to the end of its head.

@@ -12,7 +12,10 @@ extension WebSocket {
         var buffer = receiveBuffer.span
         // Decoded in a local variable: no handler can reach it, so no access needs to be checked.
         var decoder = self.decoder
-        defer { self.decoder = decoder }
+        defer {
+            self.decoder = decoder
+            if decoder.isInsideMessage || rare != nil { watchProgress(isInsideMessage: decoder.isInsideMessage) }
+        }
         while position < end, receiving == .active, !connection.isBackedUp {
             if takesShortWay, case .open = state,
                 let short = decoder.nextShortMessage(in: &buffer, until: end, from: &position)
@@ -181,26 +184,55 @@ extension WebSocket {
 
     func timerFired(at now: MonotonicTime) {
         guard let connection else { return }
-        guard case .open = state else {
-            // The closing handshake took too long.
+        // The closing handshake took too long.
+        guard case .open = state else { return connection.lost() }
+        guard let alive = checkSilence(connection, now), let moving = checkProgress(now) else { return }
+        context.loop.schedule(connection, at: min(alive, moving))
+    }
+
+    /// Pings a silent peer and gives a dead one up. Gives when to look again; nil if the connection has ended.
+    private func checkSilence(_ connection: Connection, _ now: MonotonicTime) -> MonotonicTime? {
+        let limits = context.limits
+        let givenUp = connection.lastActivity + limits.silenceTimeout
+        if receiving == .paused || connection.isBackedUp && now < givenUp { return now + limits.pingInterval }
+        if now >= givenUp {
             connection.lost()
+            return nil
+        }
+        guard now >= connection.lastActivity + limits.pingInterval else { return connection.lastActivity + limits.pingInterval }
+        if !hasPinged {
+            hasPinged = true
+            sendControl(.ping, RawSpan())
+        }
+        return givenUp
+    }
+
+    /// Closes on a message that does not grow. Gives when to look again; nil if it is closing.
+    private func checkProgress(_ now: MonotonicTime) -> MonotonicTime? {
+        guard let progress = rare?.progress else { return MonotonicTime(milliseconds: .max) }
+        if now < progress.due { return progress.due }
+        guard assembler.bytes.count - progress.bytes >= context.limits.minMessageProgressBytes else {
+            close(code: .policyViolation, reason: "the message makes no progress")
+            return nil
+        }
+        return startProgressPeriod(now)
+    }
+
+    private func startProgressPeriod(_ now: MonotonicTime) -> MonotonicTime {
+        let due = now + context.limits.messageProgressTimeout
+        rareState.progress = (assembler.bytes.count, due)
+        return due
+    }
+
+    /// Begins or ends to watch the growth of a message that is being assembled.
+    private func watchProgress(isInsideMessage: Bool) {
+        guard isInsideMessage, delivery == .messages, case .open = state, let connection else {
+            rare?.progress = nil
             return
         }
-        let limits = context.limits
-        if receiving == .paused || connection.isBackedUp && now < connection.lastActivity + limits.silenceTimeout {
-            return context.loop.schedule(connection, after: limits.pingInterval)
-        }
-        if now >= connection.lastActivity + limits.silenceTimeout {
-            connection.lost()
-        } else if now >= connection.lastActivity + limits.pingInterval {
-            if !hasPinged {
-                hasPinged = true
-                sendControl(.ping, RawSpan())
-            }
-            context.loop.schedule(connection, at: connection.lastActivity + limits.silenceTimeout)
-        } else {
-            context.loop.schedule(connection, at: connection.lastActivity + limits.pingInterval)
-        }
+        guard rare?.progress == nil else { return }
+        let due = startProgressPeriod(context.loop.now)
+        if !connection.isScheduled || due.milliseconds < connection.deadline { context.loop.schedule(connection, at: due) }
     }
 
     /// Nothing is buffered any more.

@@ -41,6 +41,8 @@ public final class WebSocket {
         /// The answer to the last ping, while output is blocked. Only the last one counts (RFC 6455 §5.5.3).
         var pong: [UInt8]?
         var deadline: DeadlineTimer?
+        /// While a message is being assembled: how large it was when the current period began, and when the period ends.
+        var progress: (bytes: Int, due: MonotonicTime)?
         /// What `closed` will report once the closing handshake is done.
         var ending: (code: CloseCode, reason: String)?
     }
