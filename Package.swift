@@ -69,6 +69,9 @@ let package = Package(
                 "ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "ApusTests", dependencies: ["Apus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: testSettings),
         .executableTarget(
             name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
         .executableTarget(

@@ -237,6 +237,8 @@ public final class WebSocket {
     /// Ends the connection at once, without a closing handshake; `closed` reports 1006 at the end of the loop's turn.
     public func terminate() {
         guard let connection else { return }
+        // What has been read already is not delivered any more.
+        state = .closed
         connection.abort()
     }
 
