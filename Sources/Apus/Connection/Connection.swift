@@ -129,6 +129,8 @@ final class Connection: EventSource {
 
     private func receive() {
         let headroom = ReceiveBuffer.headroom
+        // Resumed in this very turn: what was kept is served when the turn ends, and the loop reports again what waits behind it.
+        guard carry.count <= headroom else { return context.unsettled(self) }
         var start = headroom
         if !carry.isEmpty {
             start = context.receiveBuffer.putBefore(carry)
