@@ -205,7 +205,7 @@ struct WebSocketEndingTests {
     func life() throws {
         let script = Script()
         let stage = try Stage(script) {
-            $0.pingInterval = .milliseconds(100)
+            $0.pingInterval = .milliseconds(50)
             $0.silenceTimeout = .milliseconds(400)
         }
         let client = try stage.webSocket()

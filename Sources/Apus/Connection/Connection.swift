@@ -138,7 +138,7 @@ final class Connection: EventSource {
         }
         do throws(SystemError) {
             switch try context.receiveBuffer.receive(from: transport) {
-            case .done(0): lost()
+            case .done(0): peerEnded()
             case .done(let count):
                 lastActivity = context.loop.now
                 process(from: start, to: headroom + count)
@@ -148,6 +148,13 @@ final class Connection: EventSource {
         } catch {
             lost()
         }
+    }
+
+    /// The peer will send no more. An HTTP client may do so behind its last request and still wait for the rest of its answers.
+    private func peerEnded() {
+        guard case .http(let session) = phase, transport.hasBufferedOutput else { return lost() }
+        session.connectionLost()
+        finish(.close)
     }
 
     /// Serves what lies in the context's receive buffer, with the cork on.

@@ -87,6 +87,17 @@ final class Client {
         return Array(received[..<count])
     }
 
+    /// Reads once, at most so many bytes; none when nothing is there.
+    func takeSome(_ count: Int) -> [UInt8] {
+        var buffer = [UInt8](repeating: 0, count: count)
+        let got = recv(descriptor, &buffer, count, 0)
+        if got == 0 { isEnded = true }
+        return Array(buffer[..<max(got, 0)])
+    }
+
+    /// Lets the server serve for a moment.
+    func turn() throws { try stage.turn() }
+
     /// Waits until the server has ended the connection; gives what came before.
     @discardableResult
     func end(within limit: Duration = Stage.patience) throws -> [UInt8] {

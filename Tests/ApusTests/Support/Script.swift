@@ -29,6 +29,9 @@ final class Script: WebSocketHandler {
         return script
     }
 
+    /// Lets go of the socket, which holds this handler in turn.
+    func forgetSocket() { socket = nil }
+
     func count(_ prefix: String) -> Int { events.count { $0.hasPrefix(prefix) } }
     /// How the connections ended.
     var endings: [String] { events.filter { $0.hasPrefix("closed") } }
