@@ -241,7 +241,8 @@ public final class Context {
         for connection in connections { connection.endIfIdle() }
         drainTimer?.cancel()
         closeWebSockets(code, pauses: Int(window.wholeMilliseconds / Self.drainStep.wholeMilliseconds))
-        schedule(after: timeout) { [self] in
+        // The loop, and with it what it is to call, belongs to this context alone.
+        schedule(after: timeout) { [unowned self] in
             if !connections.isEmpty { logger.notice("\(connections.count) connections were cut when the time to drain had passed") }
             for connection in connections.reversed() { connection.lost() }
             state = .finished
@@ -261,7 +262,8 @@ public final class Context {
             open.removeLast().close(code: code, reason: code == .goingAway ? "the server stops" : "the service restarts")
             share -= 1
         }
-        if !open.isEmpty { drainTimer = schedule(after: Self.drainStep) { [self] in closeWebSockets(code, pauses: pauses - 1) } }
+        guard !open.isEmpty else { return }
+        drainTimer = schedule(after: Self.drainStep) { [unowned self] in closeWebSockets(code, pauses: pauses - 1) }
     }
 }
 

@@ -1,0 +1,307 @@
+import Apus
+import Glibc
+import Testing
+
+@Suite("A context runs and ends")
+struct ContextTests {
+    /// Runs the context to its end; gives how long that took.
+    static func run(_ context: Context) throws -> Duration {
+        let start = ContinuousClock.now
+        try context.run()
+        return start.duration(to: .now)
+    }
+
+    // MARK: Ending
+
+    @Test("stop ends run; WebSockets are told 1001, idle connections are closed")
+    func stop() throws {
+        let script = Script()
+        let stage = try Stage(script)
+        let webSocket = try stage.webSocket()
+        let idle = try stage.client()
+        _ = try idle.request("GET /")
+        stage.context.stop()
+        #expect(try webSocket.frame() == .close(1001, "the server stops"))
+        webSocket.send(Client.close(1001))
+        webSocket.close()
+        idle.close()
+        #expect(try Self.run(stage.context) < .milliseconds(900), "nothing is left to wait for")
+        #expect(script.endings == ["closed 1001"])
+        #expect(stage.context.connectionCount == 0)
+        try stage.context.run()
+    }
+
+    @Test("stop cuts what is left after a second; closed is still called")
+    func stopCuts() throws {
+        let script = Script()
+        let stage = try Stage(script)
+        let stubborn = try stage.webSocket()
+        stage.context.stop()
+        let passed = try Self.run(stage.context)
+        #expect(passed > .milliseconds(950) && passed < .seconds(5), "\(passed)")
+        #expect(script.endings == ["closed 1006"])
+        #expect(try stubborn.frame().closeCode == 1001)
+        try stubborn.end()
+    }
+
+    @Test("drain ends run: WebSockets are told 1012 within the window, requests in flight are answered")
+    func drain() throws {
+        var late: HTTPExchange?
+        var ended: [ContinuousClock.Instant] = []
+        let stage = try Stage(limits: { $0.drainWindow = .milliseconds(300) }) { server in
+            server.webSocket("chat", at: "/") { _ in
+                let script = Script()
+                script.whenClosed = { _ in ended.append(.now) }
+                return script
+            }
+            server.http(.get, at: "/late") { late = $0 }
+        }
+        let webSockets = try (0..<10).map { _ in try stage.webSocket() }
+        let idle = try stage.client()
+        _ = try idle.request("GET /nowhere")
+        let waiting = try stage.client()
+        waiting.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+        try stage.until("the request") { late != nil }
+        let start = ContinuousClock.now
+        stage.context.drain()
+        #expect(try idle.end().isEmpty)
+        idle.close()
+        var open = webSockets
+        try stage.until("all closed") {
+            open.removeAll { client in
+                client.poll()
+                guard let frame = client.received.count >= 2 ? try? client.frame() : nil else { return false }
+                #expect(frame == .close(1012, "the service restarts"))
+                client.send(Client.close(1012))
+                return true
+            }
+            return ended.count == 10
+        }
+        #expect(start.duration(to: ended[0]) < .milliseconds(250), "the first at once")
+        #expect(ended[0].duration(to: ended[9]) > .milliseconds(100), "not all at once")
+        late?.respond(text: "still answered")
+        let response = try waiting.response()
+        #expect(response.text == "still answered")
+        #expect(response["connection"] == "close")
+        try waiting.end()
+        waiting.close()
+        #expect(try Self.run(stage.context) < .seconds(5))
+    }
+
+    @Test("what is left after the drain timeout is cut")
+    func drainTimeout() throws {
+        let script = Script()
+        let stage = try Stage(script) {
+            $0.drainTimeout = .milliseconds(200)
+            $0.drainWindow = .zero
+        }
+        let stubborn = try stage.webSocket()
+        stage.context.drain()
+        stage.context.drain()
+        let passed = try Self.run(stage.context)
+        #expect(passed > .milliseconds(180) && passed < .seconds(3), "\(passed)")
+        #expect(script.endings == ["closed 1006"])
+        #expect(try stubborn.frame().closeCode == 1012)
+    }
+
+    @Test("stop after drain hurries")
+    func stopAfterDrain() throws {
+        let script = Script()
+        let stage = try Stage(script) { $0.drainWindow = .seconds(100) }
+        for _ in 0..<3 { _ = try stage.webSocket() }
+        stage.context.drain()
+        try stage.settle()
+        stage.context.stop()
+        #expect(try Self.run(stage.context) < .seconds(5))
+        #expect(script.endings.count == 3)
+    }
+
+    @Test("who waited in the queue is served before a drain; a new handshake is refused with 503")
+    func drainServesQueue() throws {
+        let script = Script()
+        let stage = try Stage(script)
+        let open = try stage.webSocket()
+        let queued = try stage.client()
+        stage.context.drain()
+        queued.send(Client.handshake())
+        // It was idle when the drain began, so it is closed or refused, but not left hanging.
+        let rest = String(decoding: try queued.end(), as: UTF8.self)
+        #expect(rest.isEmpty || rest.hasPrefix("HTTP/1.1 503 "), "\(rest)")
+        #expect(script.count("opened") == 1)
+        open.close()
+        queued.close()
+        try stage.context.run()
+    }
+
+    @Test("stop from a handler and from a timer", arguments: [false, true])
+    func stopFromWithin(byTimer: Bool) throws {
+        let script = Script()
+        script.whenReceived = { socket, _ in socket.context.stop() }
+        let stage = try Stage(script)
+        let client = try stage.webSocket()
+        if byTimer {
+            stage.context.schedule(after: .milliseconds(20)) { stage.context.stop() }
+        } else {
+            client.send(.text, "stop")
+        }
+        #expect(try Self.run(stage.context) < .seconds(5))
+        #expect(script.endings.count == 1)
+    }
+
+    @Test("a context that has ended is freed, and its port with it")
+    func freed() throws {
+        weak var watched: Context?
+        var address: SocketAddress?
+        do {
+            let script = Script()
+            let stage = try Stage(script)
+            watched = stage.context
+            address = stage.context.addresses[0]
+            let client = try stage.webSocket()
+            stage.context.stop()
+            client.close()
+            try stage.context.run()
+            // Whoever keeps a socket keeps its context.
+            script.forgetSocket()
+        }
+        #expect(watched == nil)
+        // Somebody else can listen there.
+        let port = try #require(address?.port)
+        _ = try Stage(listen: false) { $0.listen(on: .tcp("127.0.0.1", port: port)) }
+    }
+
+    @Test("a context that never served a connection is freed too")
+    func freedUnused() throws {
+        weak var watched: Context?
+        do {
+            let stage = try Stage(Script())
+            watched = stage.context
+            stage.context.stop()
+            try stage.context.run()
+        }
+        #expect(watched == nil)
+    }
+
+    // MARK: Running
+
+    @Test("service returns when its time has passed, when it is woken, and when there is nothing to wait for")
+    func service() throws {
+        let stage = try Stage(Script())
+        var start = ContinuousClock.now
+        try stage.context.service(timeout: .milliseconds(30))
+        #expect(start.duration(to: .now) >= .milliseconds(29))
+        start = .now
+        try stage.context.service(timeout: .zero)
+        stage.context.wakeUp()
+        try stage.context.service(timeout: .seconds(30))
+        stage.context.waker.wakeUp()
+        try stage.context.service()
+        #expect(start.duration(to: .now) < .seconds(10))
+    }
+
+    @Test("timers fire once, in order, not when cancelled, and can start themselves again")
+    func timers() throws {
+        let stage = try Stage(Script())
+        var fired: [String] = []
+        stage.context.schedule(after: .milliseconds(40)) { fired.append("later") }
+        stage.context.schedule(after: .milliseconds(10)) { fired.append("sooner") }
+        let cancelled = stage.context.schedule(after: .milliseconds(5)) { fired.append("never") }
+        cancelled.cancel()
+        var again: DeadlineTimer?
+        var left = 3
+        again = stage.context.schedule(after: .milliseconds(15)) {
+            left -= 1
+            if left > 0 { again?.start(after: .milliseconds(1)) }
+        }
+        try stage.until("the last") { fired.count == 2 && left == 0 }
+        #expect(fired == ["sooner", "later"])
+        again = nil
+    }
+
+    @Test("more connections than allowed wait in the queue until one ends")
+    func maxConnections() throws {
+        let stage = try Stage(limits: { $0.maxConnections = 2 }) { $0.http(.get, at: "/") { $0.respond(text: "served") } }
+        let first = try stage.client()
+        let second = try stage.client()
+        #expect(try first.request("GET /").text == "served")
+        #expect(try second.request("GET /").text == "served")
+        let third = try stage.client()
+        third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        try stage.serve(for: .milliseconds(50))
+        #expect(third.isSilent)
+        #expect(stage.context.connectionCount == 2)
+        first.close()
+        #expect(try third.response().text == "served")
+    }
+
+    // MARK: Listening
+
+    @Test("a Unix socket: both protocols, no port, and its file goes with the server")
+    func unix() throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path + "/socket"
+        do {
+            let script = Script.echo()
+            let stage = try Stage(listen: false) { server in
+                server.listen(on: .unix(path: path))
+                server.webSocket("chat", at: "/") { _ in script }
+                server.http(.get, at: "/peer") { $0.respond(text: "\($0.request.peer)") }
+            }
+            #expect(stage.context.addresses == [.unix(path: path)])
+            let client = try stage.client(to: .unix(path: path))
+            #expect(try client.request("GET /peer").text == "unix:")
+            client.send(Client.handshake())
+            #expect(try client.response().status == 101)
+            client.send(.text, "hello")
+            #expect(try client.frame() == .text("hello"))
+            client.close()
+            stage.context.stop()
+            try stage.context.run()
+            script.forgetSocket()
+        }
+        #expect(access(path, F_OK) != 0)
+    }
+
+    @Test("several addresses at once, IPv6 among them")
+    func addresses() throws {
+        let stage = try Stage { server in
+            server.listen(on: .tcp("127.0.0.1", port: 0))
+            server.listen(on: .tcp("::1", port: 0))
+            server.http(.get, at: "/") { $0.respond(text: $0.request.peer.host) }
+        }
+        #expect(stage.context.addresses.count == 3)
+        for (address, peer) in zip(stage.context.addresses, ["127.0.0.1", "127.0.0.1", "::1"]) {
+            #expect(address.port != 0)
+            #expect(try stage.client(to: address).request("GET /").text == peer)
+        }
+    }
+
+    @Test("an address that is taken, nonsense, or none at all for workers")
+    func configurationErrors() throws {
+        let stage = try Stage(Script())
+        let port = try #require(stage.context.addresses[0].port)
+        #expect(throws: ConfigurationError.self) { _ = try Stage(listen: false) { $0.listen(on: .tcp("127.0.0.1", port: port)) } }
+        // A context may listen nowhere, to be a client; workers may not.
+        #expect(try Stage(listen: false) { _ in }.context.addresses.isEmpty)
+        #expect(throws: ConfigurationError.nothingToListenOn) { try Server().run() }
+        #expect(throws: ConfigurationError.self) {
+            _ = try Stage(listen: false) { $0.listen(on: .tcp("localhost.example", port: 0)) }
+        }
+        #expect(throws: ConfigurationError.self) {
+            _ = try Stage(listen: false) { $0.listen(on: .unix(path: "/" + String(repeating: "x", count: 200))) }
+        }
+    }
+
+    @Test(
+        "addresses as text",
+        arguments: [
+            ("127.0.0.1:80", .tcp("127.0.0.1", port: 80)), ("[::1]:0", .tcp("::1", port: 0)),
+            ("localhost:8080", .tcp("127.0.0.1", port: 8080)),
+            ("unix:/run/x", .unix(path: "/run/x")), ("::1:80", nil), ("127.0.0.1", nil), ("127.0.0.1:65536", nil),
+            ("127.0.0.1:", nil),
+            ("example.com:80", nil), ("unix:", nil), ("", nil),
+        ] as [(String, ListenAddress?)])
+    func listenAddress(text: String, expected: ListenAddress?) {
+        #expect((try? ListenAddress(parsing: text)) == expected)
+    }
+}
