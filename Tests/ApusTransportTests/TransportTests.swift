@@ -8,13 +8,14 @@ struct TransportTests {
     static func span(_ bytes: [UInt8], _ body: (RawSpan) throws -> Void) rethrows { try body(bytes.span.bytes) }
 
     static func output(_ bytes: [UInt8]) -> OutputBuffer {
-        var buffer = OutputBuffer(capacity: max(bytes.count, 16))
-        buffer.append(bytes.span.bytes)
+        let buffer = OutputBuffer(payloadBytes: bytes.count)
+        let fits = buffer.append(bytes.span.bytes)
+        #expect(fits)
         return buffer
     }
 
     /// Sends `count` bytes as the kernel takes them, and gives what arrived.
-    static func drain(_ transport: inout Transport, _ pair: SocketPair) throws -> [UInt8] {
+    static func drain(_ transport: Transport, _ pair: SocketPair) throws -> [UInt8] {
         var bytes = pair.received()
         while try transport.flush() == .blocked {
             let arrived = pair.received()
@@ -27,7 +28,7 @@ struct TransportTests {
     @Test("a cork leaves at once when the kernel takes it")
     func atOnce() throws {
         let pair = try SocketPair()
-        var transport = Transport(pair.takeNear())
+        let transport = Transport(pair.takeNear())
         try transport.write(Self.output(pattern(1000)))
         #expect(transport.hasBufferedOutput == false)
         #expect(transport.bufferedBytes == 0)
@@ -39,19 +40,19 @@ struct TransportTests {
     func twoRuns(first: Int, second: Int) throws {
         for buffer in [nil, 4608] as [Int32?] {
             let pair = try SocketPair(sendBufferBytes: buffer)
-            var transport = Transport(pair.takeNear())
+            let transport = Transport(pair.takeNear())
             let payload = pattern(second, from: first)
             try Self.span(payload) { try transport.write(Self.output(pattern(first)), $0) }
             let arrived = pair.received()
             #expect(transport.bufferedBytes == first + second - arrived.count)
-            #expect(arrived + (try Self.drain(&transport, pair)) == pattern(first + second))
+            #expect(arrived + (try Self.drain(transport, pair)) == pattern(first + second))
         }
     }
 
     @Test("while something is queued, what is written stands behind it")
     func behindTheQueue() throws {
         let pair = try SocketPair(sendBufferBytes: 4608)
-        var transport = Transport(pair.takeNear())
+        let transport = Transport(pair.takeNear())
         try transport.write(Self.output(pattern(60_000)))
         #expect(transport.hasBufferedOutput == true)
         var arrived = pair.received()
@@ -65,14 +66,14 @@ struct TransportTests {
         transport.enqueue(chunk)
         transport.enqueue(SharedFile(try temporaryFile(pattern(60_100))), offset: 60_050, count: 50)
         #expect(pair.received().isEmpty)
-        arrived += try Self.drain(&transport, pair)
+        arrived += try Self.drain(transport, pair)
         #expect(arrived == pattern(60_100))
     }
 
     @Test("closing drops what is queued and ends the stream, once")
     func closing() throws {
         let pair = try SocketPair(sendBufferBytes: 4608)
-        var transport = Transport(pair.takeNear())
+        let transport = Transport(pair.takeNear())
         try transport.write(Self.output(pattern(60_000)))
         transport.close()
         transport.close()
@@ -86,7 +87,7 @@ struct TransportTests {
     @Test("output can be dropped without closing, and our side shut without dropping input")
     func shutdown() throws {
         let pair = try SocketPair(sendBufferBytes: 4608)
-        var transport = Transport(pair.takeNear())
+        let transport = Transport(pair.takeNear())
         try transport.write(Self.output(pattern(60_000)))
         transport.dropOutput()
         #expect(transport.hasBufferedOutput == false)
@@ -136,34 +137,50 @@ struct TransportTests {
 
     // MARK: The cork
 
-    @Test("the cork collects words and bytes in order")
+    @Test("the cork collects headers, payloads and bytes in order")
     func cork() {
-        var cork = OutputBuffer(capacity: 64)
-        #expect(cork.isEmpty == true)
-        cork.append(low: 0x0807_0605_0403_0201, high: 0x0A09, byteCount: 10)
-        Self.span([11, 12, 13]) { cork.append($0) }
-        cork.append(low: 0x0E, high: .max, byteCount: 1)
-        Self.span([]) { cork.append($0) }
-        #expect(Array(cork.bytes) == Array(1...14))
-        #expect(cork.count == 14)
+        let cork = OutputBuffer(capacity: 64)
+        #expect(cork.isEmpty)
+        Self.span([11, 12, 13]) {
+            let fits = cork.append(low: 0x0807_0605_0403_0201, high: 0x0A09, headerBytes: 10, $0)
+            #expect(fits)
+        }
+        Self.span([]) {
+            let fits = cork.append(low: 0x0E, high: .max, headerBytes: 1, $0)
+            #expect(fits)
+        }
+        Self.span([15, 16]) {
+            let fits = cork.append($0)
+            #expect(fits)
+        }
+        #expect(Array(cork.bytes) == Array(1...16))
+        #expect(cork.count == 16)
         cork.withLast(4) { last in
             for offset in 0..<last.byteCount {
                 let octet = last.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
                 last.storeBytes(of: octet &+ 100, toByteOffset: offset, as: UInt8.self)
             }
         }
-        #expect(Array(cork.bytes) == Array(1...10) + [111, 112, 113, 114])
+        #expect(Array(cork.bytes) == Array(1...12) + [113, 114, 115, 116])
         cork.removeAll()
-        #expect(cork.isEmpty == true)
+        #expect(cork.isEmpty)
         #expect(cork.capacity == 64)
     }
 
-    @Test("the cork is full at its capacity and not before")
-    func full() {
-        var cork = OutputBuffer(capacity: 32)
-        cork.append(low: 0, high: 0, byteCount: 16)
-        cork.append(low: 0, high: 0, byteCount: 2)
-        Self.span(pattern(14)) { cork.append($0) }
-        #expect(cork.count == 32)
+    @Test("a header has room for its 16 octets or is not appended, and then nothing changes", arguments: 0...33)
+    func full(payloadBytes: Int) {
+        let cork = OutputBuffer(capacity: 48)
+        Self.span(pattern(10)) {
+            let fits = cork.append($0)
+            #expect(fits)
+        }
+        // 10 bytes are there, 16 are kept for any header: 22 are left.
+        let hasRoom = payloadBytes <= 22
+        #expect(cork.hasRoom(payloadBytes: payloadBytes) == hasRoom)
+        Self.span(pattern(payloadBytes)) {
+            let fits = cork.append(low: 0xFEFD, high: 0, headerBytes: 2, $0)
+            #expect(fits == hasRoom)
+        }
+        #expect(Array(cork.bytes) == pattern(10) + (hasRoom ? [0xFD, 0xFE] + pattern(payloadBytes) : []))
     }
 }
