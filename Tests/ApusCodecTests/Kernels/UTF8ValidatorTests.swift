@@ -31,6 +31,7 @@ struct UTF8ValidatorTests {
         let whole = accept([bytes])
         let single = accept(bytes.map { [$0] })
         if (whole.failed == nil && whole.isComplete) != isValid { Issue.record("whole: \(bytes) \(note)") }
+        if UTF8Validator.isValid(bytes.rawSpan) != isValid { Issue.record("isValid: \(bytes) \(note)") }
         if (whole.failed != nil) != (bad != nil) { Issue.record("fails at once: \(bytes) \(note)") }
         if single.failed != bad { Issue.record("byte by byte: \(bytes) failed at \(String(describing: single.failed)) \(note)") }
         if single.failed == nil, single.isComplete != isValid { Issue.record("byte by byte, end: \(bytes) \(note)") }
@@ -116,6 +117,16 @@ struct UTF8ValidatorTests {
             let result = Self.accept([bytes])
             #expect((result.failed == nil) == (isLead && position == ascii.count - 1), "at \(position)")
             #expect(!result.isComplete)
+            for count in 1...position + 1 {
+                // The short way for 8 to 64 octets, with the bad one last and in the middle.
+                let part = Array(bytes[position + 1 - count...position])
+                let middle = part + ascii[..<(count % 9)]
+                if UTF8Validator.isValid(part.rawSpan) || UTF8Validator.isValid(middle.rawSpan) {
+                    Issue.record("\(count) octets up to \(position)")
+                }
+                let good = Array(ascii[..<count])
+                if !UTF8Validator.isValid(good.rawSpan) { Issue.record("\(count) octets of ASCII") }
+            }
             let atOnce = Self.accept([Array(bytes[...position]), Array(bytes[(position + 1)...])])
             #expect(atOnce.failed == (isLead ? (position == ascii.count - 1 ? nil : 1) : 0), "at \(position)")
         }

@@ -25,8 +25,22 @@ enum FrameCut: Sendable, CustomStringConvertible {
     case withTrailingByte
     /// At random places, repeatable.
     case random(seed: UInt64)
+    /// Whole, simple messages by `nextShortMessage` as a server does.
+    case byShortWay
+    /// The same, cut at random.
+    case randomByShortWay(seed: UInt64)
 
-    static let all: [FrameCut] = [.whole, .byteByByte, .withTrailingByte, .random(seed: 1), .random(seed: 2), .random(seed: 3)]
+    static let all: [FrameCut] = [
+        .whole, .byteByByte, .withTrailingByte, .random(seed: 1), .random(seed: 2), .random(seed: 3), .byShortWay,
+        .randomByShortWay(seed: 4),
+    ]
+
+    var isShortWay: Bool {
+        switch self {
+        case .byShortWay, .randomByShortWay: true
+        case .whole, .byteByByte, .withTrailingByte, .random: false
+        }
+    }
 
     var description: String {
         switch self {
@@ -34,15 +48,17 @@ enum FrameCut: Sendable, CustomStringConvertible {
         case .byteByByte: "byte by byte"
         case .withTrailingByte: "with a trailing byte"
         case .random(let seed): "cut at random, seed \(seed)"
+        case .byShortWay: "by the short way"
+        case .randomByShortWay(let seed): "by the short way, cut at random, seed \(seed)"
         }
     }
 
     func pieces(of bytes: [UInt8]) -> [[UInt8]] {
         switch self {
-        case .whole: return [bytes]
+        case .whole, .byShortWay: return [bytes]
         case .byteByByte: return bytes.map { [$0] }
         case .withTrailingByte: return [bytes + [0x89]]
-        case .random(let seed):
+        case .random(let seed), .randomByShortWay(let seed):
             var generator = SeededGenerator(state: seed)
             var pieces: [[UInt8]] = []
             var start = 0
@@ -74,7 +90,7 @@ func decodeFrames(
         let untouched = buffer
         var position = 0
         do throws(FrameViolation) {
-            while let event = try decodeNext(&decoder, &buffer, &position) {
+            while let event = try decodeNext(&decoder, &buffer, &position, byShortWay: cut.isShortWay) {
                 switch event {
                 case .ping(let range): outcome.items.append(.ping(Array(buffer[range])))
                 case .pong(let range): outcome.items.append(.pong(Array(buffer[range])))
@@ -119,11 +135,17 @@ func decodeFrames(
 }
 
 private func decodeNext(
-    _ decoder: inout FrameDecoder, _ buffer: inout [UInt8], _ position: inout Int
+    _ decoder: inout FrameDecoder, _ buffer: inout [UInt8], _ position: inout Int, byShortWay: Bool
 ) throws(FrameViolation) -> FrameEvent? {
     let end = buffer.count
     var octets = buffer.mutableSpan
     var bytes = octets.mutableBytes
+    if byShortWay, let short = decoder.nextShortMessage(in: &bytes, until: end, from: &position) {
+        return .data(
+            DataPiece(
+                range: short.range, kind: short.kind, reservedBits: 0, startsMessage: true, remainingInFrame: 0,
+                isFinalFrame: true))
+    }
     return try decoder.next(in: &bytes, until: end, from: &position)
 }
 

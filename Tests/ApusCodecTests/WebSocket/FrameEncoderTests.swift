@@ -153,7 +153,9 @@ struct FrameEncoderTests {
         for _ in 0..<Int.random(in: 1...12, using: &generator) {
             Self.appendMessage(to: &bytes, meant: &meant, for: role, &generator)
         }
-        for cut in [.whole, .withTrailingByte, .random(seed: seed), .random(seed: ~seed)] as [FrameCut] {
+        for cut in [.whole, .withTrailingByte, .random(seed: seed), .random(seed: ~seed), .randomByShortWay(seed: seed)]
+            as [FrameCut]
+        {
             let outcome = decodeFrames(bytes, role: role, ownedReservedBits: 0x40, cut: cut)
             #expect(outcome == FrameOutcome(items: meant), "seed \(seed), \(role), \(cut)")
         }
