@@ -13,7 +13,8 @@ struct Serve: ParsableCommand {
             """)
 
     @Option(
-        name: .long, help: ArgumentHelp("Where to listen: HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable. Port 0 chooses one.", valueName: "address"))
+        name: .long,
+        help: ArgumentHelp("Where to listen: HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable. Port 0 chooses one.", valueName: "address"))
     var listen: [String] = []
 
     @Option(name: .long, help: ArgumentHelp("Worker processes: a number, or auto for one per CPU.", valueName: "n"))
@@ -32,7 +33,8 @@ struct Serve: ParsableCommand {
     var portFile: String?
 
     @Option(
-        name: .long, help: ArgumentHelp("Whose pages may open WebSockets besides those served here: an origin, repeatable, or *.", valueName: "origin"))
+        name: .long,
+        help: ArgumentHelp("Whose pages may open WebSockets besides those served here: an origin, repeatable, or *.", valueName: "origin"))
     var allowOrigin: [String] = []
 
     @Flag(name: .long, help: "Answer a handshake with the client's whole list of subprotocols: libwebsockets 1.6 clients insist on it.")

@@ -93,8 +93,7 @@ open class EventSource: TimerNode {
         removed.append(unsafe Unmanaged.passUnretained(source).takeRetainedValue())
     }
 
-    private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness, token: EventSource?) throws(SystemError)
-    {
+    private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness, token: EventSource?) throws(SystemError) {
         var event = unsafe epoll_event()
         unsafe event.events = interest.rawValue
         if let token { unsafe event.data.ptr = Unmanaged.passUnretained(token).toOpaque() } else { unsafe event.data.u64 = 0 }

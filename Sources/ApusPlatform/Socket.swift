@@ -65,8 +65,7 @@ package enum Socket {
     }
 
     /// `sendmsg(2)` of several pieces, in order, without SIGPIPE.
-    package static func send(_ descriptor: Int32, pieces: UnsafeMutableBufferPointer<iovec>) throws(SystemError) -> IOResult<Int>
-    {
+    package static func send(_ descriptor: Int32, pieces: UnsafeMutableBufferPointer<iovec>) throws(SystemError) -> IOResult<Int> {
         var message = unsafe msghdr()
         unsafe message.msg_iov = pieces.baseAddress
         unsafe message.msg_iovlen = pieces.count

@@ -18,8 +18,7 @@ extension Integration {
             var testDescription: String { name }
 
             /// A correct handshake with lines replaced (empty: removed) or added.
-            init(_ name: String, _ changes: [String: String] = [:], add: String..., line: String = "GET / HTTP/1.1", status: Int)
-            {
+            init(_ name: String, _ changes: [String: String] = [:], add: String..., line: String = "GET / HTTP/1.1", status: Int) {
                 self.name = name
                 self.status = status
                 let fields = [

@@ -64,7 +64,8 @@ final class OpeningSession {
             let chain = try agreed.extensions.flatMap { try ExtensionNegotiation.agree(to: $0, with: request.extensions) }
             let offered = WebSocketProtocol(name: agreed.subprotocol ?? "", path: request.target) { _ in throw Rejection(.notImplemented) }
             let socket = WebSocket(
-                offered, role: .client, hasSubprotocol: agreed.subprotocol != nil, extensions: chain, handler: request.handler, request: nil,
+                offered, role: .client, hasSubprotocol: agreed.subprotocol != nil, extensions: chain, handler: request.handler,
+                request: nil,
                 connection: connection)
             state = .over
             connection.becomeWebSocket(socket)
@@ -106,7 +107,8 @@ extension Context {
     ///   - target: path and query.
     package func connect(
         to address: SocketAddress, host: String, target: String, subprotocols: [String] = [], origin: String? = nil,
-        fields: HTTPFields = HTTPFields(), extensions: [any WebSocketExtension] = [], handler: any WebSocketHandler, failed: @escaping (ConnectError) -> Void
+        fields: HTTPFields = HTTPFields(), extensions: [any WebSocketExtension] = [], handler: any WebSocketHandler,
+        failed: @escaping (ConnectError) -> Void
     ) {
         let request = OpeningRequest(
             host: host, target: target, subprotocols: subprotocols, origin: origin, fields: fields,

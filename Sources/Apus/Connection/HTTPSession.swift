@@ -225,7 +225,8 @@ final class HTTPSession {
                 throw HandshakeViolation.originNotAllowed(asked.origin ?? "")
             }
             guard let chosen = choose(asked.subprotocols, offered) else {
-                throw Rejection(.badRequest, "none of these subprotocols is offered here; offered: \(offered.map(\.name).joined(separator: ", "))")
+                throw Rejection(
+                    .badRequest, "none of these subprotocols is offered here; offered: \(offered.map(\.name).joined(separator: ", "))")
             }
             if context.isDraining { throw Rejection(.serviceUnavailable, "this server is about to restart") }
             let request = request(head)
@@ -255,13 +256,16 @@ final class HTTPSession {
         _ chosen: WebSocketProtocol, _ request: HTTPRequest, _ asked: ClientHandshake, _ agreement: ExtensionNegotiation.Agreement?,
         _ handler: any WebSocketHandler
     ) {
-        let subprotocol = asked.subprotocols.isEmpty ? nil : context.echoesSubprotocolList ? request.fields["sec-websocket-protocol"] : chosen.name
+        let subprotocol =
+            asked.subprotocols.isEmpty ? nil : context.echoesSubprotocolList ? request.fields["sec-websocket-protocol"] : chosen.name
         var response: [UInt8] = []
         response.reserveCapacity(192)
-        Handshake.appendResponse(key: asked.key.span, subprotocol: subprotocol, extensions: agreement?.answer, fields: HTTPFields(), to: &response)
+        Handshake.appendResponse(
+            key: asked.key.span, subprotocol: subprotocol, extensions: agreement?.answer, fields: HTTPFields(), to: &response)
         connection.write(response)
         let socket = WebSocket(
-            chosen, role: .server, hasSubprotocol: !asked.subprotocols.isEmpty, extensions: agreement?.chain, handler: handler, request: request, connection: connection)
+            chosen, role: .server, hasSubprotocol: !asked.subprotocols.isEmpty, extensions: agreement?.chain, handler: handler,
+            request: request, connection: connection)
         state = .over
         connection.becomeWebSocket(socket)
         socket.watchSilence()

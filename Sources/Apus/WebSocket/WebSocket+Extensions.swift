@@ -35,13 +35,15 @@ extension WebSocket {
 
     /// Compresses a message, or whatever the extensions do, and writes it.
     func send(
-        _ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind, isFinal: Bool, through chain: ExtensionChain, on connection: Connection
+        _ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind, isFinal: Bool, through chain: ExtensionChain,
+        on connection: Connection
     ) {
         var scratch = context.takeScratch()
         let piece = ExtensionPiece(kind: kind, reservedBits: [], startsMessage: opcode != .continuation, endsMessage: isFinal)
         switch chain.send(copy payload, piece, into: &scratch) {
         case .unchanged:
-            connection.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, maskingKey: maskingKey), payload)
+            connection.write(
+                FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, maskingKey: maskingKey), payload)
         case .replaced(let bits):
             // The bits stand on the first frame only.
             let header = FrameHeader(

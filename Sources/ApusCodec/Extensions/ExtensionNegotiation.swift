@@ -132,7 +132,9 @@ package enum ExtensionNegotiation {
     package static func agree(
         to answer: String, with extensions: [any WebSocketExtension]
     ) throws(ExtensionError) -> ExtensionChain? {
-        guard let elements = ExtensionParameters.parse(answer) else { throw .negotiation("Sec-WebSocket-Extensions in the answer is malformed") }
+        guard let elements = ExtensionParameters.parse(answer) else {
+            throw .negotiation("Sec-WebSocket-Extensions in the answer is malformed")
+        }
         var sessions: [any ExtensionSession] = []
         var bits = ReservedBits()
         var names: Set<String> = []

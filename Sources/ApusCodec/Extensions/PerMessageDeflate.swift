@@ -60,7 +60,9 @@ public final class PerMessageDeflate: WebSocketExtension {
     }
 
     public func agree(to answer: ExtensionParameters) throws(ExtensionError) -> any ExtensionSession {
-        guard let terms = Terms(answer, in: .answer) else { throw .negotiation("the server answers \"\(answer)\", which is no valid agreement") }
+        guard let terms = Terms(answer, in: .answer) else {
+            throw .negotiation("the server answers \"\(answer)\", which is no valid agreement")
+        }
         if configuration.serverContextTakeover == .never, !terms.serverNoContextTakeover {
             throw .negotiation("the server does not agree to server_no_context_takeover")
         }

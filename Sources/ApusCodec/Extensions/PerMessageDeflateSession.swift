@@ -82,7 +82,8 @@ final class PerMessageDeflateSession: ExtensionSession {
         guard isCompressing else { return .unchanged }
         let deflater =
             self.deflater
-            ?? (outgoing.takesOver ? pool.makeDeflater(windowBits: outgoing.windowBits) : pool.takeDeflater(windowBits: outgoing.windowBits))
+            ?? (outgoing.takesOver
+                ? pool.makeDeflater(windowBits: outgoing.windowBits) : pool.takeDeflater(windowBits: outgoing.windowBits))
         self.deflater = deflater
         deflater.compress(payload, endsMessage: piece.endsMessage, into: &output)
         if piece.endsMessage, !outgoing.takesOver {

@@ -78,7 +78,8 @@ public protocol ExtensionSession: AnyObject {
     ///
     /// - Parameter maxBytes: `output` may not grow beyond this many bytes.
     /// - Throws: `ExtensionError.invalidData` closes with 1007, `.messageTooBig` with 1009.
-    func receive(_ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError) -> ExtensionOutcome
+    func receive(_ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError)
+        -> ExtensionOutcome
 
     /// Takes payload that goes out and appends what is to be sent in its place to `output`. All pieces of a message are either changed
     /// or unchanged.

@@ -37,7 +37,9 @@ package enum HTTPDate {
         let (year, month, day) = civilDate(daysSince1970: days)
         var output: [UInt8] = []
         output.reserveCapacity(19)
-        let parts = [(year, 4, "-"), (month, 2, "-"), (day, 2, "T"), (second / 3600, 2, ":"), (second / 60 % 60, 2, ":"), (second % 60, 2, "")]
+        let parts = [
+            (year, 4, "-"), (month, 2, "-"), (day, 2, "T"), (second / 3600, 2, ":"), (second / 60 % 60, 2, ":"), (second % 60, 2, ""),
+        ]
         for (number, digits, separator) in parts {
             append(number, digits: digits, to: &output)
             output.append(contentsOf: separator.utf8)

@@ -114,7 +114,9 @@ struct BenchReport {
         let times = load.latencies
         func micro(_ percentile: Double) -> String { String(format: "%.1f", Double(times.valueAtPercentile(percentile)) / 1000) }
         var lines = [
-            String(format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.messages, elapsed, rate, rate * Double(load.size) / 1e6),
+            String(
+                format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.messages, elapsed, rate, rate * Double(load.size) / 1e6
+            ),
             "latency µs  p50 \(micro(50))  p99 \(micro(99))  p99.9 \(micro(99.9))  max \(micro(100))",
         ]
         if let cpu { lines.append(String(format: "server CPU  %.3f µs per message", cpu * 1e6 / Double(max(1, load.messages)))) }

@@ -95,7 +95,9 @@ final class EchoLoad {
     fileprivate func echoed(_ message: Message, after time: Duration) {
         messages += 1
         latencies.record(UInt64(time / .nanoseconds(1)))
-        if message.payload.byteCount != size || messages % 16 == 0 && message.bytes != payload { fail("an echo differs from what was sent") }
+        if message.payload.byteCount != size || messages % 16 == 0 && message.bytes != payload {
+            fail("an echo differs from what was sent")
+        }
     }
 
     /// One connection.

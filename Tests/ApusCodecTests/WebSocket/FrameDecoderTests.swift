@@ -175,8 +175,7 @@ struct FrameDecoderTests {
         #expect(decoder.remainingInFrame == 0)
     }
 
-    func next(_ decoder: inout FrameDecoder, _ bytes: inout [UInt8], _ position: inout Int) throws(FrameViolation) -> FrameEvent?
-    {
+    func next(_ decoder: inout FrameDecoder, _ bytes: inout [UInt8], _ position: inout Int) throws(FrameViolation) -> FrameEvent? {
         let end = bytes.count
         var octets = bytes.mutableSpan
         var buffer = octets.mutableBytes
