@@ -72,6 +72,8 @@ struct Serve: ParsableCommand {
             try server.run()
         } catch .directory(let path, let reason) {
             throw ConfigurationError.directory(path, "\(reason) (--root)")
+        } catch .file(let path, let reason) {
+            throw ConfigurationError.file(path, "\(reason) (\(path == pidFile ? "--pid-file" : "--port-file"))")
         } catch .listen(let reason) {
             throw ConfigurationError.listen("\(reason) (--listen)")
         }

@@ -45,6 +45,9 @@ open class EventSource: TimerNode {
     /// Ends the wait from any thread.
     package let waker: Waker
 
+    /// Called in each turn when the wait is over.
+    package var whenAwake: (() -> Void)?
+
     /// Events taken from the kernel in one call.
     private static let batch = 1024
 
@@ -103,8 +106,9 @@ open class EventSource: TimerNode {
 
     // MARK: Timers
 
-    /// Arms `node` to fire `delay` from the start of this turn, moving it when it was armed.
-    package func schedule(_ node: TimerNode, after delay: Duration) { wheel.schedule(node, at: now + delay) }
+    /// Arms `node` to fire `delay` from the start of this turn, moving it when it was armed. A millisecond is added, because the clock's
+    /// own are rounded down and no timer may be early.
+    package func schedule(_ node: TimerNode, after delay: Duration) { wheel.schedule(node, at: now + (delay + .milliseconds(1))) }
 
     package func schedule(_ node: TimerNode, at time: MonotonicTime) { wheel.schedule(node, at: time) }
 
@@ -128,10 +132,11 @@ open class EventSource: TimerNode {
             }
         }
         now = .now()
+        whenAwake?()
         for index in 0..<Int(count) {
             let event = unsafe events[index]
             guard let token = unsafe event.data.ptr else {
-                waker.clear()
+                waker.silence()
                 continue
             }
             // SAFETY: tokens are sources that `add` retained; `remove` defers the release to the end of the turn.
@@ -155,28 +160,5 @@ open class EventSource: TimerNode {
         if let timeout { wait = min(wait ?? .max, timeout.wholeMilliseconds) }
         guard let wait else { return -1 }
         return Int32(clamping: wait)
-    }
-}
-
-/// Ends an `EventLoop`'s wait from any thread or signal handler (an eventfd).
-package final class Waker: Sendable {
-    private let event: OwnedDescriptor
-
-    init() throws(SystemError) {
-        event = OwnedDescriptor(
-            rawValue: try blockingSyscall("eventfd") { eventfd(0, Int32(EFD_NONBLOCK) | Int32(EFD_CLOEXEC)) })
-    }
-
-    var descriptor: Int32 { event.rawValue }
-
-    package func wakeUp() {
-        var one: UInt64 = 1
-        // A full counter (EAGAIN) means that a wake-up is pending already.
-        _ = unsafe write(event.rawValue, &one, 8)
-    }
-
-    func clear() {
-        var value: UInt64 = 0
-        _ = unsafe read(event.rawValue, &value, 8)
     }
 }

@@ -94,6 +94,13 @@ package enum FileSystem {
         }
     }
 
+    /// Throws what would keep `replace` from replacing the file at `path`.
+    package static func checkReplaceable(_ path: String) throws(SystemError) {
+        let temporary = path + ".new"
+        _ = OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644) })
+        remove(temporary)
+    }
+
     /// Removes a file; no error if there is none.
     package static func remove(_ path: String) { _ = unsafe unlink(path) }
 

@@ -59,6 +59,39 @@ package enum Socket {
         try syscall("recv") { unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0) }
     }
 
+    /// `recv(2)` of one packet of at most `maxBytes`; empty at the end.
+    package static func receivePacket(_ descriptor: Int32, maxBytes: Int) throws(SystemError) -> IOResult<[UInt8]> {
+        var result = IOResult<Int>.wouldBlock
+        var failure: SystemError?
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: maxBytes) { buffer, used in
+            do throws(SystemError) {
+                result = try unsafe receive(descriptor, into: UnsafeMutableRawBufferPointer(buffer))
+                if case .done(let count) = result { used = count }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return switch result {
+        case .done: .done(bytes)
+        case .wouldBlock: .wouldBlock
+        }
+    }
+
+    /// `send(2)` of one packet: all of it or nothing.
+    package static func send(_ descriptor: Int32, _ packet: [UInt8]) throws(SystemError) -> IOResult<Int> {
+        var result = IOResult<Int>.wouldBlock
+        var failure: SystemError?
+        unsafe packet.withUnsafeBytes { bytes in
+            do throws(SystemError) { result = try unsafe send(descriptor, bytes) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        return result
+    }
+
+    /// Bytes that were written and that the peer has not acknowledged (`SIOCOUTQ`); 0 when it cannot be told.
+    package static func unacknowledgedBytes(_ descriptor: Int32) -> Int { max(0, Int(apus_unacknowledged_bytes(descriptor))) }
+
     /// `send(2)` without SIGPIPE; the number of bytes the kernel took.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         try syscall("send") { unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
@@ -123,6 +156,8 @@ package enum Socket {
         case ipv6Only
         /// Bytes the kernel may hold to send.
         case sendBuffer(Int32)
+        /// The same beyond the system's limit; needs CAP_NET_ADMIN.
+        case sendBufferForced(Int32)
 
         var parameters: (level: Int32, name: Int32, value: Int32) {
             switch self {
@@ -131,6 +166,7 @@ package enum Socket {
             case .noDelay: (Int32(IPPROTO_TCP), TCP_NODELAY, 1)
             case .ipv6Only: (Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1)
             case .sendBuffer(let bytes): (SOL_SOCKET, SO_SNDBUF, bytes)
+            case .sendBufferForced(let bytes): (SOL_SOCKET, SO_SNDBUFFORCE, bytes)
             }
         }
     }

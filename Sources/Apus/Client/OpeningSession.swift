@@ -62,14 +62,14 @@ final class OpeningSession {
             let key = key
             let agreed = try Handshake.validateResponse(head, key: key.span, offeredSubprotocols: request.subprotocols)
             let chain = try agreed.extensions.flatMap { try ExtensionNegotiation.agree(to: $0, with: request.extensions) }
-            let offered = WebSocketProtocol(name: agreed.subprotocol ?? "", path: request.target) { _ in throw Rejection(.notImplemented) }
+            let offered = WebSocketProtocol(name: agreed.subprotocol ?? "", path: request.target, id: .init(index: 0)) { _ in throw Rejection(.notImplemented) }
             let socket = WebSocket(
                 offered, role: .client, hasSubprotocol: agreed.subprotocol != nil, extensions: chain, handler: request.handler,
                 request: nil,
                 connection: connection)
             state = .over
             connection.becomeWebSocket(socket)
-            socket.watchSilence()
+            socket.begin()
             request.handler.opened(socket)
         } catch let error as ClientHandshakeError {
             fail(.handshake(error, head))

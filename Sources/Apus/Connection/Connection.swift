@@ -38,7 +38,7 @@ final class Connection: EventSource {
     var isUnsettled = false
     /// A write failed: the peer has gone, which is told at the end of the turn, not inside `send`.
     private(set) var isBroken = false
-    private var bufferedAtLastCheck = Int.max
+    private var pendingAtLastCheck = Int.max
     /// The reader does not want more for now.
     private var isReadingPaused = false
 
@@ -123,8 +123,10 @@ final class Connection: EventSource {
 
     /// Whether the peer has taken some of the output since this was last asked.
     func outputHasProgressed() -> Bool {
-        defer { bufferedAtLastCheck = bufferedBytes }
-        return bufferedBytes < bufferedAtLastCheck
+        // The kernel's queue counts: it may hold megabytes while ours stands still.
+        let pending = bufferedBytes + Socket.unacknowledgedBytes(transport.descriptor)
+        defer { pendingAtLastCheck = pending }
+        return pending < pendingAtLastCheck
     }
 
     private func receive() {

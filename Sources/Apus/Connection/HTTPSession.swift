@@ -108,6 +108,10 @@ final class HTTPSession {
             return upgrade(head, offered)
         }
         guard head.bodyFraming != .none else { return dispatch(head, body: []) }
+        if case .counted(let count) = head.bodyFraming, count > context.limits.maxRequestBodyBytes {
+            let violation = HTTPViolation.bodyTooLarge(limit: context.limits.maxRequestBodyBytes)
+            return refuse(violation.status, violation.description)
+        }
         if head.expectsContinue { connection.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
         context.loop.schedule(connection, after: context.limits.bodyTimeout)
         state = .body(head, HTTPBodyDecoder(framing: head.bodyFraming, maxBytes: context.limits.maxRequestBodyBytes), [])
@@ -268,7 +272,7 @@ final class HTTPSession {
             request: request, connection: connection)
         state = .over
         connection.becomeWebSocket(socket)
-        socket.watchSilence()
+        socket.begin()
         handler.opened(socket)
         socket.request = nil
     }

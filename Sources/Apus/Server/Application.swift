@@ -1,3 +1,4 @@
+import ApusBus
 import ApusCodec
 import ApusPlatform
 import ApusSupervisor
@@ -6,6 +7,8 @@ import ApusSupervisor
 final class Application {
     let server: Server
     let routes: Routes
+    /// The bus of a server with several processes.
+    private(set) var bus: (mailboxes: Mailboxes, interest: InterestTable)?
 
     init(_ server: Server) throws(ConfigurationError) {
         if let conflict = ExtensionNegotiation.conflict(in: server.extensions) { throw .extensions(conflict) }
@@ -21,6 +24,15 @@ final class Application {
             return try SlotListeners(addresses: addresses, slots: slots)
         } catch {
             throw .listen("\(error)")
+        }
+    }
+
+    /// Makes the bus, before the fork.
+    func makeMailboxes(slots: Int) throws(ConfigurationError) {
+        do {
+            bus = (try Mailboxes(slots: slots), try InterestTable(slots: slots))
+        } catch {
+            throw .system("\(error)")
         }
     }
 
@@ -42,7 +54,9 @@ final class Application {
             }
             server.whenWorkerStarts?(context)
             worker.reportReady()
+            context.row = worker.row
             try context.run()
+            server.whenWorkerStops?(context)
             return 0
         } catch {
             worker.reportFailure("\(error)")

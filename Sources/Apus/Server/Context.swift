@@ -1,3 +1,4 @@
+import ApusBus
 import ApusCodec
 import ApusPlatform
 import ApusSupervisor
@@ -43,9 +44,19 @@ public final class Context {
     private let maxConnections: Int
     private var cachedDate: (second: Int, bytes: [UInt8]) = (0, [])
     private var scratch: [[UInt8]] = []
+    private var reported = (accepted: 0, connections: 0, messages: 0)
     private var drainTimer: DeadlineTimer?
     /// Keeps listeners that this context bound itself.
     private let owner: AnyObject?
+    /// The other workers; nil in a process of its own.
+    private(set) var bus: BroadcastBus?
+    var topics = TopicTable()
+    /// Publications delivered, to tell which a connection has got.
+    var publications: UInt64 = 0
+    /// Bits of protocols whose connections are to be asked to write, or to go on reading.
+    var pendingRequests: (writable: UInt64, resume: UInt64) = (0, 0)
+    /// Where the master looks at what this worker does.
+    var row: Scoreboard.Row?
 
     private enum State {
         case running
@@ -76,6 +87,7 @@ public final class Context {
         routes = application.routes
         loop = try EventLoop()
         maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
+        loop.whenAwake = { [unowned self] in row?.enter(.handler) }
         for (descriptor, address) in zip(listening, addresses) {
             // A Unix socket has no SO_REUSEPORT: all workers wait on the same one.
             let isShared = address.port == nil && worker.count > 1
@@ -86,6 +98,7 @@ public final class Context {
             listeners.append(listener)
             try listener.start()
         }
+        if let bus = application.bus { self.bus = try makeBus(bus.mailboxes, bus.interest) }
     }
 
     /// A context of one loop in this process, listening where `server` says.
@@ -103,6 +116,10 @@ public final class Context {
         }
     }
 
+    deinit {
+        for listener in listeners { listener.stop() }
+    }
+
     // MARK: Running
 
     /// Serves until `stop` or `drain` has done its work.
@@ -118,7 +135,8 @@ public final class Context {
         defer { isServing = false }
         settle()
         do {
-            try loop.turn(timeout: writableRequests.isEmpty && unsettledConnections.isEmpty ? timeout : .zero)
+            row?.enter(.waiting)
+            try loop.turn(timeout: hasWork ? .zero : timeout)
         } catch {
             throw .system("\(error)")
         }
@@ -155,6 +173,7 @@ public final class Context {
     /// Does what was put off to the end of the turn: sends what is queued, tells who waits for room. What that asks for in turn waits for
     /// the next one, so that no handler can hold the loop.
     private func settle() {
+        if pendingRequests != (0, 0) { serveRequests() }
         if !writableRequests.isEmpty {
             let requests = writableRequests
             writableRequests = []
@@ -168,7 +187,26 @@ public final class Context {
                 connection.settle()
             }
         }
+        bus?.flush()
+        report()
         if state == .draining, connections.isEmpty { state = .finished }
+    }
+
+    /// Whether something waits for the next turn.
+    private var hasWork: Bool { !writableRequests.isEmpty || !unsettledConnections.isEmpty || pendingRequests != (0, 0) }
+
+    /// Tells the scoreboard what has changed since the last turn.
+    private func report() {
+        guard let row else { return }
+        row.add(.accepted, connectionsAccepted - reported.accepted)
+        row.add(.connections, connections.count - reported.connections)
+        row.add(.messages, messagesReceived - reported.messages)
+        reported = (connectionsAccepted, connections.count, messagesReceived)
+    }
+
+    /// The open WebSockets of clients, as they are now: handlers may change the list while it is walked.
+    func openWebSockets() -> [WebSocket] {
+        connections.compactMap(\.openWebSocket).filter { $0.role == .server }
     }
 
     // MARK: Connections

@@ -19,6 +19,10 @@ public struct Limits: Sendable {
     public var minMessageProgressBytes = 1024
     /// Bytes of output that may wait for a peer before another send closes the WebSocket with 1013. One message may pass it.
     public var maxBufferedBytes = 1 << 20
+    /// What becomes of a subscriber with more than `maxBufferedBytes` waiting when something is published to it.
+    public var slowSubscribers = SlowSubscribers.close
+    /// Topics of one WebSocket.
+    public var maxSubscriptions = 64
     /// From the first byte of a request, or the accept, to the end of its head.
     public var requestHeadTimeout = Duration.seconds(10)
     /// Between two arrivals of a request body, and between two departures of a response's.
@@ -39,6 +43,14 @@ public struct Limits: Sendable {
     public var drainWindow = Duration.seconds(2)
     /// A worker whose loop has not turned for this long is aborted and replaced.
     public var heartbeatTimeout = Duration.seconds(10)
+
+    /// See `slowSubscribers`.
+    public enum SlowSubscribers: Sendable, Hashable {
+        /// It is closed with 1013.
+        case close
+        /// It misses the publication, and its handler's `missed` is told.
+        case skip
+    }
 
     public init() {}
 

@@ -64,6 +64,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case directory(String, String)
     /// A listener that cannot be had, and the system's reason.
     case listen(String)
+    /// A file that cannot be written, and the system's reason.
+    case file(String, String)
     /// Extensions that cannot be offered together, and why.
     case extensions(String)
     /// The system refused something else.
@@ -76,6 +78,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .invalidAddress(let text, let reason): "invalid address \"\(text)\": \(reason)"
         case .nothingToListenOn: "no address to listen on: call listen(on:) first"
         case .directory(let path, let reason): "cannot serve the directory \"\(path)\": \(reason)"
+        case .file(let path, let reason): "cannot write \"\(path)\": \(reason)"
         case .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
         }
     }

@@ -32,11 +32,16 @@ public struct Server {
     public var portFile: String?
     /// Called in the master when every worker accepts for the first time, with the addresses, ports filled in, and the number of workers.
     public var whenReady: (([SocketAddress], Int) -> Void)?
-    /// Called in each worker before it accepts.
+    /// Called once in the master, before it forks: what it makes, every worker gets a copy of.
+    public var whenStarting: (() -> Void)?
+    /// Called in each worker before it accepts (libwebsockets' `LWS_CALLBACK_PROTOCOL_INIT`).
     public var whenWorkerStarts: ((Context) -> Void)?
+    /// Called in each worker when its connections have ended, unless it was killed (`LWS_CALLBACK_PROTOCOL_DESTROY`).
+    public var whenWorkerStops: ((Context) -> Void)?
 
     private(set) var addresses: [ListenAddress] = []
     private var routes = Routes()
+    private var protocolCount = 0
     private var directories: [(prefix: String, directory: String)] = []
 
     public init() {}
@@ -55,7 +60,9 @@ public struct Server {
         _ name: String, at path: String, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler
     ) -> WebSocketProtocol {
         precondition(HTTPMethod(rawValue: name).isToken, "a subprotocol's name is a token (RFC 6455 §4.1): \"\(name)\"")
-        let offered = WebSocketProtocol(name: name, path: path, makeHandler: makeHandler)
+        let offered = WebSocketProtocol(name: name, path: path, id: .init(index: protocolCount), makeHandler: makeHandler)
+        protocolCount += 1
+        precondition(protocolCount <= InterestTable.maxProtocols, "a server has at most \(InterestTable.maxProtocols) protocols")
         precondition(routes.webSockets[path]?.contains { $0.name == name } != true, "\"\(name)\" is offered at \(path) already")
         routes.webSockets[path, default: []].append(offered)
         return offered
@@ -83,7 +90,14 @@ public struct Server {
             case .auto: Process.usableProcessors()
             case .count(let count): max(1, count)
             }
+        for file in [pidFile, portFile] {
+            guard let file else { continue }
+            do { try FileSystem.checkReplaceable(file) } catch { throw .file(file, error.reason) }
+        }
         let listeners = try application.listeners(slots: count)
+        try application.makeMailboxes(slots: count)
+        whenStarting?()
+        write("\(Process.id)\n", to: pidFile)
         do {
             var configuration = SupervisorConfiguration(workers: count)
             configuration.heartbeatTimeout = limits.heartbeatTimeout
@@ -95,7 +109,6 @@ public struct Server {
                 write(addresses.map { "\($0)\n" }.joined(), to: portFile)
                 whenReady?(addresses, count)
             }
-            if let pidFile { try FileSystem.replace(pidFile, with: "\(Process.id)\n") }
             defer { for file in [pidFile, portFile] { if let file { FileSystem.remove(file) } } }
             try supervisor.run()
         } catch {

@@ -8,6 +8,7 @@ extension WebSocket {
     func process(_ position: inout Int, until end: Int) {
         guard let connection else { return }
         hasPinged = false
+        let handler = handler
         let receiveBuffer = context.receiveBuffer
         var buffer = receiveBuffer.span
         // Decoded in a local variable: no handler can reach it, so no access needs to be checked.
@@ -154,7 +155,7 @@ extension WebSocket {
         let (code, reason) = rare?.ending ?? (.abnormal, "")
         detach()
         connection.finish(ending)
-        handler.closed(self, code: code, reason: reason)
+        tellClosed(code, reason)
     }
 
     /// The peer or the network ended the connection.
@@ -162,11 +163,12 @@ extension WebSocket {
         guard connection != nil else { return }
         state = .closed
         detach()
-        handler.closed(self, code: .abnormal, reason: "")
+        tellClosed(.abnormal, "")
     }
 
     private func detach() {
         connection = nil
+        context.count(-1, self)
         request = nil
         rare?.deadline?.cancel()
         rare = nil
@@ -176,9 +178,10 @@ extension WebSocket {
 
     // MARK: Time and output
 
-    /// Starts to watch for silence.
-    func watchSilence() {
+    /// The connection is open: it counts, and its silence is watched.
+    func begin() {
         guard let connection else { return }
+        context.count(1, self)
         context.loop.schedule(connection, after: context.limits.pingInterval)
     }
 

@@ -16,7 +16,8 @@ public final class WebSocket {
     public internal(set) var request: HTTPRequest?
 
     let role: Role
-    package let handler: any WebSocketHandler
+    /// Let go when the connection has ended, so that a handler may keep its socket.
+    package private(set) var handler: any WebSocketHandler
     var connection: Connection?
     var state = SessionState.open
     var decoder: FrameDecoder
@@ -30,6 +31,9 @@ public final class WebSocket {
     let hasSubprotocol: Bool
     var receiving = Receiving.active
     var wantsWritable = false
+    var subscriptions: [Subscription] = []
+    /// The number of the last publication that reached this connection by one of several topics.
+    var lastPublication: UInt64 = 0
     /// A message of ours has begun and not ended.
     var isSendingFragments = false
     /// A ping has gone out and nothing has come since.
@@ -42,6 +46,8 @@ public final class WebSocket {
         var pong: [UInt8]?
         var deadline: DeadlineTimer?
         /// While a message is being assembled: how large it was when the current period began, and when the period ends.
+        /// Publications that came while a message was being sent in fragments.
+        var deferred: [EncodedMessage] = []
         var progress: (bytes: Int, due: MonotonicTime)?
         /// What `closed` will report once the closing handshake is done.
         var ending: (code: CloseCode, reason: String)?
@@ -141,7 +147,12 @@ public final class WebSocket {
     public func sendFragment(_ payload: borrowing RawSpan, as kind: MessageKind, isLast: Bool) -> SendOutcome {
         let opcode = isSendingFragments ? Opcode.continuation : kind.opcode
         isSendingFragments = !isLast
-        return send(payload, opcode: opcode, kind: kind, isFinal: isLast)
+        let outcome = send(payload, opcode: opcode, kind: kind, isFinal: isLast)
+        if isLast, let deferred = rare?.deferred, !deferred.isEmpty {
+            rare?.deferred = []
+            for message in deferred { send(message) }
+        }
+        return outcome
     }
 
     /// Sends a part of a binary message as a frame of its own.
@@ -252,10 +263,22 @@ public final class WebSocket {
         rareState.deadline = timer
     }
 
+    /// Tells the handler of the end, once, and lets it go.
+    func tellClosed(_ code: CloseCode, _ reason: String) {
+        let handler = handler
+        self.handler = EndedHandler.shared
+        handler.closed(self, code: code, reason: reason)
+    }
+
     var rareState: Rare {
         if let rare { return rare }
         let state = Rare()
         rare = state
         return state
     }
+}
+
+/// Stands where a handler was.
+private final class EndedHandler: WebSocketHandler, Sendable {
+    static let shared = EndedHandler()
 }

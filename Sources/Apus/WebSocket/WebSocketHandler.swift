@@ -20,6 +20,12 @@ public protocol WebSocketHandler: AnyObject {
     /// The peer sent a pong, asked for or not. The library answers pings itself.
     func pong(_ payload: RawSpan, on socket: WebSocket)
 
+    /// The application signalled all connections of the protocol (`Context.signal(all:)`).
+    func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket)
+
+    /// So many publications, or signals, were dropped before the next one: this worker did not read in time, or this peer did not.
+    func missed(_ count: Int, on socket: WebSocket)
+
     /// It is over. `code` is the peer's; 1005 if its close frame had none; 1006 if it left without a close frame; or, if the peer broke
     /// the protocol, the code that we closed with. `reason` goes with the code.
     func closed(_ socket: WebSocket, code: CloseCode, reason: String)
@@ -40,6 +46,8 @@ extension WebSocketHandler {
     public func received(_ fragment: Fragment, on socket: WebSocket) {}
     public func writable(_ socket: WebSocket) {}
     public func pong(_ payload: RawSpan, on socket: WebSocket) {}
+    public func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket) {}
+    public func missed(_ count: Int, on socket: WebSocket) {}
     public func closed(_ socket: WebSocket, code: CloseCode, reason: String) {}
 }
 
@@ -65,11 +73,19 @@ public final class WebSocketProtocol {
     public let name: String
     /// The path it is offered at.
     public let path: String
+    /// Which one it is among the server's, the same in every worker.
+    public let id: ID
     let makeHandler: (HTTPRequest) throws -> any WebSocketHandler
 
-    init(name: String, path: String, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler) {
+    /// A protocol's identity, to be handed to other threads.
+    public struct ID: Hashable, Sendable {
+        let index: Int
+    }
+
+    init(name: String, path: String, id: ID, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler) {
         self.name = name
         self.path = path
+        self.id = id
         self.makeHandler = makeHandler
     }
 }

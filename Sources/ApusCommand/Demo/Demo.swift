@@ -13,8 +13,8 @@ enum Demo {
         server.extensions = [PerMessageDeflate(compression)]
         server.webSocket("echo", at: "/") { _ in Echo() }
         server.webSocket("dumb-increment-protocol", at: "/") { _ in Increment() }
-        let mirror = Mirror()
-        server.webSocket("lws-mirror-protocol", at: "/") { _ in Mirror.Member(of: mirror) }
+        server.webSocket("lws-mirror-protocol", at: "/") { _ in Broadcaster(topic: "lws-mirror-protocol") }
+        server.webSocket("broadcast", at: "/broadcast") { _ in Broadcaster(topic: "broadcast") }
         server.webSocket("fraggle-protocol", at: "/") { _ in Fraggle() }
         server.webSocket("worker", at: "/worker") { _ in WorkerName() }
         server.http(.get, at: "/worker") { exchange in
@@ -69,24 +69,15 @@ final class Increment: WebSocketHandler {
     }
 }
 
-/// `lws-mirror-protocol`: what one member sends, all members of the worker receive, the sender included.
-final class Mirror {
-    private var members: [ObjectIdentifier: WebSocket] = [:]
+/// `lws-mirror-protocol` and `/broadcast`: what one sends, all who chose it receive, on every worker, the sender included.
+final class Broadcaster: WebSocketHandler {
+    private let topic: String
 
-    final class Member: WebSocketHandler {
-        private let mirror: Mirror
+    init(topic: String) { self.topic = topic }
 
-        init(of mirror: Mirror) { self.mirror = mirror }
+    func opened(_ socket: WebSocket) { socket.subscribe(to: topic) }
 
-        func opened(_ socket: WebSocket) { mirror.members[ObjectIdentifier(socket)] = socket }
-
-        func received(_ message: Message, on socket: WebSocket) {
-            let copy = EncodedMessage(message)
-            for member in mirror.members.values { member.send(copy) }
-        }
-
-        func closed(_ socket: WebSocket, code: CloseCode, reason: String) { mirror.members[ObjectIdentifier(socket)] = nil }
-    }
+    func received(_ message: Message, on socket: WebSocket) { socket.context.publish(message, to: topic) }
 }
 
 /// `fraggle-protocol`: random binary messages in random fragments, each followed by a message of the four-byte big-endian sum of its bytes.

@@ -15,6 +15,9 @@ int apus_pidfd_open(pid_t pid);
 // A GNU extension, hidden from Swift: the new connection is non-blocking and close-on-exec from the start.
 int apus_accept(int listener, void *peer, unsigned int *length);
 
+// ioctl SIOCOUTQ: a variadic call.
+int apus_unacknowledged_bytes(int descriptor);
+
 // Opens `path` for reading beneath the directory `root` and nowhere else: no `..`, no absolute or magic link leaves it.
 int apus_open_beneath(int root, const char *path);
 
