@@ -109,9 +109,11 @@ package final class Transport {
     }
 
     /// Writes what is queued until the kernel takes no more.
-    package func flush() throws(SystemError) -> WriteQueue.Outcome {
+    ///
+    /// - Parameter scratch: an empty buffer in which small pieces may be put together.
+    package func flush(gathering scratch: OutputBuffer? = nil) throws(SystemError) -> WriteQueue.Outcome {
         defer { queuedBytes = queue.byteCount }
-        return try queue.write(to: number)
+        return try queue.write(to: number, gathering: scratch)
     }
 
     package func dropOutput() {

@@ -22,6 +22,8 @@ package struct WriteQueue: ~Copyable {
 
     /// Small appends are gathered in chunks of this many bytes.
     private static let chunkBytes = 16 * 1024
+    /// Bytes that are copied together rather than gathered.
+    private static let maxCopied = 8 * 1024
     /// Pieces given to the kernel in one call.
     private static let maxGathered = 64
 
@@ -70,7 +72,7 @@ package struct WriteQueue: ~Copyable {
     /// Writes until the queue is empty or the kernel takes no more.
     ///
     /// - Throws: the error of the socket, or `EIO` when a file became shorter than it was promised to be.
-    package mutating func write(to socket: Int32) throws(SystemError) -> Outcome {
+    package mutating func write(to socket: Int32, gathering scratch: OutputBuffer? = nil) throws(SystemError) -> Outcome {
         while let first = pieces.first {
             let result: IOResult<Int>
             let offered: Int
@@ -80,7 +82,11 @@ package struct WriteQueue: ~Copyable {
                 result = try FileSystem.send(file.descriptor.rawValue, to: socket, from: offset, count: offered)
                 if case .done(0) = result { throw SystemError(code: EIO, call: "sendfile") }
             case .bytes:
-                (result, offered) = try writeGathered(to: socket)
+                if let copied = try writeCopied(to: socket, scratch) {
+                    (result, offered) = copied
+                } else {
+                    (result, offered) = try writeGathered(to: socket)
+                }
             }
             switch result {
             case .wouldBlock: return .blocked
@@ -90,6 +96,19 @@ package struct WriteQueue: ~Copyable {
             }
         }
         return .empty
+    }
+
+    /// Several small pieces, such as the publications of a turn, copied together: that is cheaper than having the kernel gather them.
+    /// Nil if there is no scratch, or only one piece, or they are large.
+    private func writeCopied(to socket: Int32, _ scratch: OutputBuffer?) throws(SystemError) -> (IOResult<Int>, offered: Int)? {
+        guard let scratch, scratch.isEmpty, pieces.count > 1, byteCount <= Self.maxCopied else { return nil }
+        for piece in pieces {
+            guard case .bytes(let chunk, let offset, _) = piece else { break }
+            let rest = unsafe UnsafeRawBufferPointer(rebasing: chunk.bytes[offset...])
+            guard unsafe scratch.append(RawSpan(_unsafeBytes: rest)) else { break }
+        }
+        defer { scratch.removeAll() }
+        return (try unsafe Socket.send(socket, scratch.bytes), scratch.count)
     }
 
     /// One call with as many byte pieces as stand in front.

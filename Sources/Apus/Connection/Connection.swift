@@ -312,7 +312,7 @@ final class Connection: EventSource {
         if isBroken { return lost() }
         if hasBufferedOutput {
             do throws(SystemError) {
-                let outcome = try transport.flush()
+                let outcome = try transport.flush(gathering: context.cork)
                 bufferedBytes = transport.bufferedBytes
                 if outcome == .empty { outputDrained() }
             } catch {
