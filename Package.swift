@@ -66,7 +66,8 @@ let package = Package(
         .target(
             name: "Apus",
             dependencies: [
-                "ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", .product(name: "Logging", package: "swift-log"),
+                "ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor",
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
         .testTarget(
@@ -81,6 +82,12 @@ let package = Package(
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
             ],
             resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
+        // What fuzzing checks: a module of its own, so that the corpus goes through it in every `swift test`.
+        .target(
+            name: "FuzzTargets",
+            dependencies: ["Apus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/Fuzz/Targets", swiftSettings: testSettings),
+        .testTarget(name: "CorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: testSettings),
         .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: testSettings),
         .executableTarget(
             name: "IdleClients", dependencies: ["TestSupport"], path: "Tests/Support/IdleClients", swiftSettings: testSettings),
@@ -90,3 +97,10 @@ let package = Package(
         .testTarget(name: "Tidy", dependencies: ["TestSupport"], path: "Tests/Tidy", swiftSettings: testSettings),
     ]
 )
+
+// libFuzzer's runtime is there only when everything is built for it: see deploy/fuzz.
+if Context.environment["APUS_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(name: "ApusFuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Driver", swiftSettings: testSettings)
+    )
+}
