@@ -5,14 +5,18 @@ package final class ExtensionChain {
     /// The reserved bits that the extensions own together.
     package let reservedBits: ReservedBits
 
+    /// Bytes of the current message that have been handed on as they came, which is how a message that is never assembled is limited.
+    package var bytesHandedOn = 0
+
     /// What `send` of the whole chain depends on besides the message; nil if a session keeps a context.
     package let sharingKey: String?
 
-    init(sessions: [any ExtensionSession], reservedBits: ReservedBits) {
-        self.sessions = sessions
+    init(_ agreed: [(name: String, session: any ExtensionSession)], reservedBits: ReservedBits) {
+        sessions = agreed.map(\.session)
         self.reservedBits = reservedBits
-        let keys = sessions.compactMap(\.sharingKey)
-        sharingKey = keys.count == sessions.count ? keys.joined(separator: ",") : nil
+        // A key means something to its own extension only. Names are tokens, so that no key can pass for another's beginning.
+        let keys = agreed.compactMap { agreed in agreed.session.sharingKey.map { "\(agreed.name) \($0.utf8.count) \($0)" } }
+        sharingKey = keys.count == agreed.count ? keys.joined(separator: ",") : nil
     }
 
     /// Passes received payload through, appending the result to `output`.
@@ -105,19 +109,19 @@ package enum ExtensionNegotiation {
     ) throws(HandshakeViolation) -> Agreement? {
         guard let offered = ExtensionParameters.parse(offers) else { throw .extensionsMalformed }
         var answers: [ExtensionParameters] = []
-        var sessions: [any ExtensionSession] = []
+        var agreed: [(name: String, session: any ExtensionSession)] = []
         var bits = ReservedBits()
         for offer in offered where !answers.contains(where: { $0.name == offer.name }) {
             guard let known = extensions.first(where: { $0.name == offer.name }), allows(known), let agreement = known.accept(offer) else {
                 continue
             }
             answers.append(agreement.answer)
-            sessions.append(agreement.session)
+            agreed.append((known.name, agreement.session))
             bits.formUnion(known.reservedBits)
         }
         guard !answers.isEmpty else { return nil }
         return Agreement(
-            answer: answers.map(\.description).joined(separator: ", "), chain: ExtensionChain(sessions: sessions, reservedBits: bits))
+            answer: answers.map(\.description).joined(separator: ", "), chain: ExtensionChain(agreed, reservedBits: bits))
     }
 
     /// A client's offers; nil without any.
@@ -135,7 +139,7 @@ package enum ExtensionNegotiation {
         guard let elements = ExtensionParameters.parse(answer) else {
             throw .negotiation("Sec-WebSocket-Extensions in the answer is malformed")
         }
-        var sessions: [any ExtensionSession] = []
+        var agreed: [(name: String, session: any ExtensionSession)] = []
         var bits = ReservedBits()
         var names: Set<String> = []
         for element in elements {
@@ -143,9 +147,9 @@ package enum ExtensionNegotiation {
                 throw .negotiation("the server answers with the extension \(element.name.debugDescription), which was not offered")
             }
             guard names.insert(element.name).inserted else { throw .negotiation("the server answers \(element.name) twice") }
-            sessions.append(try known.agree(to: element))
+            agreed.append((known.name, try known.agree(to: element)))
             bits.formUnion(known.reservedBits)
         }
-        return sessions.isEmpty ? nil : ExtensionChain(sessions: sessions, reservedBits: bits)
+        return agreed.isEmpty ? nil : ExtensionChain(agreed, reservedBits: bits)
     }
 }

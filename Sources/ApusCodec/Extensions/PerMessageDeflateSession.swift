@@ -60,7 +60,7 @@ final class PerMessageDeflateSession: ExtensionSession {
     }
 
     /// The level and the like are the pool's, which is the extension's own: sessions of one process that share a window size agree.
-    var sharingKey: String? { outgoing.takesOver ? nil : "permessage-deflate; \(outgoing.windowBits)" }
+    var sharingKey: String? { outgoing.takesOver ? nil : "\(outgoing.windowBits)" }
 
     func receive(
         _ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int

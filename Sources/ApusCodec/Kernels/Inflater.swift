@@ -64,14 +64,15 @@ import CZlib
     /// Inflates until the input is used up and everything it stands for is out; gives how much was used.
     private func inflateAll(_ input: UnsafeRawBufferPointer, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError) -> Int {
         if hasEnded { restart() }
+        // One octet beyond the limit tells "exactly the limit" from "more".
+        let mostBytes = maxBytes == .max ? .max : maxBytes + 1
         unsafe stream.pointee.next_in = UnsafeMutablePointer(mutating: input.baseAddress?.assumingMemoryBound(to: UInt8.self))
         unsafe stream.pointee.avail_in = UInt32(input.count)
         var room = max(256, input.count * 4)
         while true {
-            // One octet beyond the limit tells "exactly the limit" from "more".
-            room = min(room, Self.maxRoom, maxBytes - output.count + 1)
+            room = min(room, Self.maxRoom, mostBytes - output.count)
             var status = Z_OK
-            let isFull = unsafe output.appendFromC(room) { space in
+            let isFull = unsafe output.appendFromC(room, maxBytes: mostBytes) { space in
                 unsafe stream.pointee.next_out = space.baseAddress
                 unsafe stream.pointee.avail_out = UInt32(space.count)
                 status = unsafe inflate(stream, Z_SYNC_FLUSH)
@@ -93,13 +94,9 @@ import CZlib
         }
     }
 
-    /// Begins a new stream that remembers the window, which the sender's compressor does too.
+    /// Begins a new stream and keeps the window, as the sender's compressor does. Nothing is copied: a peer may end a block every other octet.
     private func restart() {
-        var window = [UInt8](repeating: 0, count: 1 << 15)
-        var count = UInt32(window.count)
-        unsafe inflateGetDictionary(stream, &window, &count)
-        unsafe inflateReset(stream)
-        if count > 0 { unsafe inflateSetDictionary(stream, window, count) }
+        unsafe inflateResetKeep(stream)
         hasEnded = false
     }
 }
