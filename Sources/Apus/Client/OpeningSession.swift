@@ -110,6 +110,7 @@ extension Context {
         fields: HTTPFields = HTTPFields(), extensions: [any WebSocketExtension] = [], handler: any WebSocketHandler,
         failed: @escaping (ConnectError) -> Void
     ) {
+        if let conflict = ExtensionNegotiation.conflict(in: extensions) { return failed(.extensions(conflict)) }
         let request = OpeningRequest(
             host: host, target: target, subprotocols: subprotocols, origin: origin, fields: fields,
             extensions: extensions, handler: handler, failed: failed)

@@ -10,13 +10,31 @@ extension WebSocket {
             kind: piece.kind, reservedBits: ReservedBits(rawValue: piece.reservedBits), startsMessage: piece.startsMessage,
             endsMessage: piece.endsMessage)
         if delivery == .messages, !(piece.startsMessage && piece.endsMessage) { return try assemble(piece, payload, part, chain) }
-        // What comes whole is inflated into a buffer that all connections share.
+        if piece.startsMessage { chain.bytesHandedOn = 0 }
+        // What is not assembled is inflated into a buffer that all connections share.
         var scratch = context.takeScratch()
         defer { context.giveBack(scratch) }
-        switch try chain.receive(payload, part, into: &scratch, maxBytes: context.limits.maxMessageBytes) {
-        case .unchanged: try deliver(piece, payload)
-        case .replaced: try deliver(piece, scratch.rawSpan)
+        let room = context.limits.maxMessageBytes - chain.bytesHandedOn
+        let outcome: ExtensionOutcome
+        do throws(FrameViolation) {
+            outcome = try chain.receive(payload, part, into: &scratch, maxBytes: room)
+        } catch .extensionFailed(.messageTooBig) {
+            throw tooBig(chain.bytesHandedOn + room + 1)
         }
+        switch outcome {
+        case .unchanged:
+            // The wire's limit leaves room for what compression adds at worst.
+            guard payload.byteCount <= room else { throw tooBig(chain.bytesHandedOn + payload.byteCount) }
+            chain.bytesHandedOn += payload.byteCount
+            try deliver(piece, payload)
+        case .replaced:
+            chain.bytesHandedOn += scratch.count
+            try deliver(piece, scratch.rawSpan)
+        }
+    }
+
+    private func tooBig(_ size: Int) -> FrameViolation {
+        .messageTooBig(size: UInt64(size), limit: UInt64(context.limits.maxMessageBytes))
     }
 
     /// What comes in pieces is inflated straight into the message.

@@ -79,7 +79,9 @@ public final class WebSocket {
 
     /// Bytes that a message may have on the wire: what cannot be compressed grows a little.
     private static func maxWireBytes(_ maxMessageBytes: Int, _ extensions: ExtensionChain?) -> Int {
-        extensions == nil ? maxMessageBytes : maxMessageBytes.addingReportingOverflow(maxMessageBytes / 1024 + 64).partialValue
+        guard extensions != nil else { return maxMessageBytes }
+        let (bytes, isTooMany) = maxMessageBytes.addingReportingOverflow(maxMessageBytes / 1024 + 64)
+        return isTooMany ? .max : bytes
     }
 
     // MARK: What it is
