@@ -24,7 +24,8 @@ package final class BroadcastBus {
         package var requested: (InterestTable.Request, UInt64) -> Void
 
         package init(
-            received: @escaping (Record) -> Void, gap: @escaping (Int, Int) -> Void, requested: @escaping (InterestTable.Request, UInt64) -> Void
+            received: @escaping (Record) -> Void, gap: @escaping (Int, Int) -> Void,
+            requested: @escaping (InterestTable.Request, UInt64) -> Void
         ) {
             self.received = received
             self.gap = gap

@@ -57,7 +57,9 @@ package struct Packet: Equatable, Sendable {
         output.append(littleEndian: lost)
     }
 
-    private static func appendRecordHeader(_ kind: Kind, flags: UInt8, _ small: UInt16, _ large: UInt32, count: Int, to output: inout [UInt8]) {
+    private static func appendRecordHeader(
+        _ kind: Kind, flags: UInt8, _ small: UInt16, _ large: UInt32, count: Int, to output: inout [UInt8]
+    ) {
         output.append(kind.rawValue)
         output.append(flags)
         output.append(littleEndian: small)
@@ -87,7 +89,8 @@ package struct Packet: Equatable, Sendable {
 
     package static func append(_ record: Record, to output: inout [UInt8]) {
         switch record {
-        case .publication(let topic, let isText, let payload): appendPublication(topic: topic, isText: isText, payload: payload, to: &output)
+        case .publication(let topic, let isText, let payload):
+            appendPublication(topic: topic, isText: isText, payload: payload, to: &output)
         case .signal(let index, let signal, let payload):
             appendSignal(protocolIndex: index, signal: signal, payload: payload, to: &output)
         case .part(let isLast, let bytes): appendPart(isLast: isLast, bytes[...], to: &output)

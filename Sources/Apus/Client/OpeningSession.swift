@@ -62,7 +62,9 @@ final class OpeningSession {
             let key = key
             let agreed = try Handshake.validateResponse(head, key: key.span, offeredSubprotocols: request.subprotocols)
             let chain = try agreed.extensions.flatMap { try ExtensionNegotiation.agree(to: $0, with: request.extensions) }
-            let offered = WebSocketProtocol(name: agreed.subprotocol ?? "", path: request.target, id: .init(index: 0)) { _ in throw Rejection(.notImplemented) }
+            let offered = WebSocketProtocol(name: agreed.subprotocol ?? "", path: request.target, id: .init(index: 0)) { _ in
+                throw Rejection(.notImplemented)
+            }
             let socket = WebSocket(
                 offered, role: .client, hasSubprotocol: agreed.subprotocol != nil, extensions: chain, handler: request.handler,
                 request: nil,

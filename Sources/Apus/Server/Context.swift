@@ -44,6 +44,8 @@ public final class Context {
     private let maxConnections: Int
     private var cachedDate: (second: Int, bytes: [UInt8]) = (0, [])
     private var scratch: [[UInt8]] = []
+    /// Nil until somebody asks, so that a turn without other threads takes no lock.
+    private(set) var remoteIfAsked: ContextRemote?
     private var reported = (accepted: 0, connections: 0, messages: 0)
     private var drainTimer: DeadlineTimer?
     /// Keeps listeners that this context bound itself.
@@ -146,6 +148,14 @@ public final class Context {
     /// Makes a waiting `service` return, from any thread: `let waker = context.waker` there, `waker.wakeUp()` here.
     public var waker: LoopWaker { LoopWaker(loop.waker) }
 
+    /// Publish, signal and request from any thread: take it here, use it there.
+    public var remote: ContextRemote {
+        if let remoteIfAsked { return remoteIfAsked }
+        let remote = ContextRemote(loop.waker)
+        remoteIfAsked = remote
+        return remote
+    }
+
     /// The same on this thread.
     public func wakeUp() { loop.waker.wakeUp() }
 
@@ -173,6 +183,7 @@ public final class Context {
     /// Does what was put off to the end of the turn: sends what is queued, tells who waits for room. What that asks for in turn waits for
     /// the next one, so that no handler can hold the loop.
     private func settle() {
+        serveRemote()
         if pendingRequests != (0, 0) { serveRequests() }
         if !writableRequests.isEmpty {
             let requests = writableRequests

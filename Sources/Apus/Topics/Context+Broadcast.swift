@@ -34,8 +34,12 @@ extension Context {
     public func signal(
         all webSocketProtocol: WebSocketProtocol, _ signal: UInt32, payload: [UInt8] = [], scope: Scope = .allWorkers
     ) {
-        deliver(signal, payload, to: webSocketProtocol.id)
-        if scope == .allWorkers { bus?.signal(protocolIndex: webSocketProtocol.id.index, signal, payload: payload) }
+        self.signal(all: webSocketProtocol.id, signal, payload: payload, scope: scope)
+    }
+
+    private func signal(all id: WebSocketProtocol.ID, _ signal: UInt32, payload: [UInt8], scope: Scope) {
+        deliver(signal, payload, to: id)
+        if scope == .allWorkers { bus?.signal(protocolIndex: id.index, signal, payload: payload) }
     }
 
     /// Sends a message to all who subscribed to `topic`, on all workers. Connections of this worker have it queued when this returns.
@@ -51,6 +55,19 @@ extension Context {
     /// Publishes a message that is being delivered.
     public func publish(_ message: Message, to topic: String, excluding: WebSocket? = nil, scope: Scope = .allWorkers) {
         publish(message.bytes, as: message.kind, to: topic, excluding: excluding, scope: scope)
+    }
+
+    /// Does what other threads asked for.
+    func serveRemote() {
+        guard let remoteIfAsked else { return }
+        for command in remoteIfAsked.take() {
+            switch command {
+            case .publish(let payload, let kind, let topic): publish(payload, as: kind, to: topic)
+            case .signal(let id, let number, let payload): signal(all: id, number, payload: payload, scope: .allWorkers)
+            case .requestWritable(let id): request(.writable, id, .allWorkers)
+            case .resumeReceiving(let id): request(.resume, id, .allWorkers)
+            }
+        }
     }
 
     // MARK: This worker

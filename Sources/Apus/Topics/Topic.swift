@@ -45,7 +45,9 @@ struct TopicTable {
     /// Removes a subscriber. Gives the topic, or nil if it had not subscribed.
     mutating func remove(_ socket: WebSocket, from text: String) -> Topic? {
         let (name, isPattern) = Self.parse(text)
-        guard let place = socket.subscriptions.firstIndex(where: { $0.topic.name == name && $0.topic.isPattern == isPattern }) else { return nil }
+        guard let place = socket.subscriptions.firstIndex(where: { $0.topic.name == name && $0.topic.isPattern == isPattern }) else {
+            return nil
+        }
         return remove(socket, at: place)
     }
 

@@ -15,8 +15,9 @@ enum Demo {
         server.allowsExtension = { _, request in request.fields["sec-websocket-protocol"] != "dumb-increment-protocol" }
         server.webSocket("echo", at: "/") { _ in Echo() }
         server.webSocket("dumb-increment-protocol", at: "/") { _ in Increment() }
-        server.webSocket("lws-mirror-protocol", at: "/") { _ in Broadcaster(topic: "lws-mirror-protocol") }
-        server.webSocket("broadcast", at: "/broadcast") { _ in Broadcaster(topic: "broadcast") }
+        let mirror = Mirror()
+        server.webSocket("lws-mirror-protocol", at: "/") { _ in Mirror.Member(of: mirror) }
+        server.webSocket("broadcast", at: "/broadcast") { _ in Broadcaster() }
         server.webSocket("fraggle-protocol", at: "/") { _ in Fraggle() }
         server.webSocket("worker", at: "/worker") { _ in WorkerName() }
         server.http(.get, at: "/worker") { exchange in
@@ -69,17 +70,6 @@ final class Increment: WebSocketHandler {
         timer?.cancel()
         timer = nil
     }
-}
-
-/// `lws-mirror-protocol` and `/broadcast`: what one sends, all who chose it receive, on every worker, the sender included.
-final class Broadcaster: WebSocketHandler {
-    private let topic: String
-
-    init(topic: String) { self.topic = topic }
-
-    func opened(_ socket: WebSocket) { socket.subscribe(to: topic) }
-
-    func received(_ message: Message, on socket: WebSocket) { socket.context.publish(message, to: topic) }
 }
 
 /// `fraggle-protocol`: random binary messages in random fragments, each followed by a message of the four-byte big-endian sum of its bytes.
