@@ -3,64 +3,131 @@ import ArgumentParser
 import Foundation
 import Histogram
 
-/// `apus bench`: how many messages a server echoes, how soon, and at what cost.
+/// `apus bench`: loads for WebSocket servers.
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure a WebSocket echo server.",
-        discussion: """
-            Each connection keeps DEPTH messages on their way and sends the next when one has come back. One thread, one loop; the times are \
-            from handing a message to the library to its echo being delivered. Every 16th echo is compared with what was sent, all are counted.
-            """)
+        abstract: "Measure a WebSocket server.", subcommands: [Echo.self, Fanout.self], defaultSubcommand: Echo.self)
 
-    @Argument(help: "The server: ws://ADDRESS:PORT/PATH.")
-    var url: String
+    /// What all loads are told.
+    struct Options: ParsableArguments {
+        @Argument(help: "The server: ws://ADDRESS:PORT/PATH.")
+        var url: String
 
-    @Option(name: [.short, .long], help: "Connections.")
-    var connections = 100
+        @Option(name: [.short, .long], help: "Bytes of a message.")
+        var size = 20
 
-    @Option(name: [.short, .long], help: "Bytes of a message.")
-    var size = 20
+        @Option(name: [.short, .long], help: "Messages on their way: per connection, or per publisher.")
+        var depth = 1
 
-    @Option(name: [.short, .long], help: "Messages on their way per connection.")
-    var depth = 1
+        @Option(name: [.short, .long], help: "Seconds to measure, after a tenth as much of warming up.")
+        var time = 3.0
 
-    @Option(name: [.short, .long], help: "Seconds to measure, after a tenth as much of warming up.")
-    var time = 3.0
+        @Option(name: .long, help: ArgumentHelp("Also sum the CPU time of this process and its children.", valueName: "pid"))
+        var serverPid: Int32?
 
-    @Flag(name: .long, help: "Binary messages instead of text.")
-    var binary = false
-
-    @Option(name: .long, help: ArgumentHelp("Also sum the CPU time of this process and its children.", valueName: "pid"))
-    var serverPid: Int32?
-
-    func validate() throws {
-        func check(_ holds: Bool, _ option: String, _ value: Any, _ wanted: String) throws {
-            if !holds { throw ValidationError("\(option) \(value): it wants \(wanted)") }
+        func validate() throws {
+            try Bench.check((0...1 << 30).contains(size), "--size", size, "0 to 1073741824 bytes")
+            try Bench.check((1...65536).contains(depth), "--depth", depth, "1 to 65536")
+            try Bench.check(time > 0 && time <= 86_400, "--time", time, "more than 0 and at most 86400 seconds")
         }
-        try check((1...1_000_000).contains(connections), "--connections", connections, "1 to 1000000")
-        try check((0...1 << 30).contains(size), "--size", size, "0 to 1073741824 bytes")
-        try check((1...65536).contains(depth), "--depth", depth, "1 to 65536")
-        try check(time > 0 && time <= 86_400, "--time", time, "more than 0 and at most 86400 seconds")
+
+        var server: ProcessTree? {
+            get throws {
+                try serverPid.map { pid in
+                    guard let tree = ProcessTree(root: pid) else { throw ValidationError("--server-pid \(pid): no such process") }
+                    return tree
+                }
+            }
+        }
     }
 
-    func run() throws {
-        let target = try BenchTarget(url)
-        let server = try serverPid.map { pid in
-            guard let tree = ProcessTree(root: pid) else { throw ValidationError("--server-pid \(pid): no such process") }
-            return tree
+    static func check(_ holds: Bool, _ option: String, _ value: Any, _ wanted: String) throws {
+        if !holds { throw ValidationError("\(option) \(value): it wants \(wanted)") }
+    }
+
+    /// `apus bench [echo]`: how many messages a server echoes, how soon, and at what cost.
+    struct Echo: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Measure an echo server.",
+            discussion: """
+                Each connection keeps DEPTH messages on their way and sends the next when one has come back. One thread, one loop; the times \
+                are from handing a message to the library to its echo being delivered. Every 16th echo is compared with what was sent, all are \
+                counted.
+                """)
+
+        @OptionGroup var options: Options
+
+        @Option(name: [.short, .long], help: "Connections.")
+        var connections = 100
+
+        @Flag(name: .long, help: "Binary messages instead of text.")
+        var binary = false
+
+        func validate() throws { try Bench.check((1...1_000_000).contains(connections), "--connections", connections, "1 to 1000000") }
+
+        func run() throws {
+            let load = try EchoLoad(
+                target: BenchTarget(options.url), connections: connections, size: options.size, depth: options.depth,
+                kind: binary ? .binary : .text)
+            let progress = Progress()
+            let server = try options.server
+            try load.connect { done in progress.show("connecting: \(done) of \(connections)") }
+            try load.run(for: options.time / 10) { _ in }
+            load.reset()
+            let before = server?.cpuSeconds
+            let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
+            progress.clear()
+            let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
+            let rate = Double(load.messages) / elapsed
+            let report = BenchReport(
+                headline: String(
+                    format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.messages, elapsed, rate,
+                    rate * Double(options.size) / 1e6),
+                times: load.latencies, unit: "message", units: load.messages, cpu: cpu, failures: load.failures,
+                firstFailure: load.firstFailure)
+            print(report.text)
+            load.close()
+            if load.failures > 0 { throw ExitCode(1) }
         }
-        let load = try EchoLoad(target: target, connections: connections, size: size, depth: depth, kind: binary ? .binary : .text)
-        let progress = Progress()
-        try load.connect { done in progress.show("connecting: \(done) of \(connections)") }
-        try load.run(for: time / 10) { _ in }
-        load.reset()
-        let before = server?.cpuSeconds
-        let elapsed = try load.run(for: time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
-        progress.clear()
-        let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
-        print(BenchReport(load: load, elapsed: elapsed, cpu: cpu).text)
-        load.close()
-        if load.failures > 0 { throw ExitCode(1) }
+    }
+
+    /// `apus bench fanout`: what it costs to bring one message to many.
+    struct Fanout: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Measure a server that sends what one client says to all.",
+            discussion: """
+                SUBSCRIBERS connections receive what one more sends to the path, which must broadcast, as /broadcast of `apus serve` does. The \
+                next message is published when one has reached everybody; DEPTH are on their way. The latency is to the last receiver.
+                """)
+
+        @OptionGroup var options: Options
+
+        @Option(name: [.short, .long], help: "Subscribers.")
+        var connections = 1000
+
+        func validate() throws { try Bench.check((1...1_000_000).contains(connections), "--connections", connections, "1 to 1000000") }
+
+        func run() throws {
+            let load = try FanoutLoad(
+                target: BenchTarget(options.url), subscribers: connections, size: options.size, depth: options.depth)
+            let progress = Progress()
+            let server = try options.server
+            try load.connect { done in progress.show("connecting: \(done) of \(connections)") }
+            try load.run(for: options.time / 10) { _ in }
+            load.reset()
+            let before = server?.cpuSeconds
+            let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
+            progress.clear()
+            let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
+            let report = BenchReport(
+                headline: String(
+                    format: "deliveries  %d in %.2f s, %.0f/s", load.deliveries, elapsed, Double(load.deliveries) / elapsed),
+                times: load.latencies, unit: "delivery", units: load.deliveries, cpu: cpu, failures: load.failures,
+                firstFailure: load.firstFailure)
+            print(report.text)
+            load.close()
+            if load.failures > 0 { throw ExitCode(1) }
+        }
     }
 }
 
@@ -105,52 +172,19 @@ final class Progress {
 
 /// What was measured, as text.
 struct BenchReport {
-    let load: EchoLoad
-    let elapsed: Double
+    let headline: String
+    let times: Histogram<UInt64>
+    let unit: String
+    let units: Int
     let cpu: Double?
+    let failures: Int
+    let firstFailure: String?
 
     var text: String {
-        let rate = Double(load.messages) / elapsed
-        let times = load.latencies
         func micro(_ percentile: Double) -> String { String(format: "%.1f", Double(times.valueAtPercentile(percentile)) / 1000) }
-        var lines = [
-            String(
-                format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.messages, elapsed, rate, rate * Double(load.size) / 1e6
-            ),
-            "latency µs  p50 \(micro(50))  p99 \(micro(99))  p99.9 \(micro(99.9))  max \(micro(100))",
-        ]
-        if let cpu { lines.append(String(format: "server CPU  %.3f µs per message", cpu * 1e6 / Double(max(1, load.messages)))) }
-        lines.append("failures    \(load.failures)" + (load.firstFailure.map { " (\($0))" } ?? ""))
+        var lines = [headline, "latency µs  p50 \(micro(50))  p99 \(micro(99))  p99.9 \(micro(99.9))  max \(micro(100))"]
+        if let cpu { lines.append(String(format: "server CPU  %.3f µs per \(unit)", cpu * 1e6 / Double(max(1, units)))) }
+        lines.append("failures    \(failures)" + (firstFailure.map { " (\($0))" } ?? ""))
         return lines.joined(separator: "\n")
-    }
-}
-
-/// The CPU time of a process and everything below it, from `/proc`.
-struct ProcessTree {
-    let root: Int32
-
-    init?(root: Int32) {
-        guard FileManager.default.fileExists(atPath: "/proc/\(root)") else { return nil }
-        self.root = root
-    }
-
-    /// Seconds, user and system together.
-    var cpuSeconds: Double { members(of: root).reduce(0) { $0 + Self.seconds($1) } }
-
-    private func members(of pid: Int32) -> [Int32] {
-        let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
-        let children = tasks.flatMap { task in
-            Self.words("/proc/\(pid)/task/\(task)/children").compactMap { Int32($0) }
-        }
-        return [pid] + children.flatMap(members)
-    }
-
-    private static func seconds(_ pid: Int32) -> Double {
-        let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
-        return tasks.reduce(0) { $0 + (words("/proc/\(pid)/task/\($1)/schedstat").first.flatMap { Double($0) } ?? 0) / 1e9 }
-    }
-
-    private static func words(_ path: String) -> [Substring] {
-        ((try? String(contentsOfFile: path, encoding: .utf8)) ?? "").split { $0 == " " || $0 == "\n" }
     }
 }

@@ -20,10 +20,6 @@ final class EchoLoad {
     /// Nanoseconds.
     private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
 
-    /// Handshakes in progress at once: a listen queue is finite.
-    private static let connecting = 256
-    private static let connectTimeout = Duration.seconds(20)
-
     init(target: BenchTarget, connections: Int, size: Int, depth: Int, kind: MessageKind) throws {
         self.target = target
         count = connections
@@ -40,19 +36,11 @@ final class EchoLoad {
     /// Opens all connections, or throws with the first failure.
     func connect(progress: (Int) -> Void) throws {
         let address = try target.address.socketAddress
-        let deadline = ContinuousClock.now + Self.connectTimeout
-        var started = 0
-        while sockets.count < count {
-            while started < count, started - sockets.count < Self.connecting {
-                started += 1
-                context.connect(
-                    to: address, host: target.host, target: target.path, handler: Client(self),
-                    failed: { [unowned self] in fail("\($0)") })
-            }
-            try context.service(timeout: .milliseconds(100))
-            if let firstFailure { throw RuntimeFailure("cannot connect: \(firstFailure)") }
-            if ContinuousClock.now > deadline { throw RuntimeFailure("only \(sockets.count) of \(count) connections opened in 20 s") }
-            progress(sockets.count)
+        try context.openAll(count: count, opened: { self.sockets.count }, progress: progress) {
+            self.context.connect(
+                to: address, host: self.target.host, target: self.target.path, handler: Client(self),
+                failed: { [unowned self] in fail("\($0)") })
+            return self.firstFailure
         }
         for socket in sockets { (socket.handler as? Client)?.fill(socket, depth: depth) }
     }
@@ -60,13 +48,7 @@ final class EchoLoad {
     /// Serves the connections for some seconds and gives how long it really took.
     @discardableResult
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
-        let start = ContinuousClock.now
-        let end = start + .seconds(seconds)
-        while ContinuousClock.now < end, !sockets.isEmpty {
-            try context.service(timeout: min(.milliseconds(100), end - .now))
-            progress((end - .now) / .seconds(1))
-        }
-        return (ContinuousClock.now - start) / .seconds(1)
+        try context.serve(for: seconds, while: { !self.sockets.isEmpty }, progress: progress)
     }
 
     /// Forgets what the warm-up measured.
@@ -77,9 +59,7 @@ final class EchoLoad {
 
     func close() {
         isMeasuring = false
-        for socket in sockets { socket.close() }
-        let deadline = ContinuousClock.now + .seconds(2)
-        while context.connectionCount > 0, ContinuousClock.now < deadline { try? context.service(timeout: .milliseconds(100)) }
+        context.closeAll(sockets)
     }
 
     fileprivate func opened(_ socket: WebSocket) { sockets.append(socket) }

@@ -1,0 +1,104 @@
+import Apus
+import Histogram
+
+/// The load of `apus bench fanout`: subscribers that each receive what one publisher sends to a broadcasting path.
+final class FanoutLoad {
+    private let target: BenchTarget
+    private let subscribers: Int
+    private let depth: Int
+    private let context: Context
+    private let payload: [UInt8]
+    private var sockets: [WebSocket] = []
+    private var publisher: WebSocket?
+    private var isMeasuring = true
+    /// Publications on their way, oldest first: when each was sent and how many subscribers it still has to reach.
+    private var pending: [(sent: ContinuousClock.Instant, left: Int)] = []
+    private var firstPending = 0
+
+    private(set) var deliveries = 0
+    private(set) var failures = 0
+    private(set) var firstFailure: String?
+    /// Nanoseconds from handing a publication to the library to its delivery to the last subscriber.
+    private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
+
+    init(target: BenchTarget, subscribers: Int, size: Int, depth: Int) throws {
+        self.target = target
+        self.subscribers = subscribers
+        self.depth = depth
+        payload = (0..<size).map { UInt8(ascii: "a") + UInt8($0 % 26) }
+        context = try Context(Server())
+    }
+
+    /// Opens the subscribers and then the publisher, which subscribes too, as every client of a broadcasting path does.
+    func connect(progress: (Int) -> Void) throws {
+        let address = try target.address.socketAddress
+        try context.openAll(count: subscribers + 1, opened: { self.sockets.count }, progress: progress) {
+            self.context.connect(
+                to: address, host: self.target.host, target: self.target.path, handler: Client(self),
+                failed: { [unowned self] in fail("\($0)") })
+            return self.firstFailure
+        }
+        publisher = sockets.last
+        for _ in 0..<depth { publish() }
+    }
+
+    /// Serves the connections for some seconds and gives how long it really took.
+    @discardableResult
+    func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
+        try context.serve(for: seconds, while: { !self.sockets.isEmpty }, progress: progress)
+    }
+
+    func reset() {
+        deliveries = 0
+        latencies.reset()
+    }
+
+    func close() {
+        isMeasuring = false
+        context.closeAll(sockets)
+    }
+
+    private func publish() {
+        pending.append((.now, sockets.count))
+        publisher?.send(payload, as: .text)
+    }
+
+    /// `index` is how many publications this subscriber has had before.
+    private func delivered(_ index: Int, _ message: Message) {
+        deliveries += 1
+        if message.payload.byteCount != payload.count || deliveries % 1024 == 0 && message.bytes != payload { fail("a delivery differs") }
+        let place = index - firstPending
+        guard pending.indices.contains(place) else { return fail("a publication came twice") }
+        pending[place].left -= 1
+        guard pending[place].left == 0 else { return }
+        latencies.record(UInt64((ContinuousClock.now - pending[place].sent) / .nanoseconds(1)))
+        while let first = pending.first, first.left == 0 {
+            pending.removeFirst()
+            firstPending += 1
+        }
+        if isMeasuring { publish() }
+    }
+
+    private func fail(_ reason: String) {
+        guard isMeasuring else { return }
+        failures += 1
+        firstFailure = firstFailure ?? reason
+    }
+
+    /// One subscriber. It knows a publication by its number: all come from one sender, so in order.
+    private final class Client: WebSocketHandler {
+        private unowned let load: FanoutLoad
+        private var count = 0
+
+        init(_ load: FanoutLoad) { self.load = load }
+
+        func opened(_ socket: WebSocket) { load.sockets.append(socket) }
+
+        func received(_ message: Message, on socket: WebSocket) {
+            load.delivered(count, message)
+            count += 1
+        }
+
+        func closed(_ socket: WebSocket, code: CloseCode, reason: String) { load.fail("closed with \(code.rawValue) \(reason)") }
+    }
+}
