@@ -100,7 +100,7 @@ final class Connection: EventSource {
         switch phase {
         case .opening, .http, .webSocket:
             if isReadingPaused || isBackedUp {
-                if readiness.contains(.hangUp) { lost() }
+                if !readiness.isDisjoint(with: .hangUp) { lost() }
             } else {
                 receive()
             }

@@ -56,6 +56,8 @@ final class Stage {
     private var current = 0
     /// A server of our own for the context's clients, which says what the script says.
     private let rawServer: OwnedPeer
+    /// Whether a client of the context's own would be accepted: else it waits in the listener's queue until its time is over.
+    private var acceptsOwnClients = true
     private static let maxPeers = 6
 
     private static let directory = "/tmp/apus-fuzz-\(getpid())"
@@ -91,7 +93,10 @@ final class Stage {
         server.limits.maxBufferedBytes = option & 1 == 0 ? 1 << 20 : 8192
         server.limits.maxRequestBodyBytes = 1000
         server.echoesSubprotocolList = option & 4 != 0
-        if option & 8 != 0 { server.limits.maxConnections = 2 }
+        if option & 8 != 0 {
+            server.limits.maxConnections = 2
+            acceptsOwnClients = false
+        }
         if option & 2 != 0 { Self.hasten(&server.limits) }
         server.listen(on: .unix(path: Self.directory + "/own"))
         server.webSocket("chat", at: "/") { [unowned self] _ in try makeHandler() }
@@ -144,7 +149,7 @@ final class Stage {
         guard let context, handlers.count < 64 else { return }
         let handler = addHandler(choice >> 1, isClient: true)
         context.connect(
-            to: choice & 1 == 0 ? Self.ownAddress : Self.rawAddress, host: "a", target: "/",
+            to: choice & 1 == 0 && acceptsOwnClients ? Self.ownAddress : Self.rawAddress, host: "a", target: "/",
             subprotocols: choice & 4 == 0 ? [] : ["chat"], handler: handler
         ) { [unowned self] error in
             require(!error.description.isEmpty)
@@ -209,8 +214,13 @@ final class Stage {
         case 12: try acceptRaw(choice)
         case 13: try turn(.milliseconds(choice == 0 ? 2 : 0))
         case 14: try turn()
-        default: if choice == 15 { script.byte() & 1 == 0 ? context?.drain() : context?.stop() } else { peer?.receive(1 << 20) }
+        default: if choice == 15 { endContext() } else { peer?.receive(1 << 20) }
         }
+    }
+
+    private func endContext() {
+        acceptsOwnClients = false
+        if script.byte() & 1 == 0 { context?.drain() } else { context?.stop() }
     }
 
     private var peer: OwnedPeer? { current < peers.count ? peers[current] : nil }
@@ -269,18 +279,16 @@ final class Stage {
     func end() throws {
         for peer in peers { peer.close() }
         while case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) { close(descriptor) }
-        for handler in handlers where handler.isClient { handler.socket?.terminate() }
-        var turns = 0
-        while turns < 64 {
+        let hasClients = handlers.contains { $0.isClient }
+        // Quiet for some turns: what one turn puts off, or leaves in the listener's queue, is the next one's.
+        var quietTurns = 0
+        for _ in 0..<64 where quietTurns < 4 {
             try turn()
-            turns += 1
             while case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) { close(descriptor) }
-            // A client that opens only now, against the context itself, has no peer that would go.
-            for handler in handlers where handler.isClient { handler.socket?.terminate() }
-            if context?.connectionCount == 0 { break }
+            // The context's own clients have no peer that would go, and may be connected to the context itself.
+            for handler in handlers where hasClients { handler.socket?.terminate() }
+            quietTurns = context?.connectionCount == 0 ? quietTurns + 1 : 0
         }
-        // What was put off to the end of the last turn.
-        for _ in 0..<2 { try turn() }
         require(context?.connectionCount == 0, "no connection is left when its peer is gone: \(context?.connectionCount ?? 0)")
         for handler in handlers { handler.checkEnd() }
     }
