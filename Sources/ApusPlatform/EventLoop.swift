@@ -39,6 +39,7 @@ open class EventSource: TimerNode {
     private let epoll: OwnedDescriptor
     private let events: UnsafeMutableBufferPointer<epoll_event>
     private var removed: [EventSource] = []
+    private var isTurning = false
     private var wheel: TimerWheel
     /// The time at the start of the current turn, or of its timers. Reading it costs no clock call.
     package private(set) var now: MonotonicTime
@@ -92,8 +93,10 @@ open class EventSource: TimerNode {
         guard source.interest != nil else { return }
         source.interest = nil
         _ = epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, descriptor, nil)
-        // SAFETY: balances the retain of `add`; events of this turn may still name the source, so it lives until the turn ends.
-        removed.append(unsafe Unmanaged.passUnretained(source).takeRetainedValue())
+        // SAFETY: balances the retain of `add`; events of this turn may still name the source, so it lives until the turn ends. Between
+        // turns no event can name it, and to keep it would keep whatever owns this loop, if there is no further turn.
+        let source = unsafe Unmanaged.passUnretained(source).takeRetainedValue()
+        if isTurning { removed.append(source) }
     }
 
     private func control(_ operation: Int32, _ descriptor: Int32, _ interest: Readiness, token: EventSource?) throws(SystemError) {
@@ -131,6 +134,7 @@ open class EventSource: TimerNode {
                 count = result
             }
         }
+        isTurning = true
         now = .now()
         whenAwake?()
         for index in 0..<Int(count) {
@@ -146,6 +150,7 @@ open class EventSource: TimerNode {
             }
         }
         runTimers()
+        isTurning = false
         if !removed.isEmpty { removed.removeAll(keepingCapacity: removed.count <= Self.batch) }
     }
 

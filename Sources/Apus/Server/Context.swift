@@ -105,8 +105,12 @@ public final class Context {
 
     /// A context of one loop in this process, listening where `server` says.
     ///
+    /// From here on the process ignores SIGPIPE (as with libwebsockets): `sendfile(2)` to a peer that has gone raises it, and has no
+    /// flag against that.
+    ///
     /// - Throws: `ConfigurationError`.
     public convenience init(_ server: Server) throws(ConfigurationError) {
+        Signal.ignore(Signal.brokenPipe)
         let application = try Application(server)
         let listeners = try application.listeners(slots: 1)
         do {
