@@ -129,7 +129,7 @@ package final class BroadcastBus {
 
     private func send(to other: Int) {
         let descriptor = mailboxes.sending(to: other)
-        while let packet = outboxes[other].first(sender: UInt16(slot)) {
+        while let packet = outboxes[other].first {
             do throws(SystemError) {
                 switch try Socket.send(descriptor, packet) {
                 case .done: outboxes[other].removeFirst()
@@ -220,11 +220,9 @@ private struct Outbox {
     mutating func append(bytes: Int, sender: UInt16, _ encode: (inout [UInt8]) -> Void) {
         let room = Packet.maxBytes - Packet.headerBytes
         if bytes <= room {
-            if isEmpty || packets[packets.count - 1].count + bytes > Packet.maxBytes { open(sender) }
-            let before = packets[packets.count - 1].count
-            encode(&packets[packets.count - 1])
-            byteCount += packets[packets.count - 1].count - before
-            return
+            // A gap is told in a header, so what comes behind it begins a packet.
+            if isEmpty || lost > 0 || packets[packets.count - 1].count + bytes > Packet.maxBytes { open(sender) }
+            return growLast(encode)
         }
         // Too large for a packet: in parts, each a packet of its own.
         var whole: [UInt8] = []
@@ -235,23 +233,30 @@ private struct Outbox {
             let step = rest.prefix(room - Packet.recordHeaderBytes)
             rest = rest.dropFirst(step.count)
             open(sender)
-            Packet.appendPart(isLast: rest.isEmpty, step, to: &packets[packets.count - 1])
-            byteCount += step.count
+            growLast { Packet.appendPart(isLast: rest.isEmpty, step, to: &$0) }
         }
     }
 
     private mutating func open(_ sender: UInt16) {
-        var packet: [UInt8] = []
-        Packet.appendHeader(sender: sender, lost: lost, to: &packet)
+        let gap = lost
         lost = 0
-        packets.append(packet)
+        packets.append([])
+        growLast { Packet.appendHeader(sender: sender, lost: gap, to: &$0) }
     }
 
-    /// The packet to send next. If records were lost while there was nothing to send, an empty one says so with the next record only.
-    func first(sender: UInt16) -> [UInt8]? { isEmpty ? nil : packets[head] }
+    private mutating func growLast(_ encode: (inout [UInt8]) -> Void) {
+        let last = packets.count - 1
+        let before = packets[last].count
+        encode(&packets[last])
+        byteCount += packets[last].count - before
+    }
+
+    /// The packet to send next.
+    var first: [UInt8]? { isEmpty ? nil : packets[head] }
 
     mutating func removeFirst() {
-        byteCount -= min(byteCount, packets[head].count)
+        byteCount -= packets[head].count
+        packets[head] = []
         head += 1
         if head == packets.count { removeAll() }
     }

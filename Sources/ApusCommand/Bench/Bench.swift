@@ -45,6 +45,22 @@ struct Bench: ParsableCommand {
         if !holds { throw ValidationError("\(option) \(value): it wants \(wanted)") }
     }
 
+    /// Connects, warms up, measures and reports; exit status 1 if anything failed.
+    private static func measure(_ load: some Load, _ options: Options, count: Int, headline: (Double) -> String) throws {
+        let progress = Progress()
+        let server = try options.server
+        try load.connect { done in progress.show("connecting: \(done) of \(count)") }
+        try load.run(for: options.time / 10) { _ in }
+        load.reset()
+        let before = server?.cpuSeconds
+        let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
+        progress.clear()
+        let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
+        print(BenchReport(headline: headline(elapsed), load: load, cpu: cpu).text)
+        load.close()
+        if load.failures > 0 { throw ExitCode(1) }
+    }
+
     /// `apus bench [echo]`: how many messages a server echoes, how soon, and at what cost.
     struct Echo: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -69,25 +85,12 @@ struct Bench: ParsableCommand {
             let load = try EchoLoad(
                 target: BenchTarget(options.url), connections: connections, size: options.size, depth: options.depth,
                 kind: binary ? .binary : .text)
-            let progress = Progress()
-            let server = try options.server
-            try load.connect { done in progress.show("connecting: \(done) of \(connections)") }
-            try load.run(for: options.time / 10) { _ in }
-            load.reset()
-            let before = server?.cpuSeconds
-            let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
-            progress.clear()
-            let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
-            let rate = Double(load.messages) / elapsed
-            let report = BenchReport(
-                headline: String(
-                    format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.messages, elapsed, rate,
-                    rate * Double(options.size) / 1e6),
-                times: load.latencies, unit: "message", units: load.messages, cpu: cpu, failures: load.failures,
-                firstFailure: load.firstFailure)
-            print(report.text)
-            load.close()
-            if load.failures > 0 { throw ExitCode(1) }
+            try Bench.measure(load, options, count: connections) { elapsed in
+                let rate = Double(load.count) / elapsed
+                return String(
+                    format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.count, elapsed, rate,
+                    rate * Double(options.size) / 1e6)
+            }
         }
     }
 
@@ -110,23 +113,9 @@ struct Bench: ParsableCommand {
         func run() throws {
             let load = try FanoutLoad(
                 target: BenchTarget(options.url), subscribers: connections, size: options.size, depth: options.depth)
-            let progress = Progress()
-            let server = try options.server
-            try load.connect { done in progress.show("connecting: \(done) of \(connections)") }
-            try load.run(for: options.time / 10) { _ in }
-            load.reset()
-            let before = server?.cpuSeconds
-            let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
-            progress.clear()
-            let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
-            let report = BenchReport(
-                headline: String(
-                    format: "deliveries  %d in %.2f s, %.0f/s", load.deliveries, elapsed, Double(load.deliveries) / elapsed),
-                times: load.latencies, unit: "delivery", units: load.deliveries, cpu: cpu, failures: load.failures,
-                firstFailure: load.firstFailure)
-            print(report.text)
-            load.close()
-            if load.failures > 0 { throw ExitCode(1) }
+            try Bench.measure(load, options, count: connections) { elapsed in
+                String(format: "deliveries  %d in %.2f s, %.0f/s", load.count, elapsed, Double(load.count) / elapsed)
+            }
         }
     }
 }
@@ -170,21 +159,39 @@ final class Progress {
     }
 }
 
+/// What `apus bench` measures.
+protocol Load: AnyObject {
+    /// What is counted, such as "message".
+    static var unit: String { get }
+    /// Since the last `reset`.
+    var count: Int { get }
+    var failures: Int { get }
+    var firstFailure: String? { get }
+    /// Nanoseconds.
+    var latencies: Histogram<UInt64> { get }
+
+    /// Opens all connections, or throws with the first failure.
+    func connect(progress: (Int) -> Void) throws
+    /// Serves the connections for some seconds and gives how long it really took.
+    @discardableResult
+    func run(for seconds: Double, progress: (Double) -> Void) throws -> Double
+    /// Forgets what the warm-up measured.
+    func reset()
+    func close()
+}
+
 /// What was measured, as text.
-struct BenchReport {
+struct BenchReport<Measured: Load> {
     let headline: String
-    let times: Histogram<UInt64>
-    let unit: String
-    let units: Int
+    let load: Measured
     let cpu: Double?
-    let failures: Int
-    let firstFailure: String?
 
     var text: String {
+        let times = load.latencies
         func micro(_ percentile: Double) -> String { String(format: "%.1f", Double(times.valueAtPercentile(percentile)) / 1000) }
         var lines = [headline, "latency µs  p50 \(micro(50))  p99 \(micro(99))  p99.9 \(micro(99.9))  max \(micro(100))"]
-        if let cpu { lines.append(String(format: "server CPU  %.3f µs per \(unit)", cpu * 1e6 / Double(max(1, units)))) }
-        lines.append("failures    \(failures)" + (firstFailure.map { " (\($0))" } ?? ""))
+        if let cpu { lines.append(String(format: "server CPU  %.3f µs per %@", cpu * 1e6 / Double(max(1, load.count)), Measured.unit)) }
+        lines.append("failures    \(load.failures)" + (load.firstFailure.map { " (\($0))" } ?? ""))
         return lines.joined(separator: "\n")
     }
 }

@@ -3,18 +3,19 @@ import ArgumentParser
 import Histogram
 
 /// The load: connections that each keep some messages on their way.
-final class EchoLoad {
+final class EchoLoad: Load {
+    static let unit = "message"
     let size: Int
     private let depth: Int
     private let kind: MessageKind
     private let target: BenchTarget
-    private let count: Int
+    private let connections: Int
     private let context: Context
     private var sockets: [WebSocket] = []
     private var isMeasuring = true
     fileprivate let payload: [UInt8]
 
-    private(set) var messages = 0
+    private(set) var count = 0
     private(set) var failures = 0
     private(set) var firstFailure: String?
     /// Nanoseconds.
@@ -22,7 +23,7 @@ final class EchoLoad {
 
     init(target: BenchTarget, connections: Int, size: Int, depth: Int, kind: MessageKind) throws {
         self.target = target
-        count = connections
+        self.connections = connections
         self.size = size
         self.depth = depth
         self.kind = kind
@@ -33,10 +34,9 @@ final class EchoLoad {
         context = try Context(client)
     }
 
-    /// Opens all connections, or throws with the first failure.
     func connect(progress: (Int) -> Void) throws {
         let address = try target.address.socketAddress
-        try context.openAll(count: count, opened: { self.sockets.count }, progress: progress) {
+        try context.openAll(count: connections, opened: { self.sockets.count }, progress: progress) {
             self.context.connect(
                 to: address, host: self.target.host, target: self.target.path, handler: Client(self),
                 failed: { [unowned self] in fail("\($0)") })
@@ -45,15 +45,12 @@ final class EchoLoad {
         for socket in sockets { (socket.handler as? Client)?.fill(socket, depth: depth) }
     }
 
-    /// Serves the connections for some seconds and gives how long it really took.
-    @discardableResult
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
         try context.serve(for: seconds, while: { !self.sockets.isEmpty }, progress: progress)
     }
 
-    /// Forgets what the warm-up measured.
     func reset() {
-        messages = 0
+        count = 0
         latencies.reset()
     }
 
@@ -73,9 +70,9 @@ final class EchoLoad {
     }
 
     fileprivate func echoed(_ message: Message, after time: Duration) {
-        messages += 1
+        count += 1
         latencies.record(UInt64(time / .nanoseconds(1)))
-        if message.payload.byteCount != size || messages % 16 == 0 && message.bytes != payload {
+        if message.payload.byteCount != size || count % 16 == 0 && message.bytes != payload {
             fail("an echo differs from what was sent")
         }
     }

@@ -2,7 +2,8 @@ import Apus
 import Histogram
 
 /// The load of `apus bench fanout`: subscribers that each receive what one publisher sends to a broadcasting path.
-final class FanoutLoad {
+final class FanoutLoad: Load {
+    static let unit = "delivery"
     private let target: BenchTarget
     private let subscribers: Int
     private let depth: Int
@@ -15,7 +16,7 @@ final class FanoutLoad {
     private var pending: [(sent: ContinuousClock.Instant, left: Int)] = []
     private var firstPending = 0
 
-    private(set) var deliveries = 0
+    private(set) var count = 0
     private(set) var failures = 0
     private(set) var firstFailure: String?
     /// Nanoseconds from handing a publication to the library to its delivery to the last subscriber.
@@ -42,14 +43,12 @@ final class FanoutLoad {
         for _ in 0..<depth { publish() }
     }
 
-    /// Serves the connections for some seconds and gives how long it really took.
-    @discardableResult
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
         try context.serve(for: seconds, while: { !self.sockets.isEmpty }, progress: progress)
     }
 
     func reset() {
-        deliveries = 0
+        count = 0
         latencies.reset()
     }
 
@@ -65,8 +64,8 @@ final class FanoutLoad {
 
     /// `index` is how many publications this subscriber has had before.
     private func delivered(_ index: Int, _ message: Message) {
-        deliveries += 1
-        if message.payload.byteCount != payload.count || deliveries % 1024 == 0 && message.bytes != payload { fail("a delivery differs") }
+        count += 1
+        if message.payload.byteCount != payload.count || count % 1024 == 0 && message.bytes != payload { fail("a delivery differs") }
         let place = index - firstPending
         guard pending.indices.contains(place) else { return fail("a publication came twice") }
         pending[place].left -= 1
