@@ -70,8 +70,11 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        // As a user's package would have it: what is not public is out of its sight.
+        .target(name: "ExampleExtension", dependencies: ["Apus"], path: "Tests/Support/ExampleExtension", packageAccess: false),
         .testTarget(
-            name: "ApusTests", dependencies: ["Apus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
+            name: "ApusTests",
+            dependencies: ["Apus", "ApusCodec", "ApusPlatform", "ExampleExtension", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
         .executableTarget(
             name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
