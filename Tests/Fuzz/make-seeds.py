@@ -239,3 +239,31 @@ for name, data in {
     "client-data-with-answer": b"\x00\x1b\x00\x0c\x13\x00\x13\x00\x00\x02\x00\x01\x00",
 }.items():
     write("connection", name, data)
+
+def deflated(data, bits=15, level=6, flush=zlib.Z_SYNC_FLUSH):
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -bits)
+    data = compressor.compress(data) + compressor.flush(flush)
+    return data[:-4] if data.endswith(b"\0\0\xff\xff") else data
+# RFC 7692 §7.2.3: one block, a stored block, BFINAL, two blocks, fragments; then what is wrong, and bombs.
+for name, data in {
+    "hello": bytes.fromhex("f248cdc9c90700"), "stored": bytes.fromhex("000500faff48656c6c6f00"), "final": bytes.fromhex("f348cdc9c9070000"), "two-blocks": bytes.fromhex("f248050000 00ffffcac9c90700".replace(" ", "")),
+    "shared-window": bytes.fromhex("f200110000"), "empty": b"\0", "nothing": b"", "final-only": deflated(b"x" * 50, flush=zlib.Z_FINISH), "final-and-more": deflated(b"x" * 50, flush=zlib.Z_FINISH) + deflated(b"y" * 50),
+    "bomb": deflated(b"\0" * 1_200_000, level=9), "zeros": deflated(b"\0" * 100_000, level=9), "garbage": b"\xff\xff\xff\xff", "bad-distance": bytes.fromhex("63000300"), "bad-block": b"\x07", "truncated": deflated(bytes(range(256)))[:40], "stored-bad": bytes.fromhex("0005000000"),
+    "text": deflated(b"the quick brown fox jumps over the lazy dog " * 9), "random": deflated(bytes((index * 7919) >> 3 & 255 for index in range(600))), "small-window": deflated(b"abc" * 400, bits=9), "sync-twice": deflated(b"a") + b"\0\0\xff\xff" + deflated(b"b"),
+}.items():
+    write("permessage-deflate", "inflate-" + name, b"\x00\x00\x00" + data)
+    write("permessage-deflate", "limit-" + name, b"\x05\x03\x00" + data)
+for index, (server, client) in enumerate([(0, 0), (3, 3), (1, 0), (0, 2), (4, 4), (0x14, 0), (0x3f, 0x3f), (0xff, 0xff), (0x0b, 0x2b), (0xd7, 0x17)]):
+    write("permessage-deflate", f"talk-{index}", bytes([2, server, client]) + b"\x00Hello\xff\x01Hello\xff\x40Hello again, hello\xff\x41Hello again\xff\xfeabc\xff\xffxyz0123456789\xff\x02\xff\x00\xff\x01")
+    write("permessage-deflate", f"threshold-{index}", bytes([10, server, client]) + b"\x00short\xff\x40short, but in pieces, which cannot be known\xff\x7elong \xff\x01short")
+
+offers = ["permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-deflate; client_max_window_bits=10; server_max_window_bits=10", "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+    "permessage-deflate; server_max_window_bits=7", "permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=16", "permessage-deflate; server_max_window_bits", "permessage-deflate; server_max_window_bits=09", "permessage-deflate; server_max_window_bits=+9",
+    "permessage-deflate; client_max_window_bits=8", "permessage-deflate; unknown", "permessage-deflate; server_no_context_takeover; server_no_context_takeover", "permessage-deflate; server_no_context_takeover=1", "permessage-deflate; server_max_window_bits=12, permessage-deflate",
+    "permessage-deflate; unknown, permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame", "x-idle, permessage-deflate", "x-idle; a=b; c, x-idle", "", ",, ,", "a;;b", "a; b=", 'a; b="c"', 'a; b="\\c"', 'a; b="', 'a; b=""', 'a; b="c d"', "a b", "a; b c", 'permessage-deflate; server_max_window_bits="10"', "permessage-deflate, permessage-deflate",
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9; client_max_window_bits=9", ",".join("a" * (index + 1) for index in range(33)), "mux; max-channels=4; flow-control, deflate-stream", "a; b=c\\", 'a; b="c\\']
+for index, text in enumerate(offers):
+    write("extension-offers", f"offer-{index:02}", b"\x01\x03" + text.encode())
+    write("extension-offers", f"answer-{index:02}", b"\x03\x03" + text.encode())
+for index, option in enumerate([0, 4, 5, 2]):
+    write("extension-offers", f"option-{index}", bytes([option, index * 21]) + b"permessage-deflate; client_max_window_bits, x-idle")

@@ -12,6 +12,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable, CustomStringConvertible
     case frames
     case utf8
     case handshake
+    case permessageDeflate = "permessage-deflate"
+    case extensionOffers = "extension-offers"
     case connection
 
     package var description: String { rawValue }
@@ -27,6 +29,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable, CustomStringConvertible
         case .frames: FramesTarget.run(input)
         case .utf8: UTF8Target.run(input)
         case .handshake: HandshakeTarget.run(input)
+        case .permessageDeflate: PerMessageDeflateTarget.run(input)
+        case .extensionOffers: ExtensionOffersTarget.run(input)
         case .connection: ConnectionTarget.run(input)
         }
     }
