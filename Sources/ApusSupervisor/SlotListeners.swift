@@ -117,6 +117,8 @@ package final class SlotListeners {
 
     private static func socket(for address: SocketAddress) throws(SystemError) -> OwnedDescriptor {
         let socket = try Socket.stream(for: address)
+        // Accepted connections inherit it: what is corked by us shall not wait for the kernel as well.
+        if address.port != nil { try Socket.set(.noDelay, on: socket.rawValue) }
         switch address {
         // `[::]` must not take the IPv4 port too, which has its own entry.
         case .ipv6: try Socket.set(.ipv6Only, on: socket.rawValue)
