@@ -113,6 +113,7 @@ package final class BroadcastBus {
         guard bytes <= limits.maxRecordBytes, outboxes[other].byteCount + bytes <= limits.maxOutboxBytes || outboxes[other].isEmpty else {
             outboxes[other].lost += 1
             recordsDropped += 1
+            hasOutput = true
             return
         }
         recordsSent += 1
@@ -124,20 +125,21 @@ package final class BroadcastBus {
     package func flush() {
         guard hasOutput else { return }
         hasOutput = false
-        for other in outboxes.indices where !outboxes[other].isEmpty && !outboxes[other].isBlocked { send(to: other) }
+        for other in outboxes.indices where !outboxes[other].isBlocked { send(to: other) }
     }
 
     private func send(to other: Int) {
         let descriptor = mailboxes.sending(to: other)
-        while let packet = outboxes[other].first {
+        while let packet = outboxes[other].first(sender: UInt16(slot)) {
             do throws(SystemError) {
                 switch try Socket.send(descriptor, packet) {
                 case .done: outboxes[other].removeFirst()
                 case .wouldBlock: return waitForRoom(other)
                 }
             } catch {
-                // A mailbox never closes while the master lives; without a master this process ends soon.
-                return outboxes[other].removeAll()
+                // A mailbox never closes while the master lives; without a master this process ends soon. But the kernel may lack memory.
+                recordsDropped += outboxes[other].drop()
+                return
             }
         }
     }
@@ -175,22 +177,33 @@ package final class BroadcastBus {
                 partial[packet.sender] = nil
                 handlers.gap(Int(packet.sender), Int(packet.lost))
             }
-            for record in packet.records { try accept(record, from: packet.sender) }
+            for record in packet.records {
+                do throws(PacketViolation) { try accept(record, from: packet.sender) } catch {
+                    partial[packet.sender] = nil
+                    throw error
+                }
+            }
         } catch {
             packetsRefused += 1
-            partial = [:]
         }
     }
 
     private func accept(_ record: Record, from sender: UInt16) throws(PacketViolation) {
-        guard case .part(let isLast, let bytes) = record else {
+        guard case .part(let offset, let isLast, let bytes) = record else {
             recordsReceived += 1
             return handlers.received(record)
         }
-        guard partial[sender, default: []].count + bytes.count <= limits.maxRecordBytes + Packet.recordHeaderBytes else {
+        // A record of which this process has not seen the beginning was its predecessor's, or its sender died on the way: what comes in
+        // the middle of a payload must never be taken for a record.
+        if offset == 0 { partial[sender] = [] }
+        guard let count = partial[sender]?.count, count == Int(offset) else {
+            partial[sender] = nil
+            return
+        }
+        guard count + bytes.count <= limits.maxRecordBytes + Packet.recordHeaderBytes else {
             throw .recordTooLarge(limit: limits.maxRecordBytes)
         }
-        partial[sender, default: []].append(contentsOf: bytes)
+        partial[sender]?.append(contentsOf: bytes)
         guard isLast, let whole = partial.removeValue(forKey: sender) else { return }
         let record = try Packet.record(from: whole)
         if case .part = record { throw .malformedParts }
@@ -208,10 +221,17 @@ package final class BroadcastBus {
 
 /// What waits for one receiver: packets, the last of which still grows.
 private struct Outbox {
-    private var packets: [[UInt8]] = []
+    private struct Pending {
+        var bytes: [UInt8] = []
+        /// How many records end in it, besides those that it says were lost.
+        var records: UInt32 = 0
+        var lost: UInt32 = 0
+    }
+
+    private var packets: [Pending] = []
     private var head = 0
     private(set) var byteCount = 0
-    /// Records dropped since the last packet was sent.
+    /// Records dropped since the last packet was opened.
     var lost: UInt32 = 0
     var isBlocked = false
 
@@ -220,9 +240,11 @@ private struct Outbox {
     mutating func append(bytes: Int, sender: UInt16, _ encode: (inout [UInt8]) -> Void) {
         let room = Packet.maxBytes - Packet.headerBytes
         if bytes <= room {
-            // A gap is told in a header, so what comes behind it begins a packet.
-            if isEmpty || lost > 0 || packets[packets.count - 1].count + bytes > Packet.maxBytes { open(sender) }
-            return growLast(encode)
+            // A gap stands at the front of a packet: what comes after it may not join one that was opened before.
+            if isEmpty || lost > 0 || packets[packets.count - 1].bytes.count + bytes > Packet.maxBytes { open(sender) }
+            add { encode(&$0) }
+            packets[packets.count - 1].records += 1
+            return
         }
         // Too large for a packet: in parts, each a packet of its own.
         var whole: [UInt8] = []
@@ -233,38 +255,60 @@ private struct Outbox {
             let step = rest.prefix(room - Packet.recordHeaderBytes)
             rest = rest.dropFirst(step.count)
             open(sender)
-            growLast { Packet.appendPart(isLast: rest.isEmpty, step, to: &$0) }
+            let isLast = rest.isEmpty
+            add { Packet.appendPart(offset: UInt32(step.startIndex), isLast: isLast, step, to: &$0) }
         }
+        packets[packets.count - 1].records += 1
     }
 
     private mutating func open(_ sender: UInt16) {
         let gap = lost
         lost = 0
-        packets.append([])
-        growLast { Packet.appendHeader(sender: sender, lost: gap, to: &$0) }
+        packets.append(Pending(lost: gap))
+        add { Packet.appendHeader(sender: sender, lost: gap, to: &$0) }
     }
 
-    private mutating func growLast(_ encode: (inout [UInt8]) -> Void) {
-        let last = packets.count - 1
-        let before = packets[last].count
-        encode(&packets[last])
-        byteCount += packets[last].count - before
+    private mutating func add(_ write: (inout [UInt8]) -> Void) {
+        let before = packets[packets.count - 1].bytes.count
+        write(&packets[packets.count - 1].bytes)
+        byteCount += packets[packets.count - 1].bytes.count - before
     }
 
-    /// The packet to send next.
-    var first: [UInt8]? { isEmpty ? nil : packets[head] }
+    /// The packet to send next. If records were lost and nothing follows them, an empty one says so.
+    mutating func first(sender: UInt16) -> [UInt8]? {
+        if isEmpty {
+            guard lost > 0 else { return nil }
+            open(sender)
+        }
+        return packets[head].bytes
+    }
 
     mutating func removeFirst() {
-        byteCount -= packets[head].count
-        packets[head] = []
+        byteCount -= packets[head].bytes.count
+        packets[head] = Pending()
         head += 1
-        if head == packets.count { removeAll() }
+        // A receiver that is always behind never empties this: what has been sent must not pile up.
+        if head >= 64, head * 2 >= packets.count || isEmpty {
+            packets.removeFirst(head)
+            head = 0
+        } else if isEmpty {
+            packets.removeAll(keepingCapacity: true)
+            head = 0
+        }
     }
 
-    mutating func removeAll() {
+    /// Drops everything; gives how many records that were.
+    mutating func drop() -> Int {
+        var records: UInt32 = 0
+        for packet in packets[head...] {
+            records += packet.records
+            lost += packet.lost
+        }
+        lost += records
         packets.removeAll()
         head = 0
         byteCount = 0
+        return Int(records)
     }
 }
 

@@ -7,8 +7,9 @@ package enum Record: Equatable, Sendable {
     case publication(topic: [UInt8], isText: Bool, payload: [UInt8])
     /// An application's signal for every connection that uses a protocol.
     case signal(protocolIndex: UInt16, signal: UInt32, payload: [UInt8])
-    /// A part of a record that is larger than a packet; the parts of a sender come in order and without others between.
-    case part(isLast: Bool, bytes: [UInt8])
+    /// A part of a record that is larger than a packet, and where in the record it stands; the parts of a sender come in order and without
+    /// others between. A reader that was not there for the first of them leaves the rest alone.
+    case part(offset: UInt32, isLast: Bool, bytes: [UInt8])
 }
 
 /// Why a packet is refused. What comes from another process is checked like what comes from the network.
@@ -27,7 +28,7 @@ package enum PacketViolation: Error, Equatable, Sendable {
 ///
 /// Layout, integers little-endian: version (1), flags (1, zero), sender slot (2), lost records (4), then records: kind (1), flags (1),
 /// a number (2), a second number (4), payload length (4), then the bytes: for a publication the topic (as many as the number says) and the
-/// payload, for the others the payload.
+/// payload, for the others the payload. A signal's numbers are its protocol and itself; a part's second number is its offset.
 package struct Packet: Equatable, Sendable {
     /// The sender's slot; `master` for the master.
     package var sender: UInt16
@@ -82,8 +83,8 @@ package struct Packet: Equatable, Sendable {
         output.append(contentsOf: payload)
     }
 
-    static func appendPart(isLast: Bool, _ bytes: ArraySlice<UInt8>, to output: inout [UInt8]) {
-        appendRecordHeader(.part, flags: isLast ? 1 : 0, 0, 0, count: bytes.count, to: &output)
+    static func appendPart(offset: UInt32, isLast: Bool, _ bytes: ArraySlice<UInt8>, to output: inout [UInt8]) {
+        appendRecordHeader(.part, flags: isLast ? 1 : 0, 0, offset, count: bytes.count, to: &output)
         output.append(contentsOf: bytes)
     }
 
@@ -93,7 +94,7 @@ package struct Packet: Equatable, Sendable {
             appendPublication(topic: topic, isText: isText, payload: payload, to: &output)
         case .signal(let index, let signal, let payload):
             appendSignal(protocolIndex: index, signal: signal, payload: payload, to: &output)
-        case .part(let isLast, let bytes): appendPart(isLast: isLast, bytes[...], to: &output)
+        case .part(let offset, let isLast, let bytes): appendPart(offset: offset, isLast: isLast, bytes[...], to: &output)
         }
     }
 
@@ -145,7 +146,7 @@ package struct Packet: Equatable, Sendable {
             let topic = try reader.bytes(Int(small))
             return .publication(topic: topic, isText: flags & 1 != 0, payload: try reader.bytes(count - Int(small)))
         case .signal: return .signal(protocolIndex: small, signal: large, payload: try reader.bytes(count))
-        case .part: return .part(isLast: flags & 1 != 0, bytes: try reader.bytes(count))
+        case .part: return .part(offset: large, isLast: flags & 1 != 0, bytes: try reader.bytes(count))
         }
     }
 }
