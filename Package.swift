@@ -90,6 +90,7 @@ let package = Package(
             name: "FuzzTargets",
             dependencies: ["Apus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Fuzz/Targets", swiftSettings: testSettings),
+        .testTarget(name: "SimulationTests", dependencies: ["ApusCodec", "FuzzTargets"], swiftSettings: testSettings),
         .testTarget(name: "CorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: testSettings),
         .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: testSettings),
         .executableTarget(

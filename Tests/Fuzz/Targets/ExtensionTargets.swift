@@ -1,49 +1,11 @@
 import ApusCodec
 
-/// permessage-deflate as some bytes configure it. The objects live on between inputs, as they do between the connections of a worker:
-/// what one input leaves in the shared compressors must not show in the next.
-enum DeflateConfigurations {
-    nonisolated(unsafe) private static var known: [UInt16: PerMessageDeflate] = [:]
-
-    /// One of 72 configurations, by the bits of `choice`.
-    static func extensionObject(_ choice: UInt8, threshold: Int) -> PerMessageDeflate {
-        let key = UInt16(choice) << 1 | (threshold > 0 ? 1 : 0)
-        if let made = known[key] { return made }
-        var configuration = PerMessageDeflate.Configuration()
-        configuration.serverContextTakeover = choice & 1 == 0 ? .never : .allowed
-        configuration.clientContextTakeover = choice & 2 == 0 ? .never : .allowed
-        configuration.serverMaxWindowBits = [15, 9, 12, 15][Int(choice >> 2 & 3)]
-        configuration.clientMaxWindowBits = [15, 9, 12, 15][Int(choice >> 4 & 3)]
-        configuration.level = choice & 0x40 == 0 ? 1 : 9
-        configuration.memoryLevel = choice & 0x80 == 0 ? 8 : 1
-        configuration.threshold = threshold
-        let made = PerMessageDeflate(configuration)
-        known[key] = made
-        return made
-    }
-}
-
-/// The agreement of two configurations; nil if the client refuses the server's answer.
-func agree(client: PerMessageDeflate, server: PerMessageDeflate) -> (client: ExtensionChain, server: ExtensionChain)? {
-    guard let offers = ExtensionNegotiation.offers(of: [client]) else { fatalError("permessage-deflate is offered") }
-    do {
-        guard let agreed = try ExtensionNegotiation.answer(offers, with: [server], allows: { _ in true }) else {
-            fatalError("our server accepts our client's offer: \(offers)")
-        }
-        guard let chain = try ExtensionNegotiation.agree(to: agreed.answer, with: [client]) else {
-            fatalError("our client agrees to our server's answer: \(agreed.answer)")
-        }
-        require(chain.reservedBits == .rsv1 && agreed.chain.reservedBits == .rsv1)
-        return (chain, agreed.chain)
-    } catch {
-        fatalError("our client and our server agree on \(offers): \(error)")
-    }
-}
+/// One input at a time: `FuzzTarget.run` sees to it.
+nonisolated(unsafe) private let configurations = DeflateConfigurations()
 
 enum PerMessageDeflateTarget {
     private enum Outcome: Equatable {
         case message([UInt8])
-        case unfinished
         case violation(CloseCode)
     }
 
@@ -61,9 +23,8 @@ enum PerMessageDeflateTarget {
 
     private static func inflate(_ payload: [UInt8], _ option: UInt8, _ choice: UInt8) {
         let maxBytes = option & 4 == 0 ? 1 << 20 : 1000
-        let configuration = DeflateConfigurations.extensionObject(choice, threshold: 0)
         _ = sameForAllCuts(seed: option) { cut -> Outcome in
-            guard let chains = agree(client: configuration, server: configuration) else { return .unfinished }
+            let chains = configurations.agree(client: choice, server: choice, threshold: 0)
             let pieces = payload.isEmpty ? [[]] : cut.pieces(of: payload)
             var output: [UInt8] = []
             do throws(FrameViolation) {
@@ -92,11 +53,7 @@ enum PerMessageDeflateTarget {
     /// Messages both ways, in fragments, through frames: each arrives as it was sent.
     private static func talk(_ input: inout FuzzInput, _ option: UInt8, client: UInt8, server: UInt8) {
         let threshold = option & 8 == 0 ? 0 : 64
-        guard
-            let chains = agree(
-                client: DeflateConfigurations.extensionObject(client, threshold: threshold),
-                server: DeflateConfigurations.extensionObject(server, threshold: threshold))
-        else { return }
+        let chains = configurations.agree(client: client, server: server, threshold: threshold)
         var toServer = FrameDecoder(role: .server, ownedReservedBits: 0x40, maxMessageBytes: 1 << 24)
         var toClient = FrameDecoder(role: .client, ownedReservedBits: 0x40, maxMessageBytes: 1 << 24)
         repeat {
@@ -185,8 +142,9 @@ enum ExtensionOffersTarget {
     static func run(_ bytes: [UInt8]) {
         var input = FuzzInput(bytes)
         let option = input.byte()
-        let deflate = DeflateConfigurations.extensionObject(input.byte(), threshold: 64)
+        let deflate = configurations.extensionObject(input.byte(), threshold: 64)
         let extensions: [any WebSocketExtension] = option & 1 == 0 ? [deflate] : [Idle(), deflate]
+        require(ExtensionNegotiation.conflict(in: extensions) == nil && ExtensionNegotiation.conflict(in: extensions + [deflate]) != nil)
         let text = String(decoding: input.remaining(), as: UTF8.self)
         let elements = ExtensionParameters.parse(text)
         if let elements { parseAgain(elements) }
@@ -219,12 +177,31 @@ enum ExtensionOffersTarget {
                     require(elements.contains { fits(answer, $0) }, "\(answer) answers one of \(elements)")
                 }
             }
+            if let client = try? ExtensionNegotiation.agree(to: agreed.answer, with: extensions) { talk(agreed.chain, client) }
             var handshake = HTTPFields()
             handshake.appendChecked("A", agreed.answer)
             require((try? HTTPFields(["A": agreed.answer])) == handshake, "the answer may stand in a field")
         } catch {
             require(elements == nil && error.status == .badRequest, "only what is malformed is refused")
         }
+    }
+
+    /// A message passes both chains, whatever was agreed on.
+    private static func talk(_ server: ExtensionChain, _ client: ExtensionChain) {
+        let message = [UInt8](repeating: 0x61, count: 100)
+        var (sent, received): ([UInt8], [UInt8]) = ([], [])
+        var bits = ReservedBits()
+        if case .replaced(let set) = server.send(message.rawSpan, piece([]), into: &sent) { bits = set } else { sent = message }
+        do throws(FrameViolation) {
+            if try client.receive(sent.rawSpan, piece(bits), into: &received, maxBytes: 100) == .unchanged { received = sent }
+        } catch {
+            fatalError("a message of our own is refused: \(error)")
+        }
+        require(received == message && client.reservedBits == server.reservedBits && bits.isSubset(of: client.reservedBits))
+    }
+
+    private static func piece(_ bits: ReservedBits) -> ExtensionPiece {
+        ExtensionPiece(kind: .binary, reservedBits: bits, startsMessage: true, endsMessage: true)
     }
 
     /// RFC 7692 §7.1: what an answer may say to an offer.

@@ -1,3 +1,5 @@
+import Synchronization
+
 /// The bodies of the fuzz targets. A target takes any bytes and checks what must hold for them: not only that nothing traps, but that
 /// cutting the input changes nothing, that what is accepted can be written and read again, that limits are kept.
 ///
@@ -18,8 +20,13 @@ package enum FuzzTarget: String, CaseIterable, Sendable, CustomStringConvertible
 
     package var description: String { rawValue }
 
+    /// Targets keep some state between inputs, and tests run in parallel.
+    private static let turn = Mutex(())
+
     /// Runs one input; traps when something does not hold.
-    package func run(_ input: [UInt8]) {
+    package func run(_ input: [UInt8]) { Self.turn.withLock { _ in runAlone(input) } }
+
+    private func runAlone(_ input: [UInt8]) {
         switch self {
         case .requestHead: RequestHeadTarget.run(input)
         case .responseHead: ResponseHeadTarget.run(input)
