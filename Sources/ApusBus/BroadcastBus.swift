@@ -53,6 +53,9 @@ package final class BroadcastBus {
 
     /// Packets read in one turn, so that a flood does not keep connections from being served.
     private static let packetsPerTurn = 64
+    /// Bytes read in one turn: what a turn delivers waits in the connections' queues until its end, and a subscriber that keeps up must not
+    /// be taken for a slow one because its worker did not read for a while.
+    private static let bytesPerTurn = 256 * 1024
 
     /// Joins the bus as the worker of `slot`: its row of the interest table starts empty.
     package init(
@@ -159,10 +162,12 @@ package final class BroadcastBus {
     // MARK: Hearing
 
     private func readMailbox() {
-        for _ in 0..<Self.packetsPerTurn {
+        var bytesRead = 0
+        for _ in 0..<Self.packetsPerTurn where bytesRead < Self.bytesPerTurn {
             do throws(SystemError) {
                 let bytes = try Socket.receivePacket(mailboxes.receiving(at: slot), maxBytes: Packet.maxBytes)
                 guard case .done(let packet) = bytes, !packet.isEmpty else { return }
+                bytesRead += packet.count
                 accept(packet)
             } catch {
                 return

@@ -48,6 +48,9 @@ extension Context {
     public func publish(
         _ payload: [UInt8], as kind: MessageKind, to topic: String, excluding: WebSocket? = nil, scope: Scope = .allWorkers
     ) {
+        guard topic.utf8.count <= Topic.maxNameBytes else {
+            return logger.error("a publication to a topic of \(topic.utf8.count) bytes was dropped: it may have \(Topic.maxNameBytes)")
+        }
         deliver(EncodedMessage(payload, as: kind), to: topic, excluding: excluding)
         if scope == .allWorkers { bus?.publish(topic: Array(topic.utf8), isText: kind == .text, payload: payload) }
     }
@@ -104,16 +107,20 @@ extension Context {
     /// Queues a publication for this worker's subscribers. Who subscribed to several matching topics gets it once.
     private func deliver(_ message: EncodedMessage, to name: String, excluding: WebSocket?) {
         let matching = topics.matching(name)
+        if matching.count == 1 {
+            for socket in matching[0].subscribers where socket !== excluding { socket.deliver(message) }
+            return
+        }
+        // All are found before any is told, because a handler that misses this one may publish another.
         publications &+= 1
+        var receivers: [WebSocket] = []
         for topic in matching {
-            for socket in topic.subscribers where socket !== excluding {
-                if matching.count > 1 {
-                    if socket.lastPublication == publications { continue }
-                    socket.lastPublication = publications
-                }
-                socket.deliver(message)
+            for socket in topic.subscribers where socket !== excluding && socket.lastPublication != publications {
+                socket.lastPublication = publications
+                receivers.append(socket)
             }
         }
+        for socket in receivers { socket.deliver(message) }
     }
 
     // MARK: Other workers
@@ -145,10 +152,12 @@ extension WebSocket {
     /// Subscribes to a topic: an exact name, or a pattern that ends in `/#` and matches what stands before it and everything beneath; `#` matches
     /// all. Ends with the connection.
     ///
-    /// - Returns: false if the connection has ended or has `Limits.maxSubscriptions` already.
+    /// - Returns: false if the connection has ended or has `Limits.maxSubscriptions` already, or the topic has more than 65,535 bytes.
     @discardableResult
     public func subscribe(to topic: String) -> Bool {
-        guard connection != nil, subscriptions.count < context.limits.maxSubscriptions else { return false }
+        guard connection != nil, subscriptions.count < context.limits.maxSubscriptions, topic.utf8.count <= Topic.maxNameBytes else {
+            return false
+        }
         context.subscribe(self, to: topic)
         return true
     }
@@ -168,7 +177,13 @@ extension WebSocket {
             handler.missed(1, on: self)
         } else if isSendingFragments {
             // It waits for the end of the message that is being sent.
-            if rareState.deferred.count < Self.maxDeferred { rareState.deferred.append(message) } else { _ = refuseSlowConsumer() }
+            if rareState.deferred.count < Self.maxDeferred {
+                rareState.deferred.append(message)
+            } else if context.limits.slowSubscribers == .skip {
+                handler.missed(1, on: self)
+            } else {
+                _ = refuseSlowConsumer()
+            }
         } else {
             send(message)
         }

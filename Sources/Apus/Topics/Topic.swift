@@ -2,6 +2,9 @@ import ApusCodec
 
 /// One topic's, or one pattern's, subscribers in this worker.
 final class Topic {
+    /// What the bus can carry: topics may come from clients.
+    static let maxNameBytes = Int(UInt16.max)
+
     let name: String
     /// Whether it is a pattern, `…/#`: then `name` is what stands before it.
     let isPattern: Bool

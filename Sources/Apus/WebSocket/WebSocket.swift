@@ -152,7 +152,7 @@ public final class WebSocket {
         let outcome = send(payload, opcode: opcode, kind: kind, isFinal: isLast)
         if isLast, let deferred = rare?.deferred, !deferred.isEmpty {
             rare?.deferred = []
-            for message in deferred { send(message) }
+            for message in deferred { deliver(message) }
         }
         return outcome
     }

@@ -12,6 +12,7 @@ final class Script: WebSocketHandler {
     var whenOpened: (WebSocket) -> Void = { _ in }
     var whenReceived: (WebSocket, Message.Copy) -> Void = { _, _ in }
     var whenWritable: (WebSocket) -> Void = { _ in }
+    var whenMissed: (WebSocket) -> Void = { _ in }
     var whenPong: (WebSocket) -> Void = { _ in }
     var whenClosed: (WebSocket) -> Void = { _ in }
 
@@ -73,6 +74,13 @@ final class Script: WebSocketHandler {
     func pong(_ payload: RawSpan, on socket: WebSocket) {
         events.append("pong \(payload.string)")
         whenPong(socket)
+    }
+
+    func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket) { events.append("signal \(signal) \(payload)") }
+
+    func missed(_ count: Int, on socket: WebSocket) {
+        events.append("missed \(count)")
+        whenMissed(socket)
     }
 
     func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
