@@ -78,6 +78,7 @@ let package = Package(
             swiftSettings: testSettings),
         .executableTarget(
             name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
+        .executableTarget(name: "BusFixture", dependencies: ["Apus"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "ApusCommand",
             dependencies: [
