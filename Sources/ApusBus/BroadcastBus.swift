@@ -80,6 +80,9 @@ package final class BroadcastBus {
         // Bits set while the slot had no worker ask nothing of connections that are gone.
     }
 
+    /// Packets that the outboxes hold, those that were sent and not let go yet included.
+    package var keptPackets: Int { outboxes.reduce(0) { $0 + $1.packetCount } }
+
     // MARK: Saying
 
     /// Says something to every interested slot but this one. Gives how many will get it.
@@ -241,6 +244,7 @@ private struct Outbox {
     var isBlocked = false
 
     var isEmpty: Bool { head == packets.count }
+    var packetCount: Int { packets.count }
 
     mutating func append(bytes: Int, sender: UInt16, _ encode: (inout [UInt8]) -> Void) {
         let room = Packet.maxBytes - Packet.headerBytes

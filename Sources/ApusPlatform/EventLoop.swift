@@ -111,7 +111,7 @@ open class EventSource: TimerNode {
 
     /// Arms `node` to fire `delay` from the start of this turn, moving it when it was armed. A millisecond is added, because the clock's
     /// own are rounded down and no timer may be early.
-    package func schedule(_ node: TimerNode, after delay: Duration) { wheel.schedule(node, at: now + (delay + .milliseconds(1))) }
+    package func schedule(_ node: TimerNode, after delay: Duration) { wheel.schedule(node, at: now + delay + .milliseconds(1)) }
 
     package func schedule(_ node: TimerNode, at time: MonotonicTime) { wheel.schedule(node, at: time) }
 

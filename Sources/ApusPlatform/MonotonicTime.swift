@@ -30,8 +30,10 @@ public struct MonotonicTime: Comparable, Hashable, Sendable {
 extension Duration {
     /// Milliseconds, rounded up, saturated to `UInt64`; 0 when negative.
     package var wholeMilliseconds: UInt64 {
+        if self <= .zero { return 0 }
+        // The standard library traps when it takes the longest durations apart.
+        if self > .seconds(Int64.max / 2) { return .max }
         let (seconds, attoseconds) = components
-        if seconds < 0 || attoseconds < 0 { return 0 }
         let fraction = UInt64((attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
         let (product, overflow) = UInt64(seconds).multipliedReportingOverflow(by: 1000)
         return overflow ? .max : product.addingSaturated(fraction)

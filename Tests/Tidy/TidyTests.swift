@@ -30,7 +30,7 @@ struct Tidy {
         "ApusTransport": ["ApusPlatform", "COpenSSL", "DequeModule", "HeapModule", "Synchronization"],
         "ApusBus": ["ApusPlatform", "Synchronization"],
         "ApusSupervisor": ["ApusPlatform", "ApusBus", "CSeccomp", "Logging"],
-        "Apus": ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", "Logging", "CoreMetrics"],
+        "Apus": ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", "Logging", "CoreMetrics", "Synchronization"],
         "ApusCommand": ["Apus", "ArgumentParser", "Foundation", "Histogram", "Logging", "Yams"],
     ]
 
