@@ -78,8 +78,13 @@ package enum HTTPDate {
         }
         guard let fields, scanner.isAtEnd, isValid(fields) else { return nil }
         let days = daysSince1970(year: fields.year, month: fields.month, day: fields.day)
-        return days * 86_400 + fields.hour * 3600 + fields.minute * 60 + fields.second
+        let seconds = days * 86_400 + fields.hour * 3600 + fields.minute * 60 + fields.second
+        // A leap second at the end of 9999 is the first of a year that no date can be written for.
+        return seconds <= lastSecond ? seconds : nil
     }
+
+    /// `Fri, 31 Dec 9999 23:59:59 GMT`.
+    private static var lastSecond: Int { 253_402_300_799 }
 
     private static func isValid(_ fields: DateScanner.Fields) -> Bool {
         let isLeap = fields.year % 4 == 0 && (fields.year % 100 != 0 || fields.year % 400 == 0)

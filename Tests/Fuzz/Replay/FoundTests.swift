@@ -16,5 +16,8 @@ struct FoundTests {
     @Test("a context that was drained is released, and its listening sockets with it")
     func drain() throws { try replay(.connection, "found-drain") }
 
+    @Test("a leap second at the end of the year 9999 is no date, as none can be written for it")
+    func lastDate() throws { try replay(.fields, "found-date-past-the-year-9999") }
+
     private func replay(_ target: FuzzTarget, _ name: String) throws { target.run(try Corpus.contents(of: target, name)) }
 }
