@@ -281,8 +281,10 @@ final class Stage {
         while case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) { close(descriptor) }
         let hasClients = handlers.contains { $0.isClient }
         // Quiet for some turns: what one turn puts off, or leaves in the listener's queue, is the next one's.
+        // A deadline, not a count: a process that is being started elsewhere holds a copy of a peer's socket for a moment.
+        let deadline = ContinuousClock.now + .seconds(5)
         var quietTurns = 0
-        for _ in 0..<64 where quietTurns < 4 {
+        while quietTurns < 4, ContinuousClock.now < deadline {
             try turn()
             while case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) { close(descriptor) }
             // The context's own clients have no peer that would go, and may be connected to the context itself.
