@@ -35,8 +35,10 @@ let package = Package(
     targets: [
         .target(name: "CLinux"),
         .target(name: "ApusPlatform", dependencies: ["CLinux"], swiftSettings: settings),
+        .target(name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .target(
-            name: "ApusTransport", dependencies: ["ApusPlatform", .product(name: "DequeModule", package: "swift-collections")],
+            name: "ApusTransport",
+            dependencies: ["ApusPlatform", "COpenSSL", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings),
         // Runs out of descriptors, which a test process must not do to its other tests.
         .executableTarget(

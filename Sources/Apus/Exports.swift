@@ -25,6 +25,13 @@
 @_exported public import enum ApusCodec.MessageKind
 @_exported public import enum ApusCodec.OriginPolicy
 @_exported public import enum ApusPlatform.SocketAddress
+@_exported public import enum ApusTransport.Security
+@_exported public import enum ApusTransport.TLSVersion
+@_exported public import struct ApusTransport.ClientTLS
+@_exported public import struct ApusTransport.PeerCertificate
+@_exported public import struct ApusTransport.ServerTLS
+@_exported public import struct ApusTransport.TLSIdentity
+@_exported public import class ApusTransport.TLSInformation
 
 /// The version of this library.
 public enum Library {

@@ -37,6 +37,8 @@ struct Serve: ParsableCommand {
         help: ArgumentHelp("Whose pages may open WebSockets besides those served here: an origin, repeatable, or *.", valueName: "origin"))
     var allowOrigin: [String] = []
 
+    @OptionGroup var tls: ServeTLS
+
     @Flag(name: .long, help: "Answer a handshake with the client's whole list of subprotocols: libwebsockets 1.6 clients insist on it.")
     var echoSubprotocolList = false
 
@@ -52,9 +54,10 @@ struct Serve: ParsableCommand {
         var server = Server()
         server.logger = Logger(label: "apus")
         server.workers = try workerCount()
+        let tls = try tls.options
         for text in listen.isEmpty ? ["127.0.0.1:8080"] : listen {
             do {
-                server.listen(on: try ListenAddress(parsing: text))
+                server.listen(on: try ListenAddress(parsing: text), tls: tls)
             } catch {
                 throw ValidationError("--listen \(text): \(error)")
             }
@@ -65,7 +68,7 @@ struct Serve: ParsableCommand {
         server.portFile = portFile
         Demo.configure(&server, root: root)
         server.whenReady = { [logger = server.logger] addresses, workers in
-            let places = addresses.map { $0.port == nil ? "\($0)" : "http://\($0)" }.joined(separator: ", ")
+            let places = addresses.map { $0.port == nil ? "\($0)" : "\(tls == nil ? "http" : "https")://\($0)" }.joined(separator: ", ")
             logger.notice("listening on \(places) with \(workers) \(workers == 1 ? "worker" : "workers")")
         }
         do {

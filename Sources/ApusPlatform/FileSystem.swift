@@ -66,6 +66,12 @@ package enum FileSystem {
         return bytes
     }
 
+    /// The first `maxBytes` bytes of the file at `path`.
+    package static func contents(of path: String, maxBytes: Int) throws(SystemError) -> [UInt8] {
+        let file = OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_CLOEXEC) })
+        return try contents(file.rawValue, maxBytes: maxBytes)
+    }
+
     /// Sends `count` bytes of a file from `offset` to a socket inside the kernel; 0 bytes mean that the file ended.
     package static func send(_ file: Int32, to socket: Int32, from offset: Int, count: Int) throws(SystemError) -> IOResult<Int> {
         var position = offset

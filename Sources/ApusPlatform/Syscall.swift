@@ -24,6 +24,8 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
     package static let connectionRefused = ECONNREFUSED
     /// Somebody else has the address (`EADDRINUSE`).
     package static let addressInUse = EADDRINUSE
+    /// The peer broke the rules of a protocol beneath ours (`EPROTO`).
+    package static let brokenProtocol = EPROTO
     /// A path does not fit (`ENAMETOOLONG`).
     package static let nameTooLong = ENAMETOOLONG
     /// There is no such file (`ENOENT`).

@@ -1,3 +1,5 @@
+import ApusPlatform
+
 /// Bytes on their way out: a worker's cork, where what handlers send during one readiness event is collected to leave in one write.
 ///
 /// Public only to be inlined (see ApusCodec/WebSocket/Frame.swift). The count lies beside the bytes, behind a pointer: a stored property would cost an exclusivity check with each frame.
@@ -54,6 +56,19 @@
 
     /// Appends bytes as they are; false if there is no room.
     package func append(_ bytes: borrowing RawSpan) -> Bool { append(low: 0, high: 0, headerBytes: 0, bytes) }
+
+    /// Bytes that can be appended as they are.
+    var room: Int { capacity - count - Self.headerRoom }
+
+    /// Appends `count` bytes of a file, for which there is room, and gives how many there were: 0 at its end.
+    func append(_ file: Int32, offset: Int, count: Int) throws(SystemError) -> Int {
+        precondition(count <= room)
+        // SAFETY: the room was checked.
+        let got = try unsafe FileSystem.read(
+            file, into: UnsafeMutableRawBufferPointer(start: storage + self.count, count: count), at: offset)
+        unsafe used.pointee += got
+        return got
+    }
 
     /// Gives the last `size` bytes to `body` to be changed in place, such as masked.
     package func withLast(_ size: Int, _ body: (inout MutableRawSpan) -> Void) {

@@ -36,6 +36,11 @@ package import ApusPlatform
         try unsafe transport.receive(into: UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom...]))
     }
 
+    /// Puts what came right behind a TLS handshake behind the headroom.
+    package func openReceived(from transport: Transport) throws(SystemError) -> IOResult<Int> {
+        try unsafe transport.openReceived(into: UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom...]))
+    }
+
     /// Puts bytes right in front of what is received next, and gives where they begin. They are at most as many as the headroom.
     package func putBefore(_ bytes: [UInt8]) -> Int {
         let start = Self.headroom - bytes.count

@@ -1,7 +1,7 @@
 package import ApusPlatform
 import Glibc
 
-/// One connection's bytes: a socket and the queue in front of it. A class, so that using it needs no exclusivity check on its owner.
+/// One connection's bytes: a socket, the queue in front of it, and TLS where that is spoken. A class, so that using it needs no exclusivity check on its owner.
 package final class Transport {
     /// The socket's number; -1 once closed.
     package var descriptor: Int32 { number }
@@ -9,6 +9,9 @@ package final class Transport {
     private var queue = WriteQueue()
     /// What the queue holds, in bytes: looked at with each write, where an access to the queue would have to be checked.
     private var queuedBytes = 0
+
+    /// Nil while bytes pass as they are.
+    private var tls: TLSSession?
 
     package init(_ descriptor: consuming OwnedDescriptor) {
         number = descriptor.release()
@@ -21,6 +24,7 @@ package final class Transport {
     /// Closes the socket and drops what is queued.
     package func close() {
         guard number >= 0 else { return }
+        if let tls, queuedBytes == 0 { tls.sendEnd(to: number) }
         _ = OwnedDescriptor(rawValue: number)
         number = -1
         dropOutput()
@@ -33,12 +37,15 @@ package final class Transport {
     /// Receives once; `.done(0)` is the end.
     @inline(__always)
     func receive(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
-        try unsafe Socket.receive(number, into: buffer)
+        guard let tls else { return try unsafe Socket.receive(number, into: buffer) }
+        defer { queuedBytes = queue.byteCount + tls.sealedBytes }
+        return try unsafe tls.receive(from: number, into: buffer)
     }
 
     /// Writes `bytes` after what is queued; what the kernel does not take is copied into the queue.
     private func write(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
         guard queuedBytes == 0 else { return unsafe enqueue(copying: bytes) }
+        if let tls { return try unsafe write(bytes, through: tls) }
         switch try unsafe Socket.send(number, bytes) {
         case .done(bytes.count): return
         case .done(let sent): unsafe enqueue(copying: UnsafeRawBufferPointer(rebasing: bytes[sent...]))
@@ -51,6 +58,10 @@ package final class Transport {
         guard queuedBytes == 0 else {
             unsafe enqueue(copying: first)
             return unsafe enqueue(copying: second)
+        }
+        guard tls == nil else {
+            try unsafe write(first)
+            return try unsafe write(second)
         }
         var sent = 0
         var vectors = unsafe (
@@ -81,7 +92,7 @@ package final class Transport {
 
     private func enqueue(copying bytes: UnsafeRawBufferPointer) {
         unsafe queue.append(copying: bytes)
-        queuedBytes = queue.byteCount
+        queuedBytes += bytes.count
     }
 
     package func write(_ buffer: OutputBuffer) throws(SystemError) { try unsafe write(buffer.bytes) }
@@ -99,28 +110,82 @@ package final class Transport {
     /// Queues shared bytes without a system call; `flush` sends them.
     package func enqueue(_ chunk: ByteChunk) {
         queue.append(chunk)
-        queuedBytes = queue.byteCount
+        queuedBytes += chunk.count
     }
 
     /// Queues a part of a file; `flush` sends it.
     package func enqueue(_ file: SharedFile, offset: Int, count: Int) {
         queue.append(file, offset: offset, count: count)
-        queuedBytes = queue.byteCount
+        queuedBytes += count
     }
 
     /// Writes what is queued until the kernel takes no more.
     ///
     /// - Parameter scratch: an empty buffer in which small pieces may be put together.
     package func flush(gathering scratch: OutputBuffer? = nil) throws(SystemError) -> WriteQueue.Outcome {
+        if let tls {
+            defer { queuedBytes = queue.byteCount + tls.sealedBytes }
+            return try tls.flush(&queue, to: number)
+        }
         defer { queuedBytes = queue.byteCount }
         return try queue.write(to: number, gathering: scratch)
     }
 
     package func dropOutput() {
         queue.removeAll()
+        tls?.dropOutput()
         queuedBytes = 0
     }
 
     /// Says that nothing more will be written.
-    package func shutdownWrite() { try? Socket.shutdownWrite(descriptor) }
+    package func shutdownWrite() {
+        if let tls { tls.sendEnd(to: number) }
+        try? Socket.shutdownWrite(descriptor)
+    }
+
+    // MARK: TLS
+
+    /// From here on all bytes pass through `session`, whose handshake comes first: see `handshake`.
+    package func start(_ session: TLSSession) { tls = session }
+
+    /// Goes on with the handshake: see `TLSSession.handshake`.
+    package func handshake() throws(TLSError) -> TLSSession.Progress {
+        guard let tls else { return .done }
+        defer { queuedBytes = queue.byteCount + tls.sealedBytes }
+        return try tls.handshake(on: number)
+    }
+
+    /// The peer speaks plainly: bytes pass as they are. Gives those that came already.
+    package func becomePlain() -> [UInt8] {
+        defer { tls = nil }
+        return tls?.takeInput() ?? []
+    }
+
+    /// The peer has said that it will send no more, while its end of the socket may still be open.
+    package var inputHasEnded: Bool { tls?.inputHasEnded ?? false }
+
+    /// What protects these bytes, once the handshake is done.
+    package var security: Security { if let tls { .tls(tls.information()) } else { .plain } }
+
+    /// Opens what came right behind the handshake.
+    func openReceived(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
+        guard let tls else { return .wouldBlock }
+        defer { queuedBytes = queue.byteCount + tls.sealedBytes }
+        return try unsafe tls.open(into: buffer, on: number)
+    }
+
+    /// Seals and writes: what the kernel does not take of the sealed bytes waits in the session, what was not sealed in the queue.
+    private func write(_ bytes: UnsafeRawBufferPointer, through tls: TLSSession) throws(SystemError) {
+        var rest = unsafe bytes[...]
+        while unsafe !rest.isEmpty {
+            let part = unsafe UnsafeRawBufferPointer(rebasing: rest.prefix(TLSBuffers.sealedAtOnce))
+            let isTaken = try unsafe tls.write(part, to: number)
+            unsafe rest = rest.dropFirst(part.count)
+            if !isTaken {
+                unsafe queue.append(copying: UnsafeRawBufferPointer(rebasing: rest))
+                break
+            }
+        }
+        queuedBytes = queue.byteCount + tls.sealedBytes
+    }
 }

@@ -98,6 +98,29 @@ package struct WriteQueue: ~Copyable {
         return .empty
     }
 
+    /// Moves bytes from the front to an empty buffer, as many as fit.
+    ///
+    /// - Throws: the error of a file, or `EIO` when it became shorter than it was promised to be.
+    mutating func move(to buffer: OutputBuffer) throws(SystemError) {
+        precondition(buffer.isEmpty)
+        while let first = pieces.first {
+            let room = buffer.room
+            guard room > 0 else { return }
+            switch first {
+            case .bytes(let chunk, let offset, _):
+                let count = min(room, chunk.count - offset)
+                let bytes = unsafe UnsafeRawBufferPointer(rebasing: chunk.bytes[offset..<offset + count])
+                let fits = unsafe buffer.append(RawSpan(_unsafeBytes: bytes))
+                precondition(fits, "the room was asked for")
+                drop(count)
+            case .file(let file, let offset, let count):
+                let got = try buffer.append(file.descriptor.rawValue, offset: offset, count: min(room, count))
+                guard got > 0 else { throw SystemError(code: EIO, call: "pread") }
+                drop(got)
+            }
+        }
+    }
+
     /// Several small pieces, such as the publications of a turn, copied together: that is cheaper than having the kernel gather them.
     /// Nil if there is no scratch, or only one piece, or they are large.
     private func writeCopied(to socket: Int32, _ scratch: OutputBuffer?) throws(SystemError) -> (IOResult<Int>, offered: Int)? {

@@ -1,10 +1,12 @@
 import ApusCodec
-import ApusPlatform
+package import ApusTransport
 
 /// Why a connection attempt did not become a WebSocket: the stage that failed, and how.
 package enum ConnectError: Error, CustomStringConvertible {
     /// The transport could not be connected, or broke before the handshake was done.
     case connect(String)
+    /// The TLS handshake failed.
+    case tls(TLSError)
     /// The peer closed the connection before the handshake was done.
     case closed
     /// The handshake was not done in time.
@@ -20,6 +22,7 @@ package enum ConnectError: Error, CustomStringConvertible {
     package var description: String {
         switch self {
         case .connect(let reason), .extensions(let reason): reason
+        case .tls(let error): error.description
         case .closed: "the peer closed the connection before it answered the handshake"
         case .timeout: "the handshake was not done in time"
         case .malformedAnswer(let reason): "the answer to the handshake is not HTTP: \(reason)"

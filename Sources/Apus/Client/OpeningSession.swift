@@ -41,6 +41,9 @@ final class OpeningSession {
         }
     }
 
+    /// The TLS handshake is done.
+    func secured(_ security: Security) { connected() }
+
     /// Reads the answer from the context's receive buffer.
     func process(_ position: inout Int, until end: Int) {
         guard case .asking(var decoder) = state else { return }

@@ -1,6 +1,7 @@
 import ApusCodec
 import ApusPlatform
 import ApusTransport
+import Logging
 
 /// One accepted socket: the one place where a transport meets a codec.
 ///
@@ -8,6 +9,8 @@ import ApusTransport
 /// and leaves when the event is done; output written at any other time is queued and leaves at the end of the loop's turn.
 final class Connection: EventSource {
     enum Phase {
+        /// The TLS handshake, and what comes after it.
+        case securing(Secured)
         /// A client's connection that is not a WebSocket yet.
         case opening(OpeningSession)
         case http(HTTPSession)
@@ -20,6 +23,11 @@ final class Connection: EventSource {
     }
 
     enum Ending { case linger, close }
+
+    enum Secured {
+        case http(HTTPSession)
+        case opening(OpeningSession)
+    }
 
     let context: Context
     let transport: Transport
@@ -38,6 +46,8 @@ final class Connection: EventSource {
     var isUnsettled = false
     /// A write failed: the peer has gone, which is told at the end of the turn, not inside `send`.
     private(set) var isBroken = false
+    /// Bytes pass through TLS.
+    private var isSecure = false
     private var pendingAtLastCheck = Int.max
     /// The reader does not want more for now.
     private var isReadingPaused = false
@@ -56,7 +66,7 @@ final class Connection: EventSource {
 
     var isOpen: Bool {
         switch phase {
-        case .opening, .http, .webSocket: !isBroken
+        case .securing, .opening, .http, .webSocket: !isBroken
         case .finishing, .lingering, .closed: false
         }
     }
@@ -67,10 +77,14 @@ final class Connection: EventSource {
     var isBackedUp: Bool { bufferedBytes >= Self.backPressureBytes }
 
     /// Starts to be served. Throws if the kernel cannot watch it; then it is closed.
-    func start(_ session: HTTPSession) throws(SystemError) {
+    func start(_ session: HTTPSession, tls: TLSContext?) throws(SystemError) {
         phase = .http(session)
         try watch(for: .readable)
-        session.expectHead()
+        if let tls {
+            secure(with: TLSSession(server: tls, buffers: context.tlsBuffers), for: .http(session))
+        } else {
+            session.expectHead()
+        }
     }
 
     /// Starts as a client's connection; the kernel is connecting it.
@@ -98,6 +112,7 @@ final class Connection: EventSource {
         }
         guard !readiness.isDisjoint(with: [.readable, .hangUp]) else { return }
         switch phase {
+        case .securing(let next): handshake(for: next)
         case .opening, .http, .webSocket:
             if isReadingPaused || isBackedUp {
                 if !readiness.isDisjoint(with: .hangUp) { lost() }
@@ -111,7 +126,8 @@ final class Connection: EventSource {
 
     override func timerFired(at now: MonotonicTime) {
         switch phase {
-        case .opening(let session): session.fail(.timeout)
+        case .securing(.opening(let session)), .opening(let session): session.fail(.timeout)
+        case .securing(.http): close()
         case .http(let session): session.deadlinePassed()
         case .webSocket(let socket): socket.timerFired(at: now)
         case .finishing:
@@ -144,6 +160,7 @@ final class Connection: EventSource {
             case .done(let count):
                 lastActivity = context.loop.now
                 process(from: start, to: headroom + count)
+                if isSecure, transport.inputHasEnded, isOpen { peerEnded() }
             case .wouldBlock:
                 if start < headroom { keep(start..<headroom) }
             }
@@ -165,6 +182,7 @@ final class Connection: EventSource {
         var position = start
         serving: while true {
             switch phase {
+            case .securing: preconditionFailure("the handshake passes nothing on")
             case .opening(let session):
                 session.process(&position, until: end)
                 if case .webSocket = phase { continue serving }
@@ -328,7 +346,7 @@ final class Connection: EventSource {
         switch phase {
         case .http(let session): session.outputDrained()
         case .webSocket(let socket): socket.outputDrained()
-        case .opening, .finishing, .lingering, .closed: break
+        case .securing, .opening, .finishing, .lingering, .closed: break
         }
     }
 
@@ -344,6 +362,73 @@ final class Connection: EventSource {
         }
     }
 
+    // MARK: TLS
+
+    /// What protects this connection; computed anew by each call.
+    var security: Security { isSecure ? transport.security : .plain }
+
+    /// Starts TLS; `next` follows when its handshake is done.
+    func secure(with session: TLSSession, for next: Secured) {
+        transport.start(session)
+        phase = .securing(next)
+        context.loop.schedule(self, after: context.limits.tlsHandshakeTimeout)
+        // A client speaks first.
+        if case .opening = next { handshake(for: next) }
+    }
+
+    private func handshake(for next: Secured) {
+        do throws(TLSError) {
+            let progress = try transport.handshake()
+            bufferedBytes = transport.bufferedBytes
+            switch progress {
+            case .waiting: updateInterest(reading: true)
+            case .done: secured(next)
+            case .notTLS: speakPlainly(next)
+            }
+        } catch {
+            switch next {
+            case .opening(let session): session.fail(.tls(error))
+            case .http(let session):
+                context.logger.debug("a TLS handshake with \(session.peer) failed: \(error)")
+                close()
+            }
+        }
+    }
+
+    private func secured(_ next: Secured) {
+        isSecure = true
+        context.loop.cancel(self)
+        switch next {
+        case .http(let session):
+            phase = .http(session)
+            session.secured(security)
+        case .opening(let session):
+            phase = .opening(session)
+            session.secured(security)
+        }
+        guard isOpen else { return }
+        // What came right behind the handshake is not reported again.
+        do throws(SystemError) {
+            if case .done(let count) = try context.receiveBuffer.openReceived(from: transport), count > 0 {
+                process(from: ReceiveBuffer.headroom, to: ReceiveBuffer.headroom + count)
+            }
+            if transport.inputHasEnded, isOpen { peerEnded() }
+            updateInterest(reading: true)
+        } catch {
+            lost()
+        }
+    }
+
+    /// A client speaks something else where TLS is spoken.
+    private func speakPlainly(_ next: Secured) {
+        guard case .http(let session) = next else { return lost() }
+        let bytes = transport.becomePlain()
+        phase = .http(session)
+        session.expectHead()
+        if !session.allowsPlainHTTP { session.refusePlainHTTP() }
+        process(from: ReceiveBuffer.headroom, to: context.receiveBuffer.put(bytes))
+    }
+
     // MARK: Phases
 
     /// The opening handshake is done.
@@ -352,7 +437,7 @@ final class Connection: EventSource {
     /// Nothing more will be written; ends when everything has left.
     func finish(_ ending: Ending) {
         switch phase {
-        case .opening, .http, .webSocket: break
+        case .securing, .opening, .http, .webSocket: break
         case .finishing, .lingering, .closed: return
         }
         phase = .finishing(ending)
@@ -384,11 +469,11 @@ final class Connection: EventSource {
     /// The peer has gone, or the kernel gave the socket up.
     func lost() {
         switch phase {
-        case .opening(let session): session.fail(.closed)
+        case .securing(.opening(let session)), .opening(let session): session.fail(.closed)
         case .webSocket(let socket):
             close()
             socket.connectionLost()
-        case .http, .finishing, .lingering, .closed: close()
+        case .securing(.http), .http, .finishing, .lingering, .closed: close()
         }
     }
 
@@ -397,7 +482,7 @@ final class Connection: EventSource {
         switch phase {
         case .closed: return
         case .http(let session): session.connectionLost()
-        case .opening, .webSocket, .finishing, .lingering: break
+        case .securing, .opening, .webSocket, .finishing, .lingering: break
         }
         phase = .closed
         carry = []

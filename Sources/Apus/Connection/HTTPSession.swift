@@ -20,12 +20,16 @@ final class HTTPSession {
     private var context: Context { connection.context }
     private var decoder: HTTPRequestDecoder
     private var state = State.head
-    private let peer: SocketAddress
+    let peer: SocketAddress
+    /// A client that does not speak TLS, where it is spoken, is served all the same.
+    let allowsPlainHTTP: Bool
+    private var security = Security.plain
     private var hasServedRequest = false
 
-    init(connection: Connection, peer: SocketAddress) {
+    init(connection: Connection, peer: SocketAddress, allowsPlainHTTP: Bool = false) {
         self.connection = connection
         self.peer = peer
+        self.allowsPlainHTTP = allowsPlainHTTP
         decoder = HTTPRequestDecoder(limits: connection.context.limits.head)
     }
 
@@ -38,6 +42,12 @@ final class HTTPSession {
 
     /// The head must be complete in time, counted from now; bytes that trickle do not prolong it.
     func expectHead() { context.loop.schedule(connection, after: context.limits.requestHeadTimeout) }
+
+    /// The TLS handshake is done.
+    func secured(_ security: Security) {
+        self.security = security
+        expectHead()
+    }
 
     func deadlinePassed() {
         switch state {
@@ -153,7 +163,7 @@ final class HTTPSession {
     }
 
     private func request(_ head: HTTPRequestHead, body: [UInt8] = []) -> HTTPRequest {
-        HTTPRequest(head: head, peer: peer, body: body)
+        HTTPRequest(head: head, peer: peer, security: security, body: body)
     }
 
     // MARK: Answering
@@ -188,6 +198,9 @@ final class HTTPSession {
         connection.write(page.bytes)
         next(keepsAlive: false)
     }
+
+    /// Answers a client that speaks HTTP where TLS is wanted.
+    func refusePlainHTTP() { refuse(.badRequest, "this port speaks TLS: use https or wss") }
 
     private func writeHead(_ status: HTTPStatus, _ fields: HTTPFields, count: Int, keepsAlive: Bool, version: HTTPVersion) {
         var head: [UInt8] = []

@@ -1,4 +1,5 @@
 import ApusPlatform
+import ApusTransport
 
 /// A request, complete with its body. Keep it as long as you like.
 public final class HTTPRequest: Sendable {
@@ -6,12 +7,15 @@ public final class HTTPRequest: Sendable {
     public let head: HTTPRequestHead
     /// Where it came from.
     public let peer: SocketAddress
+    /// What protected it on its way.
+    public let security: Security
     /// The content, at most `Limits.maxRequestBodyBytes`.
     public let body: [UInt8]
 
-    init(head: HTTPRequestHead, peer: SocketAddress, body: [UInt8] = []) {
+    init(head: HTTPRequestHead, peer: SocketAddress, security: Security, body: [UInt8] = []) {
         self.head = head
         self.peer = peer
+        self.security = security
         self.body = body
     }
 

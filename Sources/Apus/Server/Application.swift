@@ -2,11 +2,14 @@ import ApusBus
 import ApusCodec
 import ApusPlatform
 import ApusSupervisor
+import ApusTransport
 
 /// A server's description, checked and opened: what every worker gets by the fork.
 final class Application {
     let server: Server
     let routes: Routes
+    /// For each address that is listened on, in order; nil where TLS is not spoken.
+    let tls: [TLSContext?]
     /// The bus of a server with several processes.
     private(set) var bus: (mailboxes: Mailboxes, interest: InterestTable)?
 
@@ -14,11 +17,21 @@ final class Application {
         if let conflict = ExtensionNegotiation.conflict(in: server.extensions) { throw .extensions(conflict) }
         self.server = server
         routes = try server.configuredRoutes
+        let ticketKeys = TicketKeys()
+        var tls: [TLSContext?] = []
+        for (address, options) in server.addresses {
+            do {
+                tls.append(try options.map { options throws(TLSSetupError) in try TLSContext(options, ticketKeys: ticketKeys) })
+            } catch {
+                throw .tls("\(address)", error.description)
+            }
+        }
+        self.tls = tls
     }
 
     func listeners(slots: Int) throws(ConfigurationError) -> SlotListeners {
         var addresses: [SocketAddress] = []
-        for address in server.addresses { addresses.append(try address.socketAddress) }
+        for (address, _) in server.addresses { addresses.append(try address.socketAddress) }
         _ = Process.raiseDescriptorLimit()
         do {
             return try SlotListeners(addresses: addresses, slots: slots)

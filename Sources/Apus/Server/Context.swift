@@ -28,6 +28,9 @@ public final class Context {
     /// What one call receives at most. Larger saves calls for large messages; it is also what a peer can make us keep while it does not read.
     private static let receiveBytes = 128 * 1024
 
+    /// Where TLS meets the sockets; made when the first connection wants it.
+    private(set) lazy var tlsBuffers = TLSBuffers(receiveBytes: Context.receiveBytes)
+
     /// Output of the connection whose event is being served.
     let cork = OutputBuffer(capacity: 64 * 1024)
 
@@ -90,12 +93,12 @@ public final class Context {
         loop = try EventLoop()
         maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
-        for (descriptor, address) in zip(listening, addresses) {
+        for ((descriptor, address), tls) in zip(zip(listening, addresses), application.tls) {
             // A Unix socket has no SO_REUSEPORT: all workers wait on the same one.
             let isShared = address.port == nil && worker.count > 1
             let listener = Listener(
                 descriptor: descriptor, isShared: isShared, loop: loop,
-                accepted: { [unowned self] descriptor, peer in accept(descriptor, peer) },
+                accepted: { [unowned self] descriptor, peer in accept(descriptor, peer, tls) },
                 refused: { [unowned self] error in logger.warning("a connection was turned away: \(error)") })
             listeners.append(listener)
             try listener.start()
@@ -226,12 +229,13 @@ public final class Context {
 
     // MARK: Connections
 
-    private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress) {
+    private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress, _ tls: TLSContext?) {
         let connection = Connection(descriptor, context: self)
         adopt(connection)
         connectionsAccepted &+= 1
         do {
-            try connection.start(HTTPSession(connection: connection, peer: peer))
+            let session = HTTPSession(connection: connection, peer: peer, allowsPlainHTTP: tls?.allowsPlainHTTP ?? false)
+            try connection.start(session, tls: tls)
         } catch {
             logger.warning("a connection was turned away: \(error)")
         }

@@ -62,6 +62,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case nothingToListenOn
     /// A directory that cannot be served, and the system's reason.
     case directory(String, String)
+    /// The address of a listener whose TLS cannot be set up, and why: names the file.
+    case tls(String, String)
     /// A listener that cannot be had, and the system's reason.
     case listen(String)
     /// A file that cannot be written, and the system's reason.
@@ -78,6 +80,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .invalidAddress(let text, let reason): "invalid address \"\(text)\": \(reason)"
         case .nothingToListenOn: "no address to listen on: call listen(on:) first"
         case .directory(let path, let reason): "cannot serve the directory \"\(path)\": \(reason)"
+        case .tls(let address, let reason): "TLS on \(address): \(reason)"
         case .file(let path, let reason): "cannot write \"\(path)\": \(reason)"
         case .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
         }

@@ -39,7 +39,7 @@ public struct Server {
     /// Called in each worker when its connections have ended, unless it was killed (`LWS_CALLBACK_PROTOCOL_DESTROY`).
     public var whenWorkerStops: ((Context) -> Void)?
 
-    private(set) var addresses: [ListenAddress] = []
+    private(set) var addresses: [(address: ListenAddress, tls: ServerTLS?)] = []
     private var routes = Routes()
     private var protocolCount = 0
     private var directories: [(prefix: String, directory: String)] = []
@@ -47,7 +47,9 @@ public struct Server {
     public init() {}
 
     /// Listens on an address, or on several when called again.
-    public mutating func listen(on address: ListenAddress) { addresses.append(address) }
+    ///
+    /// - Parameter tls: speak TLS there. Certificates and keys are read when the server starts, before it forks.
+    public mutating func listen(on address: ListenAddress, tls: ServerTLS? = nil) { addresses.append((address, tls)) }
 
     /// Offers a WebSocket protocol at a path.
     ///

@@ -86,6 +86,9 @@ public final class WebSocket {
 
     // MARK: What it is
 
+    /// What protects this connection (libwebsockets' `lws_is_ssl`); plain once it has ended.
+    public var security: Security { connection?.security ?? .plain }
+
     /// Whether messages can be sent.
     public var isOpen: Bool {
         if case .open = state, let connection { !connection.isBroken } else { false }

@@ -1,4 +1,4 @@
-// One loop in this process, echoing: what the instruction budgets are measured on.
+// One loop in this process, echoing: what the instruction budgets are measured on. With a certificate and a key as arguments, over TLS.
 import Apus
 import Glibc
 
@@ -6,8 +6,10 @@ final class Echo: WebSocketHandler {
     func received(_ message: Message, on socket: WebSocket) { socket.send(message) }
 }
 
+let files = CommandLine.arguments.dropFirst()
+let tls = files.count == 2 ? ServerTLS(TLSIdentity(certificateChain: files[1], privateKey: files[2])) : nil
 var server = Server()
-server.listen(on: .tcp("127.0.0.1", port: 0))
+server.listen(on: .tcp("127.0.0.1", port: 0), tls: tls)
 server.webSocket("echo", at: "/") { _ in Echo() }
 let context = try Context(server)
 print(context.addresses[0].port ?? 0)

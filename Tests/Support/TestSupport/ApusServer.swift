@@ -8,7 +8,11 @@ public final class ApusServer: @unchecked Sendable {
     private let directory: TemporaryDirectory
 
     /// Starts it and waits until all workers accept.
-    public init(workers: Int = 1, _ arguments: String..., in place: String? = nil) throws {
+    public convenience init(workers: Int = 1, _ arguments: String..., in place: String? = nil) throws {
+        try self.init(workers: workers, options: arguments, in: place)
+    }
+
+    public init(workers: Int = 1, options arguments: [String], in place: String? = nil) throws {
         let directory = try TemporaryDirectory()
         self.directory = directory
         let portFile = directory.path + "/ports"

@@ -1,0 +1,87 @@
+import COpenSSL
+
+/// A certificate chain and its key, read and checked.
+final class LoadedIdentity {
+    private let chain: [Owned]
+    private let key: Owned
+    let ocspResponse: [UInt8]
+
+    /// - Throws: `TLSSetupError` with the file's name.
+    init(_ identity: TLSIdentity) throws(TLSSetupError) {
+        let file = identity.certificateChain
+        chain = try Self.certificates(in: file)
+        let name: String
+        let found: Owned?
+        switch identity.privateKey {
+        case .file(let path):
+            name = "\"\(path)\""
+            found = Self.key(in: try OpenSSL.contents(of: path), passphrase: nil)
+        case .encryptedFile(let path, let passphrase):
+            name = "\"\(path)\""
+            found = Self.key(in: try OpenSSL.contents(of: path), passphrase: passphrase())
+        case .provided(let provider):
+            name = "the private key provided for \"\(file)\""
+            do {
+                found = Self.key(in: try provider(), passphrase: nil)
+            } catch {
+                throw TLSSetupError("\(name): \(error)")
+            }
+        }
+        guard let found else { throw TLSSetupError("\(name) holds no PEM private key that can be read: \(OpenSSL.takeError())") }
+        key = found
+        guard unsafe X509_check_private_key(chain[0].pointer, key.pointer) == 1 else {
+            _ = OpenSSL.takeError()
+            throw TLSSetupError("\(name) does not belong to the certificate \"\(file)\"")
+        }
+        ocspResponse = try identity.ocspResponse.map { path throws(TLSSetupError) in try OpenSSL.contents(of: path) } ?? []
+    }
+
+    /// The certificates of a PEM file: at least one.
+    static func certificates(in file: String) throws(TLSSetupError) -> [Owned] {
+        let bytes = try OpenSSL.contents(of: file)
+        ERR_clear_error()
+        let found = unsafe OpenSSL.withReader(of: bytes) { reader in
+            var found: [Owned] = []
+            while let certificate = unsafe PEM_read_bio_X509(reader, nil, refusePassphrase, nil) {
+                found.append(unsafe Owned(certificate, free: X509_free))
+            }
+            return found
+        }
+        // Reading stops with an error: there is no further PEM block, or it is broken.
+        let reason = apus_err_reason(ERR_peek_last_error())
+        let words = OpenSSL.takeError()
+        guard reason == PEM_R_NO_START_LINE, !found.isEmpty else {
+            throw TLSSetupError("\"\(file)\" holds no complete PEM certificate chain: \(words)")
+        }
+        return found
+    }
+
+    private static func key(in pem: [UInt8], passphrase: String?) -> Owned? {
+        let key = unsafe OpenSSL.withReader(of: pem) { reader in
+            guard let passphrase else { return unsafe PEM_read_bio_PrivateKey(reader, nil, refusePassphrase, nil) }
+            var text = Array(passphrase.utf8) + [0]
+            // Without a callback, OpenSSL takes the argument for a C string.
+            return unsafe text.withUnsafeMutableBytes { unsafe PEM_read_bio_PrivateKey(reader, nil, nil, $0.baseAddress) }
+        }
+        return unsafe key.map { unsafe Owned($0, free: EVP_PKEY_free) }
+    }
+
+    /// Without this, OpenSSL asks for the passphrase at the terminal.
+    private static let refusePassphrase: @convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?) -> Int32 = {
+        _, _, _, _ in -1
+    }
+
+    /// Gives a context what it shows.
+    func install(in context: OpaquePointer) throws(TLSSetupError) {
+        guard unsafe SSL_CTX_use_certificate(context, chain[0].pointer) == 1, unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1
+        else { throw TLSSetupError("certificate or key cannot be used: \(OpenSSL.takeError())") }
+        for link in chain.dropFirst() {
+            guard unsafe apus_ssl_ctx_add1_chain_cert(context, link.pointer) == 1 else {
+                throw TLSSetupError("the certificate chain cannot be used: \(OpenSSL.takeError())")
+            }
+        }
+    }
+
+    /// Whether the certificate is for a host of this name.
+    func holds(for name: String) -> Bool { unsafe X509_check_host(chain[0].pointer, name, name.utf8.count, 0, nil) == 1 }
+}

@@ -1,0 +1,76 @@
+import ApusPlatform
+import COpenSSL
+
+/// The one owner of an object of OpenSSL's.
+@safe final class Owned {
+    let pointer: OpaquePointer
+    @safe private let free: (OpaquePointer?) -> Void
+
+    /// - Parameter free: gives the reference back.
+    init(_ pointer: OpaquePointer, free: @escaping (OpaquePointer?) -> Void) {
+        unsafe self.pointer = pointer
+        unsafe self.free = free
+    }
+
+    deinit { unsafe free(pointer) }
+}
+
+/// What OpenSSL is asked for in several places.
+enum OpenSSL {
+    /// The first error that OpenSSL noted on this thread; its list is empty afterwards.
+    static func takeError() -> String {
+        defer { ERR_clear_error() }
+        let code = ERR_peek_error()
+        guard code != 0, let reason = unsafe ERR_reason_error_string(code) else { return "OpenSSL gives no reason" }
+        return unsafe String(cString: reason)
+    }
+
+    /// Calls `body` with a BIO that reads `bytes`.
+    static func withReader<Result>(of bytes: [UInt8], _ body: (OpaquePointer?) -> Result) -> Result {
+        unsafe bytes.withUnsafeBytes { buffer in
+            // SAFETY: the BIO does not outlive the bytes.
+            let bio = unsafe BIO_new_mem_buf(buffer.baseAddress, Int32(buffer.count))
+            defer { unsafe BIO_free(bio) }
+            return unsafe body(bio)
+        }
+    }
+
+    static func text(of name: OpaquePointer?) -> String {
+        let bio = unsafe BIO_new(BIO_s_mem())
+        defer { unsafe BIO_free(bio) }
+        guard let name = unsafe name, unsafe apus_print_name(bio, name) >= 0 else { return "" }
+        var bytes = [UInt8](repeating: 0, count: unsafe apus_bio_pending(bio))
+        let count = unsafe BIO_read(bio, &bytes, Int32(bytes.count))
+        return String(decoding: bytes.prefix(Int(max(0, count))), as: UTF8.self)
+    }
+
+    static func der(of certificate: OpaquePointer) -> [UInt8] {
+        let count = unsafe i2d_X509(certificate, nil)
+        guard count > 0 else { return [] }
+        return unsafe [UInt8](unsafeUninitializedCapacity: Int(count)) { buffer, used in
+            // SAFETY: the call writes as many octets as it said it would.
+            var at = buffer.baseAddress
+            used = unsafe Int(i2d_X509(certificate, &at))
+        }
+    }
+
+    static func description(of certificate: OpaquePointer, objection: String?) -> PeerCertificate {
+        unsafe PeerCertificate(
+            subject: text(of: X509_get_subject_name(certificate)), issuer: text(of: X509_get_issuer_name(certificate)),
+            der: der(of: certificate), objection: objection)
+    }
+
+    /// OpenSSL's words for a verdict on a certificate; nil for a good one.
+    static func objection(_ verdict: Int) -> String? {
+        verdict == Int(X509_V_OK) ? nil : unsafe String(cString: X509_verify_cert_error_string(verdict))
+    }
+
+    /// The whole of a file that is not expected to be large.
+    static func contents(of file: String) throws(TLSSetupError) -> [UInt8] {
+        do {
+            return try FileSystem.contents(of: file, maxBytes: 1 << 20)
+        } catch {
+            throw TLSSetupError("cannot read \"\(file)\": \(error.reason)")
+        }
+    }
+}

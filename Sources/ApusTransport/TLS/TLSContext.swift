@@ -1,0 +1,245 @@
+import COpenSSL
+
+/// What the sessions of one listener, or of one kind of client connection, have in common: the owner of an `SSL_CTX *`.
+@safe package final class TLSContext {
+    package enum Role { case server, client }
+
+    let role: Role
+    private let first: Owned
+    /// Contexts for the identities besides the first, chosen by the name a client asks for.
+    private var others: [Owned] = []
+    private var identities: [LoadedIdentity] = []
+    private let ticketKeys: TicketKeys?
+    private let acceptsClient: (@Sendable (PeerCertificate) -> Bool)?
+    private let allowsSelfSigned: Bool
+    /// A client's sessions to be resumed, by server.
+    private var sessions: [String: Owned] = [:]
+    /// Speak plainly to those who do.
+    package let allowsPlainHTTP: Bool
+
+    var pointer: OpaquePointer { unsafe first.pointer }
+
+    /// Names whose sessions a client keeps at most.
+    private static let maxSessions = 256
+
+    /// Reads certificates and keys: call it in the master, before privileges are dropped.
+    ///
+    /// - Throws: `TLSSetupError` that names the file.
+    package init(_ server: ServerTLS, ticketKeys: TicketKeys) throws(TLSSetupError) {
+        role = .server
+        self.ticketKeys = ticketKeys
+        acceptsClient = server.acceptsClient
+        allowsPlainHTTP = server.allowsPlainHTTP
+        allowsSelfSigned = false
+        first = unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)
+        guard !server.identities.isEmpty else { throw TLSSetupError("a TLS listener wants a certificate and a key") }
+        for (index, identity) in server.identities.enumerated() {
+            if index > 0 { others.append(unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)) }
+            identities.append(try LoadedIdentity(identity))
+            try unsafe prepare(index == 0 ? pointer : others[index - 1].pointer, server, identities[index])
+        }
+        guard identities.count > 1 else { return }
+        unsafe apus_ssl_ctx_set_servername_callback(
+            pointer,
+            { ssl, _, _ in
+                guard let name = unsafe SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) else { return SSL_TLSEXT_ERR_NOACK }
+                if let other = unsafe TLSContext.of(ssl)?.other(for: String(cString: name)) { unsafe SSL_set_SSL_CTX(ssl, other.pointer) }
+                return SSL_TLSEXT_ERR_OK
+            }, nil)
+    }
+
+    /// - Throws: `TLSSetupError` that names the file.
+    package init(_ client: ClientTLS) throws(TLSSetupError) {
+        role = .client
+        ticketKeys = nil
+        acceptsClient = nil
+        allowsPlainHTTP = false
+        allowsSelfSigned = client.verification == .allowingSelfSigned
+        if let given = unsafe client.context {
+            unsafe SSL_CTX_up_ref(given)
+            first = unsafe Owned(given, free: SSL_CTX_free)
+            return
+        }
+        first = unsafe Owned(SSL_CTX_new(TLS_client_method()), free: SSL_CTX_free)
+        unsafe setDefaults(pointer, minVersion: client.minVersion)
+        if let identity = client.identity {
+            identities.append(try LoadedIdentity(identity))
+            try unsafe identities[0].install(in: pointer)
+        }
+        switch client.verification {
+        case .none: unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_NONE, nil)
+        case .full, .allowingSelfSigned:
+            unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER, nil)
+            switch client.roots {
+            case .system: unsafe SSL_CTX_set_default_verify_paths(pointer)
+            case .file(let path): try unsafe loadAuthorities(pointer, path)
+            }
+        }
+        if allowsSelfSigned { unsafe setVerification(pointer) }
+        // Sessions are kept here, by server: OpenSSL's own store does not find a client's.
+        unsafe apus_ssl_ctx_set_session_cache_mode(pointer, Int(SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL))
+        unsafe SSL_CTX_sess_set_new_cb(pointer) { ssl, session in
+            guard let owner = unsafe apus_ssl_app_data(ssl), let session = unsafe session else { return 0 }
+            // SAFETY: a client's session sets itself, and OpenSSL calls only while it is at work for it.
+            let tls = unsafe Unmanaged<TLSSession>.fromOpaque(owner).takeUnretainedValue()
+            unsafe TLSContext.of(ssl)?.keep(session, tls.resumptionKey)
+            return 1
+        }
+        let offered: [UInt8] = [8] + Array("http/1.1".utf8)
+        unsafe SSL_CTX_set_alpn_protos(pointer, offered, UInt32(offered.count))
+        unsafe client.configure?(pointer)
+    }
+
+    /// The object behind an `SSL *`, in a callback.
+    private static func of(_ ssl: OpaquePointer?) -> TLSContext? { unsafe object(apus_ssl_ctx_app_data(SSL_get_SSL_CTX(ssl))) }
+
+    /// SAFETY: for what a callback was given to find its object again; every session keeps its context alive, and that its identities.
+    private static func object<Object: AnyObject>(_ pointer: UnsafeMutableRawPointer?) -> Object? {
+        unsafe pointer.map { unsafe Unmanaged<Object>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    // MARK: Setting up
+
+    private func setDefaults(_ context: OpaquePointer, minVersion: TLSVersion) {
+        unsafe apus_ssl_ctx_set_app_data(context, Unmanaged.passUnretained(self).toOpaque())
+        unsafe apus_ssl_ctx_set_min_version(context, minVersion == .tls12 ? TLS1_2_VERSION : TLS1_3_VERSION)
+        unsafe SSL_CTX_set_options(
+            context,
+            apus_ssl_op_no_renegotiation | apus_ssl_op_no_compression | apus_ssl_op_cipher_server_preference
+                | apus_ssl_op_prioritize_chacha)
+        // An idle session holds no buffers; what is written may lie elsewhere when it is written again.
+        unsafe apus_ssl_ctx_set_mode(context, Int(SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
+        // Many records with one read of the BIO.
+        unsafe apus_ssl_ctx_set_read_ahead(context, 1)
+        unsafe SSL_CTX_set_cipher_list(context, Self.ciphers)
+        unsafe apus_ssl_ctx_set_groups(context, Self.groups)
+    }
+
+    /// TLS 1.2, with forward secrecy and authenticated encryption only; those of TLS 1.3 are OpenSSL's.
+    private static let ciphers = """
+        ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
+        ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305
+        """
+    private static let groups = "X25519:P-256:P-384"
+
+    private func prepare(_ context: OpaquePointer, _ server: ServerTLS, _ identity: LoadedIdentity) throws(TLSSetupError) {
+        unsafe setDefaults(context, minVersion: server.minVersion)
+        try unsafe identity.install(in: context)
+        unsafe apus_ssl_ctx_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
+        // One ticket is enough for a client that connects again; each costs the full handshake some time.
+        unsafe SSL_CTX_set_num_tickets(context, 1)
+        unsafe SSL_CTX_set_session_id_context(context, Array("apus".utf8), 4)
+        unsafe apus_ssl_ctx_set_ticket_callback(context) { ssl, name, vector, cipher, mac, isSealing in
+            guard let keys = unsafe TLSContext.of(ssl)?.ticketKeys, let name = unsafe name, let vector = unsafe vector else { return -1 }
+            return unsafe keys.prepare(name: name, vector: vector, cipher: cipher, mac: mac, isSealing: isSealing != 0)
+        }
+        unsafe SSL_CTX_set_alpn_select_cb(
+            context,
+            { _, chosen, chosenLength, offered, offeredLength, _ in
+                let spoken: StaticString = "\u{8}http/1.1"
+                var match: UnsafeMutablePointer<UInt8>?
+                let result = unsafe SSL_select_next_proto(
+                    &match, chosenLength, spoken.utf8Start, UInt32(spoken.utf8CodeUnitCount), offered, offeredLength)
+                unsafe chosen?.pointee = UnsafePointer(match)
+                return result == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL
+            }, nil)
+        if !identity.ocspResponse.isEmpty { unsafe staple(context, identity) }
+        switch server.clientCertificates {
+        case .off: break
+        case .optional(let authorities):
+            try unsafe askForCertificate(context, authorities, SSL_VERIFY_PEER)
+        case .required(let authorities):
+            try unsafe askForCertificate(context, authorities, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT)
+        }
+        unsafe server.configure?(context)
+    }
+
+    private func staple(_ context: OpaquePointer, _ identity: LoadedIdentity) {
+        unsafe apus_ssl_ctx_set_status_callback(
+            context,
+            { ssl, argument in
+                guard let identity: LoadedIdentity = unsafe TLSContext.object(argument) else { return SSL_TLSEXT_ERR_NOACK }
+                let response = identity.ocspResponse
+                // OpenSSL frees its copy.
+                guard let copy = unsafe CRYPTO_malloc(response.count, #file, #line) else { return SSL_TLSEXT_ERR_NOACK }
+                unsafe copy.copyMemory(from: response, byteCount: response.count)
+                unsafe apus_ssl_set_status_response(ssl, copy.assumingMemoryBound(to: UInt8.self), response.count)
+                return SSL_TLSEXT_ERR_OK
+            }, Unmanaged.passUnretained(identity).toOpaque())
+    }
+
+    private func askForCertificate(_ context: OpaquePointer, _ authorities: String, _ mode: Int32) throws(TLSSetupError) {
+        try unsafe loadAuthorities(context, authorities)
+        unsafe SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(authorities))
+        unsafe SSL_CTX_set_verify(context, mode, nil)
+        if acceptsClient != nil { unsafe setVerification(context) }
+    }
+
+    private func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TLSSetupError) {
+        // Read by us first: OpenSSL's own errors name no file.
+        _ = try LoadedIdentity.certificates(in: file)
+        guard unsafe SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
+            throw TLSSetupError("the authorities in \"\(file)\" cannot be used: \(OpenSSL.takeError())")
+        }
+    }
+
+    // MARK: Verifying
+
+    /// Has this context's opinion asked for after OpenSSL's.
+    private func setVerification(_ context: OpaquePointer) {
+        unsafe SSL_CTX_set_cert_verify_callback(
+            context,
+            { store, argument in
+                guard let context: TLSContext = unsafe TLSContext.object(argument), let store = unsafe store else { return 0 }
+                return unsafe context.verify(store) ? 1 : 0
+            }, Unmanaged.passUnretained(self).toOpaque())
+    }
+
+    private func verify(_ store: OpaquePointer) -> Bool {
+        let isTrusted = unsafe X509_verify_cert(store) == 1
+        let verdict = unsafe X509_STORE_CTX_get_error(store)
+        let isAccepted: Bool
+        if let acceptsClient, let certificate = unsafe X509_STORE_CTX_get0_cert(store) {
+            let objection = isTrusted ? nil : OpenSSL.objection(Int(verdict)) ?? "it cannot be verified"
+            isAccepted = acceptsClient(unsafe OpenSSL.description(of: certificate, objection: objection))
+            if isTrusted, !isAccepted { unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION) }
+        } else {
+            isAccepted =
+                unsafe isTrusted || allowsSelfSigned && verdict == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT && nameMatches(store)
+        }
+        return isAccepted
+    }
+
+    /// Whether the certificate holds for the name that is asked for: verification that failed early has not looked.
+    private func nameMatches(_ store: OpaquePointer) -> Bool {
+        let parameters = unsafe X509_STORE_CTX_get0_param(store)
+        guard let certificate = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
+        if let host = unsafe X509_VERIFY_PARAM_get0_host(parameters, 0) {
+            return unsafe X509_check_host(certificate, host, 0, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS), nil) == 1
+        }
+        guard let address = unsafe X509_VERIFY_PARAM_get1_ip_asc(parameters) else { return false }
+        defer { unsafe CRYPTO_free(address, #file, #line) }
+        return unsafe X509_check_ip_asc(certificate, address, 0) == 1
+    }
+
+    // MARK: Names
+
+    /// The context of the identity that holds for `name`, unless it is the first.
+    private func other(for name: String) -> Owned? {
+        guard let index = identities.firstIndex(where: { $0.holds(for: name) }), index > 0 else { return nil }
+        return others[index - 1]
+    }
+
+    // MARK: Resumption
+
+    private func keep(_ session: OpaquePointer, _ key: String) {
+        sessions[key] = unsafe Owned(session, free: SSL_SESSION_free)
+        if sessions.count > Self.maxSessions, let any = sessions.keys.first(where: { $0 != key }) { sessions[any] = nil }
+    }
+
+    /// Offers the session that was kept last. Each is used once (RFC 8446 §C.4).
+    func resume(_ ssl: OpaquePointer, _ key: String) {
+        guard let session = sessions.removeValue(forKey: key) else { return }
+        unsafe SSL_set_session(ssl, session.pointer)
+    }
+}

@@ -1,0 +1,250 @@
+import ApusPlatform
+import COpenSSL
+
+/// The one owner of an `SSL *`: opens what a connection received and seals what it sends, in its worker's buffers.
+@safe package final class TLSSession {
+    private let ssl: OpaquePointer
+    private let context: TLSContext
+    private let buffers: TLSBuffers
+    /// What was sealed and the kernel has not taken.
+    private var sealed = WriteQueue()
+    private var state = State.new
+
+    private enum State {
+        /// Nothing has been received or sent.
+        case new
+        case handshaking
+        case secure
+        /// The other side will send no more: it said so, or ended the connection.
+        case ended
+        /// OpenSSL gave it up: nothing more may be asked of it.
+        case failed
+    }
+
+    /// What an attempt to go on with the handshake gave.
+    package enum Progress {
+        case done
+        case waiting
+        /// The first octets are those of another protocol; they are still there to be taken with `takeInput`.
+        case notTLS
+    }
+
+    /// A server's session.
+    package init(server context: TLSContext, buffers: TLSBuffers) {
+        self.context = context
+        self.buffers = buffers
+        unsafe ssl = SSL_new(context.pointer)
+        unsafe SSL_set_accept_state(ssl)
+        unsafe buffers.attach(to: ssl)
+    }
+
+    /// A client's session.
+    ///
+    /// - Parameters:
+    ///   - host: the server's name, or its numeric address: what its certificate must hold for.
+    ///   - port: with the host, what an earlier session is kept under to be resumed.
+    package init(client context: TLSContext, host: String, port: UInt16, buffers: TLSBuffers) {
+        self.context = context
+        self.buffers = buffers
+        unsafe ssl = SSL_new(context.pointer)
+        unsafe SSL_set_connect_state(ssl)
+        unsafe buffers.attach(to: ssl)
+        unsafe apus_ssl_set_app_data(ssl, Unmanaged.passUnretained(self).toOpaque())
+        resumptionKey = "\(host):\(port)"
+        let parameters = unsafe SSL_get0_param(ssl)
+        unsafe X509_VERIFY_PARAM_set_hostflags(parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+        // A numeric address is looked for among the certificate's addresses, and is no name to ask for (RFC 6066 §3).
+        if unsafe X509_VERIFY_PARAM_set1_ip_asc(parameters, host) != 1 {
+            ERR_clear_error()
+            unsafe X509_VERIFY_PARAM_set1_host(parameters, host, host.utf8.count)
+            unsafe apus_ssl_set_server_name(ssl, host)
+        }
+        unsafe context.resume(ssl, resumptionKey)
+    }
+
+    /// What this client's sessions are kept under.
+    private(set) var resumptionKey = ""
+
+    deinit { unsafe SSL_free(ssl) }
+
+    /// The other side will send no more.
+    package var inputHasEnded: Bool { if case .ended = state { true } else { false } }
+
+    // MARK: Handshake
+
+    /// Receives what has come and goes on with the handshake as far as that allows.
+    package func handshake(on socket: Int32) throws(TLSError) -> Progress {
+        let isFirst = if case .new = state { true } else { false }
+        if !isFirst || context.role == .server {
+            let received: IOResult<Int>
+            do {
+                received = try buffers.receive(from: socket)
+            } catch {
+                state = .failed
+                throw .system(error)
+            }
+            switch received {
+            case .done(0):
+                state = .failed
+                throw .closed
+            case .done: break
+            case .wouldBlock: return .waiting
+            }
+            if isFirst, unsafe buffers.input[0] != Self.handshakeRecord { return .notTLS }
+        }
+        state = .handshaking
+        let result = unsafe SSL_do_handshake(ssl)
+        if result == 1 {
+            state = .secure
+        } else if unsafe SSL_get_error(ssl, result) != SSL_ERROR_WANT_READ {
+            return try failHandshake(on: socket)
+        }
+        try send(on: socket)
+        return result == 1 ? .done : .waiting
+    }
+
+    /// The type of a record that begins a handshake (RFC 8446 §5.1).
+    private static let handshakeRecord: UInt8 = 22
+
+    private func failHandshake(on socket: Int32) throws(TLSError) -> Progress {
+        state = .failed
+        let verdict = unsafe SSL_get_verify_result(ssl)
+        let reason = OpenSSL.takeError()
+        buffers.dropInput()
+        // The alert tells the other side; whether it arrives is all the same to us.
+        try? send(on: socket)
+        if context.role == .client, let objection = OpenSSL.objection(verdict) { throw .untrusted(objection) }
+        throw .protocolError(reason)
+    }
+
+    private func send(on socket: Int32) throws(TLSError) {
+        do { try sendSealed(to: socket) } catch { throw .system(error) }
+    }
+
+    /// Takes what was received for another protocol.
+    package func takeInput() -> [UInt8] {
+        defer { buffers.dropInput() }
+        return unsafe [UInt8](buffers.input)
+    }
+
+    /// What the handshake agreed on.
+    package func information() -> TLSInformation {
+        var name: UnsafePointer<UInt8>?
+        var length: UInt32 = 0
+        unsafe SSL_get0_alpn_selected(ssl, &name, &length)
+        // SAFETY: OpenSSL's texts live as long as the session, and are copied.
+        let agreed = unsafe length > 0 ? String(decoding: UnsafeBufferPointer(start: name, count: Int(length)), as: UTF8.self) : nil
+        let certificate = unsafe SSL_get0_peer_certificate(ssl)
+        let isTrusted = unsafe SSL_get_verify_mode(ssl) != SSL_VERIFY_NONE
+        let objection = unsafe isTrusted ? OpenSSL.objection(SSL_get_verify_result(ssl)) : "it was not verified"
+        return unsafe TLSInformation(
+            version: String(cString: SSL_get_version(ssl)), cipher: String(cString: apus_ssl_cipher(ssl)), applicationProtocol: agreed,
+            serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { unsafe String(cString: $0) },
+            isResumed: SSL_session_reused(ssl) == 1,
+            peerCertificate: certificate.map { unsafe OpenSSL.description(of: $0, objection: objection) })
+    }
+
+    // MARK: Receiving
+
+    /// Receives once and opens all of it. `.done(0)` is the end; nothing complete is "would block".
+    func receive(from socket: Int32, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
+        switch state {
+        case .secure: break
+        case .new, .handshaking, .ended, .failed: return .done(0)
+        }
+        switch try buffers.receive(from: socket) {
+        case .done(0):
+            state = .ended
+            return .done(0)
+        case .done: return try unsafe open(into: buffer, on: socket)
+        case .wouldBlock: return .wouldBlock
+        }
+    }
+
+    /// Opens what was received already, such as what came right behind a handshake.
+    func open(into buffer: UnsafeMutableRawBufferPointer, on socket: Int32) throws(SystemError) -> IOResult<Int> {
+        guard let start = buffer.baseAddress else { return .wouldBlock }
+        var count = 0
+        opening: while true {
+            // It fits: less is received than `buffer` has room for.
+            let result = unsafe SSL_read(ssl, start + count, Int32(buffer.count - count))
+            if result > 0 {
+                count += Int(result)
+                // Asking in vain costs a tenth of a small message.
+                if unsafe !buffers.hasInput && SSL_has_pending(ssl) == 0 { break }
+                continue
+            }
+            switch unsafe SSL_get_error(ssl, result) {
+            case SSL_ERROR_WANT_READ: break opening
+            case SSL_ERROR_ZERO_RETURN:
+                state = .ended
+                buffers.dropInput()
+                break opening
+            default:
+                state = .failed
+                buffers.dropInput()
+                ERR_clear_error()
+                try? sendSealed(to: socket)
+                throw brokenProtocol("SSL_read")
+            }
+        }
+        // Answers of TLS itself, such as to a key update.
+        try sendSealed(to: socket)
+        return count > 0 || inputHasEnded ? .done(count) : .wouldBlock
+    }
+
+    // MARK: Sending
+
+    /// Sealed bytes that wait for the kernel.
+    var sealedBytes: Int { sealed.byteCount }
+
+    /// Seals at most `TLSBuffers.sealedAtOnce` bytes and sends them; gives whether the kernel took all.
+    func write(_ bytes: UnsafeRawBufferPointer, to socket: Int32) throws(SystemError) -> Bool {
+        switch state {
+        case .secure, .ended: break
+        case .new, .handshaking, .failed: throw brokenProtocol("SSL_write")
+        }
+        guard unsafe SSL_write(ssl, bytes.baseAddress, Int32(bytes.count)) == bytes.count else {
+            state = .failed
+            ERR_clear_error()
+            throw brokenProtocol("SSL_write")
+        }
+        try sendSealed(to: socket)
+        return sealed.isEmpty
+    }
+
+    /// Seals and sends what is queued until the kernel takes no more.
+    func flush(_ queue: inout WriteQueue, to socket: Int32) throws(SystemError) -> WriteQueue.Outcome {
+        while true {
+            if try sealed.write(to: socket) == .blocked { return .blocked }
+            if queue.isEmpty { return .empty }
+            try queue.move(to: buffers.plain)
+            defer { buffers.plain.removeAll() }
+            _ = try unsafe write(buffers.plain.bytes, to: socket)
+        }
+    }
+
+    /// Sends what was sealed; what the kernel does not take is kept.
+    private func sendSealed(to socket: Int32) throws(SystemError) {
+        let output = unsafe buffers.output
+        guard unsafe !output.isEmpty else { return }
+        defer { buffers.dropOutput() }
+        var sent = 0
+        if sealed.isEmpty, case .done(let count) = try unsafe Socket.send(socket, output) { sent = count }
+        if sent < output.count { unsafe sealed.append(copying: UnsafeRawBufferPointer(rebasing: output[sent...])) }
+    }
+
+    /// Tells the other side that nothing more comes (close_notify).
+    func sendEnd(to socket: Int32) {
+        switch state {
+        case .secure, .ended: break
+        case .new, .handshaking, .failed: return
+        }
+        if unsafe SSL_shutdown(ssl) < 0 { ERR_clear_error() }
+        try? sendSealed(to: socket)
+    }
+
+    func dropOutput() { sealed.removeAll() }
+
+    private func brokenProtocol(_ call: StaticString) -> SystemError { SystemError(code: SystemError.brokenProtocol, call: call) }
+}

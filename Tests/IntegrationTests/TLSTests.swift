@@ -1,0 +1,205 @@
+import Glibc
+import TestSupport
+import Testing
+
+/// Certificates, good and bad, made once by openssl.
+enum Certificates {
+    private static let directory: Result<TemporaryDirectory, any Error> = Result {
+        let directory = try TemporaryDirectory()
+        let maker = try ChildProcess([Places.peer("certificates.sh"), directory.path])
+        guard try maker.wait(within: .seconds(30)) == .exited(0) else { throw TestFailure("certificates.sh: \(maker.standardError)") }
+        return directory
+    }
+
+    static func path(_ name: String) throws -> String { try directory.get().path + "/" + name }
+
+    /// The options of `apus serve` for a certificate and its key.
+    static func options(_ names: String...) throws -> [String] {
+        try names.flatMap { try ["--tls-certificate", path($0 + ".pem"), "--tls-key", path($0 + ".key")] }
+    }
+}
+
+extension Integration {
+    @Suite("TLS")
+    struct TLS {
+        /// What `openssl s_client` prints when its input ends at once.
+        static func openssl(_ server: ApusServer, _ arguments: String..., input: String = "") throws -> String {
+            let command = ["openssl", "s_client", "-connect", "127.0.0.1:\(server.port)"] + arguments
+            let shell = try ChildProcess(["sh", "-c", "printf '%b' \"$1\" | (shift; exec \"$@\")", "sh", input] + command)
+            _ = try shell.wait(within: .seconds(20))
+            return shell.standardOutput + shell.standardError
+        }
+
+        static func curl(_ server: ApusServer, _ arguments: String...) throws -> ChildProcess {
+            let process = try ChildProcess(
+                ["curl", "-sS", "--max-time", "10", "--cacert", try Certificates.path("authority.pem")] + arguments
+                    + ["https://localhost:\(server.port)/worker"])
+            _ = try process.wait(within: .seconds(20))
+            return process
+        }
+
+        @Test("curl trusts it, by TLS 1.2 and 1.3; older versions and plain HTTP are refused")
+        func versions() throws {
+            let server = try ApusServer(workers: 2, options: try Certificates.options("localhost"))
+            for version in ["1.2", "1.3"] {
+                let answer = try Self.curl(server, "--tlsv\(version)", "--tls-max", version)
+                #expect(answer.standardOutput.contains("\"workers\":2"), "\(version): \(answer.standardError)")
+            }
+            let old = try Self.openssl(server, "-tls1_1", "-cipher", "ALL@SECLEVEL=0")
+            #expect(old.contains("alert protocol version"), "\(old)")
+            let plain = try server.connect().request("GET /worker")
+            #expect(plain.status == 400 && plain.text.contains("https"))
+        }
+
+        @Test("plain HTTP is served beside TLS where it is allowed")
+        func plain() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost") + ["--tls-allow-plain"])
+            #expect(try server.connect().request("GET /worker").status == 200)
+            #expect(try Self.curl(server).standardOutput.contains("workers"))
+        }
+
+        @Test("a session is resumed by any worker and by a worker's successor", arguments: ["-tls1_2", "-tls1_3"])
+        func resumption(version: String) throws {
+            let server = try ApusServer(workers: 3, options: try Certificates.options("localhost"))
+            let place = try TemporaryDirectory()
+            let session = place.path + "/session"
+            let request = "GET /worker HTTP/1.1\\r\\nHost: h\\r\\nConnection: close\\r\\n\\r\\n"
+            let first = try Self.openssl(server, version, "-sess_out", session, "-ign_eof", input: request)
+            #expect(first.contains("New, TLSv1"), "\(first)")
+            func resume() throws -> (isResumed: Bool, slot: Substring?) {
+                let output = try Self.openssl(server, version, "-sess_in", session, "-ign_eof", input: request)
+                return (output.contains("Reused, TLSv1"), output.firstMatch(of: /"slot":(\d+)/)?.1)
+            }
+            var slots: Set<Substring> = []
+            for _ in 0..<12 {
+                let (isResumed, slot) = try resume()
+                #expect(isResumed)
+                if let slot { slots.insert(slot) }
+            }
+            #expect(slots.count > 1, "all connections came to one worker")
+            let old = server.workers
+            for worker in old { kill(worker, SIGKILL) }
+            #expect(Deadline(after: .seconds(10)).wait { Set(server.workers).isDisjoint(with: old) && server.workers.count == 3 })
+            #expect(try resume().isResumed)
+        }
+
+        @Test("the certificate is chosen by the name that the client asks for")
+        func names() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost", "other"))
+            for (asked, shown) in [
+                ("localhost", "localhost"), ("other.test", "other"), ("a.wild.test", "other"), ("a.b.wild.test", "localhost"),
+                ("unknown.test", "localhost"),
+            ] {
+                let output = try Self.openssl(server, "-servername", asked)
+                #expect(output.contains("subject=CN = \(shown),"), "\(asked): \(output)")
+            }
+        }
+
+        @Test("ALPN: http/1.1, or no connection")
+        func alpn() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            #expect(try Self.openssl(server, "-alpn", "h2,http/1.1").contains("ALPN protocol: http/1.1"))
+            #expect(try Self.openssl(server, "-alpn", "h2").contains("no application protocol"))
+        }
+
+        @Test("a client's renegotiation is refused")
+        func renegotiation() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let output = try Self.openssl(server, "-tls1_2", input: "R\\n")
+            #expect(output.contains("no renegotiation"), "\(output)")
+        }
+
+        @Test("a key with a passphrase")
+        func passphrase() throws {
+            let options = try [
+                "--tls-certificate", Certificates.path("localhost.pem"), "--tls-key", Certificates.path("encrypted.key"),
+                "--tls-key-passphrase", Certificates.path("passphrase"),
+            ]
+            #expect(try Self.curl(ApusServer(options: options)).standardOutput.contains("workers"))
+        }
+
+        @Test("client certificates: required, optional, from the right authority")
+        func clientCertificates() throws {
+            func answer(_ mode: String, _ client: String?) throws -> String {
+                let options = try ["--tls-client-certificate", mode, "--tls-ca", Certificates.path("authority.pem")]
+                let server = try ApusServer(options: try Certificates.options("localhost") + options)
+                let own = try client.map { try ["--cert", Certificates.path($0 + ".pem"), "--key", Certificates.path($0 + ".key")] } ?? []
+                let process = try ChildProcess(
+                    ["curl", "-sS", "--max-time", "10", "--cacert", try Certificates.path("authority.pem")] + own
+                        + ["https://localhost:\(server.port)/worker"])
+                _ = try process.wait(within: .seconds(20))
+                return process.standardOutput + process.standardError
+            }
+            #expect(try answer("required", "client").contains("\"workers\""))
+            #expect(try answer("required", nil).contains("certificate required"))
+            #expect(try answer("required", "foreign").contains("unknown ca"))
+            #expect(try answer("optional", nil).contains("\"workers\""))
+            #expect(try answer("optional", "client").contains("\"workers\""))
+            #expect(try answer("optional", "foreign").contains("unknown ca"))
+        }
+
+        @Test("what cannot be used is refused at the start, by the file's name")
+        func mistakes() throws {
+            func path(_ name: String) throws -> String { try Certificates.path(name) }
+            for (options, words) in try [
+                (["--tls-certificate", path("localhost.pem"), "--tls-key", path("other.key")], ["other.key", "localhost.pem", "belong"]),
+                (["--tls-certificate", "/nowhere.pem", "--tls-key", path("other.key")], ["/nowhere.pem", "No such file"]),
+                (["--tls-certificate", path("nonsense.pem"), "--tls-key", path("other.key")], ["nonsense.pem", "PEM"]),
+                (["--tls-certificate", path("half.pem"), "--tls-key", path("localhost.key")], ["half.pem", "PEM"]),
+                (["--tls-certificate", path("localhost.pem"), "--tls-key", path("nonsense.pem")], ["nonsense.pem", "key"]),
+                (["--tls-certificate", path("localhost.pem"), "--tls-key", path("encrypted.key")], ["encrypted.key"]),
+                (
+                    Certificates.options("localhost") + ["--tls-client-certificate", "required", "--tls-ca", path("nonsense.pem")],
+                    ["nonsense.pem"]
+                ),
+            ] {
+                let process = try ChildProcess([Places.command, "serve", "--listen", "127.0.0.1:0"] + options)
+                #expect(try process.wait(within: .seconds(5)) == .exited(78))
+                let error = process.standardError
+                #expect(error.split(separator: "\n").count == 1, "\(error)")
+                for word in words { #expect(error.contains(word), "\(error)") }
+            }
+            for options in try [
+                ["--tls-certificate", path("localhost.pem")], ["--tls-key", path("localhost.key")],
+                ["--tls-client-certificate", "required"],
+                Certificates.options("localhost") + ["--tls-client-certificate", "required"],
+                Certificates.options("localhost") + ["--tls-ca", path("authority.pem")],
+            ] {
+                let process = try ChildProcess([Places.command, "serve", "--listen", "127.0.0.1:0"] + options)
+                #expect(try process.wait(within: .seconds(5)) == .exited(64))
+                #expect(process.standardError.contains("--tls-"))
+            }
+        }
+
+        @Test("garbage ends at once, a handshake that stalls after 10 s; others are served meanwhile")
+        func stalled() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let garbage = try server.connect()
+            try garbage.send([22, 3, 1, 0, 5, 9, 9, 9, 9, 9])
+            let started = ContinuousClock.now
+            _ = try garbage.receiveToEnd()
+            #expect(.now - started < .seconds(1))
+
+            let stalled = try server.connect(timeout: .seconds(20))
+            try stalled.send([22, 3, 1])
+            #expect(try Self.curl(server).standardOutput.contains("workers"))
+            _ = try stalled.receiveToEnd()
+            let time = ContinuousClock.now - started
+            #expect(time > .milliseconds(9_500) && time < .milliseconds(11_500), "\(time)")
+        }
+
+        @Test("Autobahn's cases 1 to 10 pass over TLS")
+        func autobahn() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            // kosoku speaks no TLS: socat does, with a connection of its own for each of kosoku's.
+            let authority = try Certificates.path("authority.pem")
+            let tunnel = try ChildProcess([
+                "socat", "-d", "-d", "TCP-LISTEN:0,bind=127.0.0.1,fork", "OPENSSL:localhost:\(server.port),cafile=\(authority)",
+            ])
+            let isUp = Deadline(after: .seconds(5)).wait { tunnel.standardError.contains("listening on") }
+            let address = try #require(isUp ? tunnel.standardError.firstMatch(of: /127\.0\.0\.1:\d+/)?.output : nil)
+            let output = try python("kosoku_report.py", String(address), "4", within: .seconds(250))
+            #expect(output.contains("301 cases, 0 not as they must be"))
+        }
+    }
+}
