@@ -7,7 +7,7 @@ package final class Transport {
     package var descriptor: Int32 { number }
     private var number: Int32
     private var queue = WriteQueue()
-    /// What the queue holds, in bytes: looked at with each write, where an access to the queue would have to be checked.
+    /// What the queue holds, in bytes, as it is: looked at with each write, where an access to the queue would have to be checked.
     private var queuedBytes = 0
 
     /// Nil while bytes pass as they are.
@@ -24,21 +24,20 @@ package final class Transport {
     /// Closes the socket and drops what is queued.
     package func close() {
         guard number >= 0 else { return }
-        if let tls, queuedBytes == 0 { tls.sendEnd(to: number) }
+        if let tls, !hasBufferedOutput { tls.sendEnd(to: number) }
         _ = OwnedDescriptor(rawValue: number)
         number = -1
         dropOutput()
     }
 
     /// Bytes that wait for the kernel.
-    package var bufferedBytes: Int { queuedBytes }
-    package var hasBufferedOutput: Bool { queuedBytes > 0 }
+    package var bufferedBytes: Int { queuedBytes + (tls?.sealedBytes ?? 0) }
+    package var hasBufferedOutput: Bool { bufferedBytes > 0 }
 
     /// Receives once; `.done(0)` is the end.
     @inline(__always)
     func receive(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         guard let tls else { return try unsafe Socket.receive(number, into: buffer) }
-        defer { queuedBytes = queue.byteCount + tls.sealedBytes }
         return try unsafe tls.receive(from: number, into: buffer)
     }
 
@@ -124,7 +123,7 @@ package final class Transport {
     /// - Parameter scratch: an empty buffer in which small pieces may be put together.
     package func flush(gathering scratch: OutputBuffer? = nil) throws(SystemError) -> WriteQueue.Outcome {
         if let tls {
-            defer { queuedBytes = queue.byteCount + tls.sealedBytes }
+            defer { queuedBytes = queue.byteCount }
             return try tls.flush(&queue, to: number)
         }
         defer { queuedBytes = queue.byteCount }
@@ -151,7 +150,6 @@ package final class Transport {
     /// Goes on with the handshake: see `TLSSession.handshake`.
     package func handshake() throws(TLSError) -> TLSSession.Progress {
         guard let tls else { return .done }
-        defer { queuedBytes = queue.byteCount + tls.sealedBytes }
         return try tls.handshake(on: number)
     }
 
@@ -170,7 +168,6 @@ package final class Transport {
     /// Opens what came right behind the handshake.
     func openReceived(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         guard let tls else { return .wouldBlock }
-        defer { queuedBytes = queue.byteCount + tls.sealedBytes }
         return try unsafe tls.open(into: buffer, on: number)
     }
 
@@ -178,14 +175,10 @@ package final class Transport {
     private func write(_ bytes: UnsafeRawBufferPointer, through tls: TLSSession) throws(SystemError) {
         var rest = unsafe bytes[...]
         while unsafe !rest.isEmpty {
+            guard tls.sealedBytes == 0 else { return unsafe enqueue(copying: UnsafeRawBufferPointer(rebasing: rest)) }
             let part = unsafe UnsafeRawBufferPointer(rebasing: rest.prefix(TLSBuffers.sealedAtOnce))
-            let isTaken = try unsafe tls.write(part, to: number)
+            try unsafe tls.write(part, to: number)
             unsafe rest = rest.dropFirst(part.count)
-            if !isTaken {
-                unsafe queue.append(copying: UnsafeRawBufferPointer(rebasing: rest))
-                break
-            }
         }
-        queuedBytes = queue.byteCount + tls.sealedBytes
     }
 }

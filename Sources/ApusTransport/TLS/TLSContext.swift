@@ -107,15 +107,20 @@ import COpenSSL
             context,
             apus_ssl_op_no_renegotiation | apus_ssl_op_no_compression | apus_ssl_op_cipher_server_preference
                 | apus_ssl_op_prioritize_chacha)
-        // An idle session holds no buffers; what is written may lie elsewhere when it is written again.
+        // An idle session holds no record buffers, and busy ones get the same few again, which are still in the cache: keeping each its own
+        // saves 10 % of the instructions and costs more time. What is written may lie elsewhere when it is written again.
         unsafe apus_ssl_ctx_set_mode(context, Int(SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
         // Many records with one read of the BIO.
         unsafe apus_ssl_ctx_set_read_ahead(context, 1)
         unsafe SSL_CTX_set_cipher_list(context, Self.ciphers)
+        unsafe SSL_CTX_set_ciphersuites(context, Self.suites)
         unsafe apus_ssl_ctx_set_groups(context, Self.groups)
     }
 
-    /// TLS 1.2, with forward secrecy and authenticated encryption only; those of TLS 1.3 are OpenSSL's.
+    /// TLS 1.3: AES with 128 bits first, as it is the cheapest where there are instructions for it; clients without are given ChaCha20.
+    private static let suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+    /// TLS 1.2, with forward secrecy and authenticated encryption only.
     private static let ciphers = """
         ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
         ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305

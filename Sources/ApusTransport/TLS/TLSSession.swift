@@ -8,6 +8,8 @@ import COpenSSL
     private let buffers: TLSBuffers
     /// What was sealed and the kernel has not taken.
     private var sealed = WriteQueue()
+    /// Its bytes: looked at with each write, where an access to the queue would have to be checked.
+    private(set) var sealedBytes = 0
     private var state = State.new
 
     private enum State {
@@ -195,11 +197,8 @@ import COpenSSL
 
     // MARK: Sending
 
-    /// Sealed bytes that wait for the kernel.
-    var sealedBytes: Int { sealed.byteCount }
-
-    /// Seals at most `TLSBuffers.sealedAtOnce` bytes and sends them; gives whether the kernel took all.
-    func write(_ bytes: UnsafeRawBufferPointer, to socket: Int32) throws(SystemError) -> Bool {
+    /// Seals at most `TLSBuffers.sealedAtOnce` bytes and sends them.
+    func write(_ bytes: UnsafeRawBufferPointer, to socket: Int32) throws(SystemError) {
         switch state {
         case .secure, .ended: break
         case .new, .handshaking, .failed: throw brokenProtocol("SSL_write")
@@ -210,17 +209,19 @@ import COpenSSL
             throw brokenProtocol("SSL_write")
         }
         try sendSealed(to: socket)
-        return sealed.isEmpty
     }
 
     /// Seals and sends what is queued until the kernel takes no more.
     func flush(_ queue: inout WriteQueue, to socket: Int32) throws(SystemError) -> WriteQueue.Outcome {
         while true {
-            if try sealed.write(to: socket) == .blocked { return .blocked }
+            if sealedBytes > 0 {
+                defer { sealedBytes = sealed.byteCount }
+                if try sealed.write(to: socket) == .blocked { return .blocked }
+            }
             if queue.isEmpty { return .empty }
             try queue.move(to: buffers.plain)
             defer { buffers.plain.removeAll() }
-            _ = try unsafe write(buffers.plain.bytes, to: socket)
+            try unsafe write(buffers.plain.bytes, to: socket)
         }
     }
 
@@ -230,8 +231,10 @@ import COpenSSL
         guard unsafe !output.isEmpty else { return }
         defer { buffers.dropOutput() }
         var sent = 0
-        if sealed.isEmpty, case .done(let count) = try unsafe Socket.send(socket, output) { sent = count }
-        if sent < output.count { unsafe sealed.append(copying: UnsafeRawBufferPointer(rebasing: output[sent...])) }
+        if sealedBytes == 0, case .done(let count) = try unsafe Socket.send(socket, output) { sent = count }
+        guard sent < output.count else { return }
+        unsafe sealed.append(copying: UnsafeRawBufferPointer(rebasing: output[sent...]))
+        sealedBytes = sealed.byteCount
     }
 
     /// Tells the other side that nothing more comes (close_notify).
@@ -244,7 +247,10 @@ import COpenSSL
         try? sendSealed(to: socket)
     }
 
-    func dropOutput() { sealed.removeAll() }
+    func dropOutput() {
+        sealed.removeAll()
+        sealedBytes = 0
+    }
 
     private func brokenProtocol(_ call: StaticString) -> SystemError { SystemError(code: SystemError.brokenProtocol, call: call) }
 }
