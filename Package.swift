@@ -50,9 +50,10 @@ let package = Package(
         .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
         .target(name: "ApusBus", dependencies: ["ApusPlatform"], swiftSettings: settings),
         .testTarget(name: "ApusBusTests", dependencies: ["ApusBus", "ApusPlatform"], swiftSettings: testSettings),
+        .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
         .target(
             name: "ApusSupervisor",
-            dependencies: ["ApusPlatform", "ApusBus", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["ApusPlatform", "ApusBus", "CSeccomp", .product(name: "Logging", package: "swift-log")],
             swiftSettings: settings),
         // Supervisors fork, which a multi-threaded test runner must not do: the tests drive this program instead.
         .executableTarget(

@@ -39,6 +39,11 @@ package final class Mailboxes {
 
     package var slots: Int { pairs.count }
 
+    /// Every descriptor of every mailbox: each worker holds them all.
+    package var descriptors: [Int32] {
+        pairs.flatMap { [$0.sending.rawValue, $0.receiving.rawValue] } + wakers.map(\.descriptor)
+    }
+
     /// Where to write for `slot`.
     func sending(to slot: Int) -> Int32 { pairs[slot].sending.rawValue }
 

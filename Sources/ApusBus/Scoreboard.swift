@@ -67,6 +67,7 @@ extension Scoreboard {
         private enum Cell {
             static let beat = 0
             static let phase = 1
+            static let violation = 5
             static let pid = Row.masterCells
             static let generation = Row.masterCells + 1
             static let state = Row.masterCells + 2
@@ -95,6 +96,18 @@ extension Scoreboard {
 
         package var phase: Phase { Phase(rawValue: UInt8(truncatingIfNeeded: load(Cell.phase))) ?? .starting }
 
+        /// Where the number, plus one, of a system call that the sandbox forbids is put as the worker dies of it.
+        @unsafe package var violationCell: UnsafeMutablePointer<UInt64> {
+            // SAFETY: an atomic cell is eight plain bytes; nobody else writes this one while the worker lives.
+            unsafe UnsafeMutableRawPointer(cells + Cell.violation).assumingMemoryBound(to: UInt64.self)
+        }
+
+        /// The number of the system call that ended the slot's last process; nil if none did.
+        package var violation: Int32? {
+            let noted = load(Cell.violation)
+            return noted == 0 ? nil : Int32(truncatingIfNeeded: noted - 1)
+        }
+
         package func add(_ counter: Counter, _ amount: Int) {
             store(load(counter.rawValue) &+ UInt64(bitPattern: Int64(amount)), counter.rawValue)
         }
@@ -108,6 +121,7 @@ extension Scoreboard {
             beat(at: now)
             enter(.starting)
             store(0, Counter.connections.rawValue)
+            store(0, Cell.violation)
             store(0, Cell.pid)
             store(UInt64(generation), Cell.generation)
         }

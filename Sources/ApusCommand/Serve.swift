@@ -39,6 +39,8 @@ struct Serve: ParsableCommand {
 
     @OptionGroup var tls: ServeTLS
 
+    @OptionGroup var sandbox: ServeSandbox
+
     @Flag(name: .long, help: "Answer a handshake with the client's whole list of subprotocols: libwebsockets 1.6 clients insist on it.")
     var echoSubprotocolList = false
 
@@ -64,6 +66,8 @@ struct Serve: ParsableCommand {
         }
         if allowOrigin.contains("*") { server.origins = .any } else if !allowOrigin.isEmpty { server.origins = .list(allowOrigin) }
         server.echoesSubprotocolList = echoSubprotocolList
+        server.sandbox = sandbox.options
+        if sandbox.sandboxSelftest { return try sandbox.test(server) }
         server.pidFile = pidFile
         server.portFile = portFile
         Demo.configure(&server, root: root)

@@ -79,11 +79,11 @@ package enum FileSystem {
     }
 
     /// Replaces the file at `path` by `text`: readers see the old or the new content, never a part.
-    package static func replace(_ path: String, with text: String) throws(SystemError) {
+    package static func replace(_ path: String, with text: String, mode: UInt32 = 0o644) throws(SystemError) {
         let temporary = path + ".new"
         do {
             let file = OwnedDescriptor(
-                rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644) })
+                rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode) })
             try writeAll(file.rawValue, text)
         }
         try blockingSyscall("rename") { unsafe rename(temporary, path) }
@@ -106,6 +106,23 @@ package enum FileSystem {
         _ = OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644) })
         remove(temporary)
     }
+
+    /// Makes a new file beneath `root`: what a worker must not be able to do.
+    package static func createBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_create_beneath(root, path) })
+    }
+
+    /// Makes a directory below /tmp that everybody may read, and gives its path.
+    package static func makeTemporaryDirectory() throws(SystemError) -> String {
+        var template = Array("/tmp/apus-XXXXXX".utf8CString)
+        guard unsafe mkdtemp(&template) != nil else { throw SystemError(code: errno, call: "mkdtemp") }
+        let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        try blockingSyscall("chmod") { unsafe chmod(path, 0o755) }
+        return path
+    }
+
+    /// Removes an empty directory; no error if there is none.
+    package static func removeDirectory(_ path: String) { _ = unsafe rmdir(path) }
 
     /// Removes a file; no error if there is none.
     package static func remove(_ path: String) { _ = unsafe unlink(path) }

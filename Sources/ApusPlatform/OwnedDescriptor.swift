@@ -19,10 +19,9 @@ package struct OwnedDescriptor: ~Copyable {
         return value
     }
 
-    /// A second descriptor for the same open file (`fcntl F_DUPFD_CLOEXEC`).
-    package borrowing func duplicate() throws(SystemError) -> OwnedDescriptor {
-        let number = rawValue
-        return OwnedDescriptor(rawValue: try blockingSyscall("fcntl") { fcntl(number, F_DUPFD_CLOEXEC, 0) })
+    /// A second descriptor for what `rawValue` stands for (`fcntl F_DUPFD_CLOEXEC`).
+    package static func duplicate(_ rawValue: Int32) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(rawValue: try blockingSyscall("fcntl") { fcntl(rawValue, F_DUPFD_CLOEXEC, 0) })
     }
 
     /// Closes a bare descriptor: for numbers kept in arrays, and for what a child inherited but must not hold.

@@ -50,6 +50,14 @@ package enum Process {
         return collect(pid, options: 0)
     }
 
+    /// Waits for a child's end; nil when it was no child.
+    package static func waitForEnd(of pid: Int32) -> ProcessEnd? { collect(pid, options: 0) }
+
+    /// A pidfd of a process.
+    package static func handle(of pid: Int32) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(rawValue: try blockingSyscall("pidfd_open") { apus_pidfd_open(pid) })
+    }
+
     private static func collect(_ pid: Int32, options: Int32) -> ProcessEnd? {
         var status: Int32 = 0
         guard let ended = try? blockingSyscall("waitpid", { unsafe waitpid(pid, &status, options) }), ended == pid else {
@@ -106,6 +114,8 @@ package enum Signal {
     package static let terminalInput = SIGTTIN
     package static let terminalOutput = SIGTTOU
     package static let brokenPipe = SIGPIPE
+    /// A system call that a filter forbids.
+    package static let badCall = SIGSYS
     /// Those that a fault or an assertion raises; language runtimes like to install handlers for them.
     package static let faults = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS]
 

@@ -19,6 +19,9 @@ package final class Worker {
     /// This slot's row.
     package let row: Scoreboard.Row
 
+    /// The exit status of a worker that another would fare no better than.
+    package static let doNotRestart: Int32 = 78
+
     private let channel: ControlChannel
     private let beatInterval: Duration
     private let orphanTimeout: Duration
@@ -38,6 +41,9 @@ package final class Worker {
         beatInterval = Self.beatInterval(for: configuration.heartbeatTimeout)
         orphanTimeout = configuration.orphanTimeout
     }
+
+    /// What this process holds of the supervisor's.
+    package var descriptors: [Int32] { listeners + [channel.descriptor] }
 
     /// A tenth of the timeout, so that one late beat is no verdict; at most a second, at least 10 ms.
     static func beatInterval(for timeout: Duration) -> Duration { min(max(timeout / 10, .milliseconds(10)), .seconds(1)) }

@@ -37,6 +37,7 @@ struct Tidy {
     /// Where `unsafe` may stand.
     static let unsafePlaces = [
         "Sources/ApusPlatform/", "Sources/ApusTransport/", "Sources/ApusBus/", "Sources/ApusCodec/Kernels/",
+        "Sources/ApusSupervisor/Sandbox/SystemCallFilter.swift", "Sources/ApusSupervisor/Sandbox/SandboxSelfTest.swift",
     ]
 
     static let topLevel: Set<String> = [

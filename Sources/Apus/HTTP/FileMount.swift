@@ -9,7 +9,7 @@ import Logging
 final class FileMount {
     /// Starts and ends with a slash.
     let prefix: String
-    private let root: OwnedDescriptor
+    let root: OwnedDescriptor
 
     /// Files up to this size, in bytes, leave in one write with their head.
     private static let smallFileBytes = 32 * 1024

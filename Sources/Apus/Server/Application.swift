@@ -10,6 +10,8 @@ final class Application {
     let routes: Routes
     /// For each address that is listened on, in order; nil where TLS is not spoken.
     let tls: [TLSContext?]
+    /// What workers give up; nil in a process of its own.
+    private var sandbox: Sandbox?
     /// The bus of a server with several processes.
     private(set) var bus: (mailboxes: Mailboxes, interest: InterestTable)?
 
@@ -49,9 +51,27 @@ final class Application {
         }
     }
 
+    /// Checks what workers will give up, before the fork.
+    func prepareSandbox() throws(ConfigurationError) {
+        var features: Set<SystemCalls.Feature> = [.base]
+        if !routes.mounts.isEmpty { features.insert(.files) }
+        if tls.contains(where: { $0 != nil }) { features.insert(.tls) }
+        if server.sandbox.allowsConnect { features.insert(.clients) }
+        var sandbox = try server.sandbox.prepare(features: features, logger: server.logger)
+        sandbox.readable = routes.mounts.map { $0.root.rawValue }
+        self.sandbox = sandbox
+    }
+
+    /// What a worker may hold of what was open before the fork.
+    private func declaredDescriptors(of worker: Worker) -> [Int32] {
+        [0, 1, 2] + worker.descriptors + (bus?.mailboxes.descriptors ?? []) + routes.mounts.map { $0.root.rawValue }
+            + server.sandbox.keptDescriptors
+    }
+
     /// A worker's life; its result is the exit status.
     func serve(as worker: Worker) -> Int32 {
         do {
+            if let sandbox, sandbox.mode != .off { try Confinement.closeDescriptors(except: declaredDescriptors(of: worker)) }
             let context = try Context(
                 self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation),
                 listening: worker.listeners, addresses: worker.addresses, owner: nil)
@@ -66,11 +86,15 @@ final class Application {
                 }
             }
             server.whenWorkerStarts?(context)
+            try sandbox?.enter(noting: worker.row)
             worker.reportReady()
             context.row = worker.row
             try context.run()
             server.whenWorkerStops?(context)
             return 0
+        } catch let error as SandboxError {
+            worker.reportFailure("sandbox: \(error)")
+            return Worker.doNotRestart
         } catch {
             worker.reportFailure("\(error)")
             return 1

@@ -64,6 +64,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case directory(String, String)
     /// The address of a listener whose TLS cannot be set up, and why: names the file.
     case tls(String, String)
+    /// A sandbox that cannot be had, and why.
+    case sandbox(String)
     /// A listener that cannot be had, and the system's reason.
     case listen(String)
     /// A file that cannot be written, and the system's reason.
@@ -82,6 +84,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .directory(let path, let reason): "cannot serve the directory \"\(path)\": \(reason)"
         case .tls(let address, let reason): "TLS on \(address): \(reason)"
         case .file(let path, let reason): "cannot write \"\(path)\": \(reason)"
+        case .sandbox(let reason): "sandbox: \(reason)"
         case .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
         }
     }

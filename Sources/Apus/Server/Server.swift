@@ -26,6 +26,8 @@ public struct Server {
     /// Answers a handshake with the client's whole list of subprotocols instead of the chosen one, as libwebsockets 1.6 did and its
     /// clients insist on. Against RFC 6455 §4.2.2; off by default.
     public var echoesSubprotocolList = false
+    /// What workers give up before they serve.
+    public var sandbox = SandboxOptions()
     /// Where the master writes its process number while it runs.
     public var pidFile: String?
     /// Where the master writes one line `ADDRESS:PORT` per listener, ports filled in, as soon as all workers accept.
@@ -98,6 +100,7 @@ public struct Server {
         }
         let listeners = try application.listeners(slots: count)
         try application.makeMailboxes(slots: count)
+        try application.prepareSandbox()
         whenStarting?()
         write("\(Process.id)\n", to: pidFile)
         do {

@@ -21,6 +21,9 @@ int apus_unacknowledged_bytes(int descriptor);
 // Opens `path` for reading beneath the directory `root` and nowhere else: no `..`, no absolute or magic link leaves it.
 int apus_open_beneath(int root, const char *path);
 
+// Makes a file there, or nowhere.
+int apus_create_beneath(int root, const char *path);
+
 // The macros that take a wait status apart.
 int apus_exited(int status);
 int apus_exit_status(int status);
@@ -34,5 +37,36 @@ int apus_usable_processors(void);
 
 // The signal this process gets when its parent dies.
 int apus_die_with_parent(int signal);
+
+// Calls that glibc has no function for, or hides; results and errno as the kernel gives them.
+int apus_close_range(unsigned int first, unsigned int last);
+int apus_set_identity(unsigned int user, unsigned int group);
+int apus_drop_bounding_capability(int capability);
+int apus_clear_ambient_capabilities(void);
+int apus_clear_capabilities(void);
+// Effective, permitted and inheritable, or'ed; all ones if they cannot be read.
+unsigned long long apus_capabilities(void);
+int apus_forbid_dumping(void);
+int apus_forbid_new_privileges(void);
+extern const int apus_limit_processes, apus_limit_file_size, apus_limit_core_size;
+int apus_limit(int resource, unsigned long long value);
+int apus_chroot(const char *path);
+
+// The version of Landlock that the kernel speaks; negative if it has none.
+int apus_landlock_version(void);
+// A descriptor of rules that forbid all that version `version` knows, but connecting where `may_connect`.
+int apus_landlock_create(int version, int may_connect);
+// Files beneath the directory, or the file, may be read.
+int apus_landlock_allow_reading(int rules, int beneath);
+int apus_landlock_restrict(int rules);
+
+// The ids of a name; the group is the user's own. 0, or an errno; ENOENT if there is no such name.
+int apus_find_user(const char *name, unsigned int *user, unsigned int *group);
+int apus_find_group(const char *name, unsigned int *group);
+
+// A system call by its number, as an attacker would make it.
+long apus_raw_call(long number, long a, long b, long c, long d, long e, long f);
+// The same through the gate of 32-bit programs: getpid.
+long apus_compatible_getpid(void);
 
 #endif

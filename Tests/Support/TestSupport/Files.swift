@@ -80,6 +80,8 @@ public final class TemporaryDirectory: Sendable {
         var template = Array("/tmp/apus-test-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw TestFailure.call("mkdtemp") }
         path = template.withUnsafeBufferPointer { buffer in buffer.baseAddress.map { String(cString: $0) } ?? "" }
+        // Workers of a server that root has started are somebody else.
+        chmod(path, 0o755)
     }
 
     deinit { Self.remove(path) }

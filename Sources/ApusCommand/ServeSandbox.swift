@@ -1,0 +1,57 @@
+import Apus
+import ArgumentParser
+
+/// The options of `apus serve` about what workers give up.
+struct ServeSandbox: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "enforced, or best-effort (what the system lacks is left out), or off.", valueName: "mode"))
+    var sandbox = Mode.enforced
+
+    @Option(name: .long, help: ArgumentHelp("What workers become when started as root: a name or a number; nobody.", valueName: "name"))
+    var user: String?
+
+    @Option(name: .long, help: ArgumentHelp("The workers' group; the user's own.", valueName: "name"))
+    var group: String?
+
+    @Option(name: .long, help: ArgumentHelp("A directory to become the root of the workers' file system.", valueName: "dir"))
+    var chroot: String?
+
+    @Flag(name: .long, help: "Try what an attacker in a worker would, with and without each layer; print what was wanted and got.")
+    var sandboxSelftest = false
+
+    enum Mode: String, ExpressibleByArgument, CaseIterable {
+        case enforced
+        case bestEffort = "best-effort"
+        case off
+    }
+
+    var options: SandboxOptions {
+        var options = SandboxOptions()
+        options.mode =
+            switch sandbox {
+            case .enforced: .enforced
+            case .bestEffort: .bestEffort
+            case .off: .off
+            }
+        options.user = user
+        options.group = group
+        options.root = chroot
+        return options
+    }
+
+    /// The self-test: one line for each attempt with all layers, and one for each that went otherwise than wanted.
+    func test(_ server: Server) throws {
+        var differences = 0
+        var attempts = 0
+        try server.testSandbox { finding in
+            attempts += 1
+            if !finding.isAsWanted { differences += 1 }
+            let layers = finding.without.map { "without \($0)" } ?? "all layers"
+            print("\(finding.isAsWanted ? "ok  " : "FAIL") \(finding.attempt), \(layers): wanted \(finding.wanted), got \(finding.got)")
+        }
+        print("\(attempts) attempts, \(differences) otherwise than wanted")
+        if differences > 0 { throw ExitCode(1) }
+    }
+}

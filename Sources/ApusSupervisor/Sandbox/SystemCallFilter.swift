@@ -1,0 +1,55 @@
+import ApusBus
+import ApusPlatform
+import CSeccomp
+
+/// The allow-list in the kernel (`seccomp(2)`, by libseccomp).
+enum SystemCallFilter {
+    static var isSupported: Bool { apus_has_seccomp() != 0 }
+
+    /// Loads it, for good. A call that is not allowed is noted in `row` and ends the process with SIGSYS.
+    static func load(_ rules: [SystemCalls.Rule], noting row: Scoreboard.Row?) throws(SandboxError) {
+        guard let filter = unsafe seccomp_init(row == nil ? apus_act_kill_process : apus_act_trap) else {
+            throw SandboxError("seccomp: no filter can be made")
+        }
+        defer { unsafe seccomp_release(filter) }
+        // Other gates into the kernel, such as that of 32-bit programs, are shut.
+        try unsafe check(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, apus_act_kill_process), "the gate of other architectures")
+        try unsafe check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2), "a tree instead of a list")
+        if let row {
+            guard unsafe apus_note_violations(row.violationCell) == 0 else { throw SandboxError("seccomp: no handler of violations") }
+            try unsafe check(seccomp_rule_add_array(filter, apus_act_kill_process, apus_deadly_call(), 0, nil), "the end of a violation")
+        }
+        let allowed = Set(rules.map(\.name))
+        for (name, errno) in SystemCalls.refused where !allowed.contains(name) {
+            try unsafe add(filter, apus_act_errno(UInt16(errno)), name, [])
+        }
+        for rule in rules {
+            if rule.conditions.isEmpty { try unsafe add(filter, apus_act_allow, rule.name, []) }
+            for line in rule.conditions { try unsafe add(filter, apus_act_allow, rule.name, line) }
+        }
+        try unsafe check(seccomp_load(filter), "the kernel")
+    }
+
+    private static func add(
+        _ filter: scmp_filter_ctx, _ action: UInt32, _ name: String, _ conditions: [SystemCalls.Condition]
+    ) throws(SandboxError) {
+        let number = unsafe seccomp_syscall_resolve_name(name)
+        // Below zero: this machine has no such call.
+        guard number >= 0 else { return }
+        let comparisons = conditions.map {
+            scmp_arg_cmp(arg: $0.argument, op: SCMP_CMP_MASKED_EQ, datum_a: $0.mask, datum_b: $0.value)
+        }
+        try unsafe check(seccomp_rule_add_array(filter, action, number, UInt32(comparisons.count), comparisons), name)
+    }
+
+    private static func check(_ result: Int32, _ what: String) throws(SandboxError) {
+        guard result == 0 else { throw SandboxError("seccomp: \(what): \(SystemError(code: -result, call: "seccomp").reason)") }
+    }
+
+    /// The name of a call of this machine.
+    static func name(ofCall number: Int32) -> String {
+        guard let name = unsafe seccomp_syscall_resolve_num_arch(seccomp_arch_native(), number) else { return "call \(number)" }
+        defer { unsafe apus_free(name) }
+        return unsafe String(cString: name)
+    }
+}

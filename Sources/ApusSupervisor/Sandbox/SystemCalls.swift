@@ -1,0 +1,115 @@
+/// The system calls that workers may make: one table, each with its reason. What stands nowhere here ends the process.
+package enum SystemCalls {
+    /// What a worker does; one that it does not do adds nothing.
+    package enum Feature: CaseIterable, Sendable {
+        /// Every worker.
+        case base
+        /// It serves files.
+        case files
+        /// It speaks TLS.
+        case tls
+        /// It connects to other servers.
+        case clients
+    }
+
+    struct Rule: Sendable {
+        let name: String
+        let feature: Feature
+        let reason: String
+        /// Each line: conditions that must hold together; one line suffices. Empty: always.
+        var conditions: [[Condition]] = []
+
+        init(_ name: String, _ feature: Feature, _ reason: String, _ conditions: [[Condition]] = []) {
+            self.name = name
+            self.feature = feature
+            self.reason = reason
+            self.conditions = conditions
+        }
+    }
+
+    /// What an argument must be.
+    struct Condition: Sendable {
+        let argument: UInt32
+        /// The bits that are looked at.
+        let mask: UInt64
+        let value: UInt64
+
+        static func argument(_ number: UInt32, is value: Int) -> Condition {
+            Condition(argument: number, mask: .max, value: UInt64(bitPattern: Int64(value)))
+        }
+        static func argument(_ number: UInt32, masked mask: Int, is value: Int) -> Condition {
+            Condition(argument: number, mask: UInt64(bitPattern: Int64(mask)), value: UInt64(bitPattern: Int64(value)))
+        }
+        /// A number of 32 bits, whatever the upper half of its register holds.
+        static func argument(_ number: UInt32, is32 value: Int) -> Condition { .argument(number, masked: 0xffff_ffff, is: value) }
+    }
+
+    // Numbers of the kernel's interface, which are the same on every machine that Apus runs on.
+    private static let protExec = 4
+    private static let siocoutq = 0x5411
+    private static let (tcpLevel, noDelay) = (6, 1)
+    private static let (socketLevel, socketError) = (1, 4)
+    private static let (inet, inet6, unix) = (2, 10, 1)
+    private static let acceptFlags = 0o2004000
+    private static let duplicate = 1030
+    private static let emptyPath = 0x1000
+
+    static let all: [Rule] = [
+        // The hot ones have no conditions: those would be looked at with each call.
+        Rule("epoll_wait", .base, "the loop waits"),
+        Rule("epoll_pwait", .base, "the same, where there is no epoll_wait"),
+        Rule("epoll_ctl", .base, "what the loop watches"),
+        Rule("recvfrom", .base, "connections and mailboxes are read"),
+        Rule("sendto", .base, "connections and mailboxes are written"),
+        Rule("sendmsg", .base, "several pieces leave in one call"),
+        Rule("recvmsg", .base, "records of the control channel"),
+        Rule("read", .base, "eventfd and signalfd"),
+        Rule("write", .base, "log lines, eventfd"),
+        Rule("close", .base, "connections end"),
+        Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),
+        Rule("setsockopt", .base, "TCP_NODELAY of a connection", [[.argument(1, is32: tcpLevel), .argument(2, is32: noDelay)]]),
+        Rule("shutdown", .base, "the end of our answers, before the peer's", [[.argument(1, is32: 1)]]),
+        Rule("ioctl", .base, "how much the peer has not acknowledged", [[.argument(1, is32: siocoutq)]]),
+        Rule("getpeername", .base, "who connected"),
+        Rule("fcntl", .base, "a listener's spare descriptor", [[.argument(1, is32: duplicate)]]),
+        Rule("mmap", .base, "memory, never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
+        Rule("mprotect", .base, "the allocator's; never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
+        Rule("munmap", .base, "memory is given back"),
+        Rule("mremap", .base, "large buffers grow", [[.argument(3, masked: ~1, is: 0)]]),
+        Rule("madvise", .base, "memory is given back", [[.argument(2, is32: 4)], [.argument(2, is32: 8)]]),
+        Rule("brk", .base, "memory"),
+        Rule("futex", .base, "locks of the runtime, between threads of the application"),
+        Rule("getrandom", .base, "masking keys, jitter"),
+        Rule("clock_gettime", .base, "the clock, where the vDSO has none"),
+        Rule("gettimeofday", .base, "the same"),
+        Rule("getpid", .base, "a worker says who it is; OpenSSL looks for forks"),
+        Rule("gettid", .base, "abort"),
+        Rule("tgkill", .base, "abort: the process's own threads only"),
+        Rule("rt_sigprocmask", .base, "abort"),
+        Rule("rt_sigaction", .base, "abort"),
+        Rule("rt_sigreturn", .base, "the end of a signal's handler"),
+        Rule("restart_syscall", .base, "a wait goes on after SIGSTOP and SIGCONT"),
+        Rule("exit_group", .base, "the end"),
+
+        Rule("openat2", .files, "a file beneath a root that is open already", [[.argument(3, is: 24)]]),
+        Rule("newfstatat", .files, "size and time of an open file", [[.argument(3, masked: emptyPath, is: emptyPath)]]),
+        Rule("fstat", .files, "the same"),
+        Rule("sendfile", .files, "a file leaves without a copy"),
+        Rule("pread64", .files, "a file leaves through TLS"),
+
+        Rule(
+            "socket", .clients, "a connection is opened",
+            [[.argument(0, is32: inet)], [.argument(0, is32: inet6)], [.argument(0, is32: unix)]]),
+        Rule("connect", .clients, "the same"),
+        Rule("bind", .clients, "from an address of choice"),
+        Rule("getsockname", .clients, "from which one"),
+        Rule("getsockopt", .clients, "how a connect ended", [[.argument(1, is32: socketLevel), .argument(2, is32: socketError)]]),
+    ]
+
+    static func allowed(for features: Set<Feature>) -> [Rule] { all.filter { $0.feature == .base || features.contains($0.feature) } }
+
+    /// Calls that libraries try and can do without: they get this errno instead of the end.
+    static let refused: [(name: String, errno: Int32)] = [
+        ("open", 13), ("openat", 13), ("socket", 13), ("clone3", 38), ("access", 13), ("stat", 13), ("lseek", 29), ("uname", 38),
+    ]
+}
