@@ -134,6 +134,15 @@ public enum ProcessTable {
         }
     }
 
+    /// Time on a CPU since its start, of its first thread.
+    public static func processorTime(_ pid: pid_t) throws -> Duration {
+        guard let text = Files.text("/proc/\(pid)/schedstat"), let nanoseconds = text.split(separator: " ").first.flatMap({ Int64($0) })
+        else {
+            throw TestFailure("no schedstat of \(pid)")
+        }
+        return .nanoseconds(nanoseconds)
+    }
+
     /// Memory that is the process's alone, in bytes.
     public static func privateBytes(_ pid: pid_t) throws -> Int {
         guard let text = Files.text("/proc/\(pid)/smaps_rollup") else { throw TestFailure("no smaps_rollup of \(pid)") }

@@ -49,7 +49,15 @@ public final class RawClient: @unchecked Sendable {
         if code != 0 { throw Failure.connect(code) }
     }
 
-    deinit { close(descriptor) }
+    deinit { end() }
+
+    private var hasEnded = false
+
+    /// Closes the connection.
+    public func end() {
+        if !hasEnded { close(descriptor) }
+        hasEnded = true
+    }
 
     /// IP_BIND_ADDRESS_NO_PORT of linux/in.h: the port is chosen by connect, not by bind.
     private static let bindAddressNoPort: Int32 = 24
@@ -82,6 +90,15 @@ public final class RawClient: @unchecked Sendable {
 
     /// Sends our end of stream.
     public func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }
+
+    /// Whether the server has closed or reset the connection, told without reading.
+    public var hasHungUp: Bool {
+        var entry = pollfd(fd: descriptor, events: Self.peerHangUp, revents: 0)
+        return poll(&entry, 1, 0) > 0
+    }
+
+    /// POLLRDHUP of linux/poll.h, which glibc declares for _GNU_SOURCE only.
+    private static let peerHangUp: Int16 = 0x2000
 
     // MARK: Bytes
 
