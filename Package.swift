@@ -80,6 +80,9 @@ let package = Package(
             dependencies: ["Apus", "ApusCodec", "ApusPlatform", "ExampleExtension", .product(name: "Logging", package: "swift-log")],
             swiftSettings: testSettings),
         .executableTarget(
+            name: "DeflateFixture", dependencies: ["Apus", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/Support/DeflateFixture", swiftSettings: testSettings),
+        .executableTarget(
             name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
         .executableTarget(name: "BusFixture", dependencies: ["Apus"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
         .executableTarget(

@@ -2,15 +2,18 @@
 public struct RawFrame: Equatable, Sendable {
     public var opcode: UInt8
     public var isFinal = true
+    /// RSV1: the message is compressed.
+    public var isCompressed = false
     public var payload: [UInt8] = []
 
     public var text: String { String(decoding: payload, as: UTF8.self) }
     /// Of a close frame.
     public var closeCode: Int? { payload.count >= 2 ? Int(payload[0]) << 8 | Int(payload[1]) : nil }
 
-    public init(opcode: UInt8, isFinal: Bool = true, payload: [UInt8] = []) {
+    public init(opcode: UInt8, isFinal: Bool = true, isCompressed: Bool = false, payload: [UInt8] = []) {
         self.opcode = opcode
         self.isFinal = isFinal
+        self.isCompressed = isCompressed
         self.payload = payload
     }
 
@@ -20,7 +23,7 @@ public struct RawFrame: Equatable, Sendable {
     /// The frame's bytes as a client sends them, masked with a fixed key.
     public var masked: [UInt8] {
         let key: [UInt8] = [0x37, 0xfa, 0x21, 0x3d]
-        var bytes = [(isFinal ? 0x80 : 0) | opcode]
+        var bytes = [(isFinal ? 0x80 : 0) | (isCompressed ? 0x40 : 0) | opcode]
         switch payload.count {
         case ..<126: bytes.append(0x80 | UInt8(payload.count))
         case ..<65536: bytes += [0x80 | 126, UInt8(payload.count >> 8), UInt8(payload.count & 0xff)]
@@ -63,6 +66,7 @@ extension RawClient {
         var count = Int(head[1] & 0x7f)
         if count == 126 { count = try receive(2).reduce(0) { $0 << 8 | Int($1) } }
         if count == 127 { count = try receive(8).reduce(0) { $0 << 8 | Int($1) } }
-        return RawFrame(opcode: head[0] & 0x0f, isFinal: head[0] & 0x80 != 0, payload: try receive(count))
+        return RawFrame(
+            opcode: head[0] & 0x0f, isFinal: head[0] & 0x80 != 0, isCompressed: head[0] & 0x40 != 0, payload: try receive(count))
     }
 }
