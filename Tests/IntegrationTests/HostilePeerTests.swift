@@ -13,16 +13,7 @@ extension Integration {
         private static func warm(_ server: DeflateServer) throws {
             let client = try server.open()
             let message = [UInt8](repeating: 0x61, count: 1000)
-            // So are the window that is inflated with, and the 128 KiB that the C library keeps of what a grown message has given back.
-            for isCompressed in [false, true] {
-                let pieces = [[UInt8]](repeating: Deflated.stored(message).dropLast(), count: 200)
-                for (index, piece) in pieces.enumerated() {
-                    try client.send(
-                        RawFrame(opcode: index == 0 ? 2 : 0, isFinal: false, isCompressed: isCompressed && index == 0, payload: piece))
-                }
-                try client.send(RawFrame(opcode: 0, payload: [0]))
-                _ = try client.frame()
-            }
+            // So is the window that is inflated with.
             for _ in 0..<40 { try client.send(RawFrame(opcode: 2, isCompressed: true, payload: Deflated.stored(message))) }
             try client.send(RawFrame(opcode: 2, isCompressed: true, payload: Deflated.stored([UInt8](repeating: 1, count: 40_000))))
             // The receive buffer and the one that collects output are the worker's; a worker that was stopped meanwhile fills them.
@@ -71,7 +62,7 @@ extension Integration {
             }
             most = max(most, held + more)
             Self.report("bomb of \(bomb.count / Self.kibibyte) KiB in frames of \(frameBytes)", most)
-            #expect(held >= Self.limit * 9 / 10, "what is measured is the message")
+            #expect(held >= Self.limit * 3 / 4, "what is measured is the message")
             #expect(most <= Self.limit + 64 * Self.kibibyte)
         }
 

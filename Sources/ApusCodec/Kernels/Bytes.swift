@@ -11,6 +11,17 @@ extension [UInt8] {
         }
     }
 
+    /// Makes room for a message that has grown to `needed` octets and may grow on, up to `maxBytes`.
+    ///
+    /// Growing by a factor keeps appending linear. Memory that is set aside and not touched costs nothing, but what a message has outgrown
+    /// the C library may keep: so from 16 KiB on there is one step to the whole limit, or to 1 MiB if that is less.
+    package mutating func reserve(growingTo needed: Int, maxBytes: Int) {
+        guard needed > capacity else { return }
+        let step = needed <= 16 * 1024 ? needed * 4 : Swift.max(needed * 4, 1 << 20)
+        // The last step goes to the most there can be, so that it is not taken twice.
+        reserveCapacity(step > maxBytes - maxBytes / 4 ? Swift.max(needed, maxBytes) : step)
+    }
+
     /// Appends the span's octets.
     package mutating func append(_ bytes: borrowing RawSpan) {
         // SAFETY: the pointer is used only inside the closure and never beyond the count.

@@ -67,11 +67,7 @@ extension [UInt8] {
     ///
     /// - Parameter maxBytes: the array will not be needed larger than this, and so is not made larger.
     mutating func appendFromC(_ room: Int, maxBytes: Int = .max, _ body: (UnsafeMutableBufferPointer<UInt8>) -> Int) -> Bool {
-        if capacity - count < room {
-            // Doubling keeps appending linear. The last step goes to the most there can be, so that it is not taken twice.
-            let doubled = Swift.max(count + room, count * 2)
-            reserveCapacity(doubled > maxBytes - maxBytes / 4 ? Swift.max(count + room, maxBytes) : doubled)
-        }
+        reserve(growingTo: count + room, maxBytes: maxBytes)
         var filled = 0
         append(addingCapacity: room) { span in
             // SAFETY: `body` is a C function that fills the octets it counts, from the first on.

@@ -23,8 +23,11 @@ package struct MessageAssembler: Sendable {
         guard needed <= maxBytes else { throw .messageTooBig(size: UInt64(needed), limit: UInt64(maxBytes)) }
         if needed > bytes.capacity {
             let announced = needed + Int(clamping: min(remaining, UInt64(Self.firstReserve)))
-            // Doubling keeps appending linear; the limit keeps it from doubling past what a message may have.
-            bytes.reserveCapacity(min(maxBytes, max(announced, bytes.capacity * 2)))
+            if bytes.isEmpty {
+                bytes.reserveCapacity(min(maxBytes, announced))
+            } else {
+                bytes.reserve(growingTo: announced, maxBytes: maxBytes)
+            }
         }
         bytes.append(piece)
     }
