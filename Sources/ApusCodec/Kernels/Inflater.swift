@@ -32,7 +32,7 @@ import CZlib
 
     /// Decompresses a piece of a message and appends the result.
     ///
-    /// - Parameter maxBytes: `output` may not grow beyond this; one octet more is made to see that there is more.
+    /// - Parameter maxBytes: `output` does not grow beyond this; one octet more is made, and taken back, to see that there is more.
     /// - Throws: `ExtensionError.invalidData` or `.messageTooBig`.
     func decompress(_ payload: RawSpan, endsMessage: Bool, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError) {
         try feed(payload, into: &output, maxBytes: maxBytes)
@@ -78,7 +78,10 @@ import CZlib
                 status = unsafe inflate(stream, Z_SYNC_FLUSH)
                 return unsafe space.count - Int(stream.pointee.avail_out)
             }
-            guard output.count <= maxBytes else { throw .messageTooBig(limit: maxBytes) }
+            guard output.count <= maxBytes else {
+                output.removeLast(output.count - maxBytes)
+                throw .messageTooBig(limit: maxBytes)
+            }
             switch status {
             case Z_STREAM_END:
                 hasEnded = true
