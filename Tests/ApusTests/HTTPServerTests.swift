@@ -390,16 +390,46 @@ struct HTTPServerTests {
     func slowBody() throws {
         let stage = try Self.withDeadlines()
         let client = try stage.client()
-        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 6000\r\n\r\n")
         for _ in 0..<4 {
             try stage.serve(for: .milliseconds(60))
-            client.send("x")
+            client.send(String(repeating: "x", count: 1024))
         }
         try stage.settle()
         #expect(client.isSilent)
         let passed = try Self.timeToEnd(client)
         #expect(try client.response().status == 408)
         #expect(passed > .milliseconds(130) && passed < .seconds(3), "\(passed)")
+    }
+
+    @Test("a body that trickles is answered 408 by a deadline that its bytes do not prolong", arguments: [false, true])
+    func tricklingBody(isChunked: Bool) throws {
+        let stage = try Self.withDeadlines()
+        let client = try stage.client()
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\n\(isChunked ? "Transfer-Encoding: chunked" : "Content-Length: 100000")\r\n\r\n")
+        let passed = try Self.timeToEnd(client) {
+            client.send(isChunked ? "1\r\nx\r\n" : "x")
+            try? stage.serve(for: .milliseconds(5))
+        }
+        #expect(try client.response().status == 408)
+        #expect(passed > .milliseconds(130) && passed < .seconds(3), "\(passed)")
+    }
+
+    @Test("a large answer is measured by itself, not by what was left of one before it")
+    func slowReaderAgain() throws {
+        let stage = try Self.stage(limits: { $0.bodyTimeout = .milliseconds(300) })
+        let client = try stage.client()
+        // The first one is looked at when little of it is left, each of them when much of the next is.
+        for _ in 0..<3 {
+            client.send("GET /huge HTTP/1.1\r\nHost: a\r\n\r\n")
+            var taken = 0
+            try stage.until("the answer") {
+                try stage.serve(for: .milliseconds(20))
+                taken += client.takeSome(500_000).count
+                return client.isEnded || taken >= 20_000_000
+            }
+            #expect(!client.isEnded)
+        }
     }
 
     @Test("an idle connection is closed after a response, without a word")

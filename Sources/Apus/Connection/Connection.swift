@@ -137,13 +137,18 @@ final class Connection: EventSource {
         }
     }
 
-    /// Whether the peer has taken some of the output since this was last asked.
+    /// Whether the peer has taken enough of the output since this was last asked, or since `watchOutput`.
     func outputHasProgressed() -> Bool {
-        // The kernel's queue counts: it may hold megabytes while ours stands still.
-        let pending = bufferedBytes + Socket.unacknowledgedBytes(transport.descriptor)
+        let pending = pendingOutput
         defer { pendingAtLastCheck = pending }
-        return pending < pendingAtLastCheck
+        return pendingAtLastCheck - pending >= context.limits.minBodyProgressBytes
     }
+
+    /// Output that is to be watched begins: what an earlier answer had left says nothing of it.
+    func watchOutput() { pendingAtLastCheck = hasBufferedOutput ? pendingOutput : .max }
+
+    /// The kernel's queue counts: it may hold megabytes while ours stands still.
+    private var pendingOutput: Int { bufferedBytes + Socket.unacknowledgedBytes(transport.descriptor) }
 
     private func receive() {
         let headroom = ReceiveBuffer.headroom
@@ -443,6 +448,7 @@ final class Connection: EventSource {
         phase = .finishing(ending)
         carry = []
         isReadingPaused = false
+        watchOutput()
         context.loop.schedule(self, after: context.limits.closingTimeout)
         context.unsettled(self)
     }

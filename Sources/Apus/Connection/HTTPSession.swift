@@ -25,6 +25,8 @@ final class HTTPSession {
     let allowsPlainHTTP: Bool
     private var security = Security.plain
     private var hasServedRequest = false
+    /// Bytes of the body when its deadline was set last.
+    private var bodyBytesAtDeadline = 0
 
     init(connection: Connection, peer: SocketAddress, allowsPlainHTTP: Bool = false) {
         self.connection = connection
@@ -58,7 +60,7 @@ final class HTTPSession {
         }
     }
 
-    /// An answer is on its way: slow peers have time as long as they take something.
+    /// An answer is on its way: slow peers have time as long as they take enough.
     private func closeUnlessProgressing() {
         if connection.outputHasProgressed() {
             context.loop.schedule(connection, after: context.limits.bodyTimeout)
@@ -123,6 +125,7 @@ final class HTTPSession {
             return refuse(violation.status, violation.description)
         }
         if head.expectsContinue { connection.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
+        bodyBytesAtDeadline = 0
         context.loop.schedule(connection, after: context.limits.bodyTimeout)
         state = .body(head, HTTPBodyDecoder(framing: head.bodyFraming, maxBytes: context.limits.maxRequestBodyBytes), [])
     }
@@ -139,8 +142,12 @@ final class HTTPSession {
             while let event = try body.next(bytes.octets, from: &position) {
                 switch event {
                 case .data(let range):
-                    context.loop.schedule(connection, after: context.limits.bodyTimeout)
                     content.append(bytes.extracting(range))
+                    // Bytes that trickle do not prolong it.
+                    if content.count - bodyBytesAtDeadline >= context.limits.minBodyProgressBytes {
+                        bodyBytesAtDeadline = content.count
+                        context.loop.schedule(connection, after: context.limits.bodyTimeout)
+                    }
                 case .end:
                     dispatch(head, body: content)
                     return true
@@ -218,6 +225,7 @@ final class HTTPSession {
         }
         state = .head
         hasServedRequest = true
+        connection.watchOutput()
         context.loop.schedule(
             connection, after: connection.hasBufferedOutput ? context.limits.bodyTimeout : context.limits.keepAliveTimeout)
         connection.setReadingPaused(false)

@@ -27,8 +27,10 @@ public struct Limits: Sendable {
     public var tlsHandshakeTimeout = Duration.seconds(10)
     /// From the first byte of a request, or the accept, to the end of its head.
     public var requestHeadTimeout = Duration.seconds(10)
-    /// Between two arrivals of a request body, and between two departures of a response's.
+    /// In which `minBodyProgressBytes` of a request's body must arrive, or of a response's depart.
     public var bodyTimeout = Duration.seconds(10)
+    /// Bytes, see `bodyTimeout`. A peer that sends or takes one byte now and then does not hold its connection for long.
+    public var minBodyProgressBytes = 1024
     /// Between a response and the next request.
     public var keepAliveTimeout = Duration.seconds(60)
     /// Silence after which a WebSocket peer is sent a ping. Any byte counts as life.
