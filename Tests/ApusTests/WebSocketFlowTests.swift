@@ -307,7 +307,7 @@ struct WebSocketFlowTests {
             most = max(most, socket.bufferedBytes)
         }
         #expect(socket.isOpen)
-        #expect(most <= 64 * 1024 + 128 * 1024 + 50_016, "\(most) bytes were buffered")
+        #expect(most <= 32 * 1024 + 128 * 1024 + 50_016, "\(most) bytes were buffered")
         let received = script.count("binary")
         for _ in 0..<received { #expect(try client.frame().payload.count == 50_000) }
         #expect(socket.isOpen)

@@ -55,7 +55,7 @@ final class Connection: EventSource {
     /// How long a peer may take to close after us.
     private static let lingerTimeout = Duration.seconds(1)
     /// With more than this queued, in bytes, nothing more is read: who does not take answers is not asked for questions.
-    private static let backPressureBytes = 64 * 1024
+    private static let backPressureBytes = 32 * 1024
 
     init(_ descriptor: consuming OwnedDescriptor, context: Context) {
         self.context = context

@@ -143,10 +143,11 @@ public enum ProcessTable {
         return .nanoseconds(nanoseconds)
     }
 
-    /// Memory that is the process's alone, in bytes.
+    /// Memory that the process has written and no other shares, in bytes. Clean pages are the page cache's: those of a library become
+    /// "private" whenever the last other process that uses them ends.
     public static func privateBytes(_ pid: pid_t) throws -> Int {
         guard let text = Files.text("/proc/\(pid)/smaps_rollup") else { throw TestFailure("no smaps_rollup of \(pid)") }
-        return text.split(separator: "\n").filter { $0.hasPrefix("Private_") }
+        return text.split(separator: "\n").filter { $0.hasPrefix("Private_Dirty:") }
             .compactMap { line in line.split(separator: " ").dropFirst().first.flatMap { Int($0) } }.reduce(0, +) * 1024
     }
 }
