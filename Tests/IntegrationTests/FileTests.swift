@@ -110,6 +110,19 @@ extension Integration {
             #expect(!response.text.contains("SECRET") && !response.text.contains("root:"))
         }
 
+        @Test(
+            "5,000 ranges, or one beyond all numbers, get one whole answer or 416",
+            arguments: [
+                "0-18446744073709551616", "18446744073709551616-", "5-2", "-0",
+                [String](repeating: "-1", count: 5000).joined(separator: ","),
+            ])
+        func ranges(ranges: String) throws {
+            let client = try server.connect()
+            let answer = try client.request("GET /index.html", "Range: bytes=\(ranges)")
+            #expect(answer.status == 416 || answer.status == 200 && answer.text == Self.page, "\(answer)")
+            #expect(try client.request("GET /index.html").text == Self.page)
+        }
+
         @Test("a symbolic link that is swapped all the time leads nowhere")
         func swappedLink() async throws {
             let (root, port) = (root, server.port)

@@ -58,6 +58,30 @@ extension Integration {
             #expect(answer.answers == 1, "more than one answer: \(answer)")
         }
 
+        @Test(
+            "a head over the limit is answered 431, for at most 10 ms of CPU",
+            arguments: [
+                "X: " + String(repeating: "x", count: 20_000), String(repeating: "X:\r\n", count: 5000),
+                String(repeating: ", ", count: 9000),
+            ])
+        func headTooLarge(fields: String) throws {
+            let worker = server.workers[0]
+            // The first of everything is not what a head costs.
+            #expect(try server.connect().request("GET /worker", fields).status >= 400)
+            let before = try ProcessTable.processorTime(worker)
+            let count = 20
+            for index in 0..<count {
+                let client = try server.connect()
+                try client.send("GET /worker HTTP/1.1\r\nHost: h\r\nConnection: \(fields)")
+                // It is answered before it ends.
+                let answer = try client.response()
+                #expect(answer.status == 431, "\(index): \(answer)")
+            }
+            let spent = (try ProcessTable.processorTime(worker) - before) / count
+            print("a head over the limit: \(spent) of CPU")
+            #expect(spent <= .milliseconds(10))
+        }
+
         @Test("a body over the limit is answered 413, declared or chunked")
         func bodyTooLarge() throws {
             let declared = try server.connect()
