@@ -49,8 +49,9 @@ let package = Package(
             swiftSettings: testSettings),
         .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
         .target(name: "ApusBus", dependencies: ["ApusPlatform"], swiftSettings: settings),
-        .testTarget(name: "ApusBusTests", dependencies: ["ApusBus", "ApusPlatform"], swiftSettings: testSettings),
         .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
+        .testTarget(
+            name: "ApusBusTests", dependencies: ["ApusBus", "ApusCodec", "ApusPlatform", "FuzzTargets"], swiftSettings: testSettings),
         .target(
             name: "ApusSupervisor",
             dependencies: ["ApusPlatform", "ApusBus", "CSeccomp", .product(name: "Logging", package: "swift-log")],
@@ -95,7 +96,7 @@ let package = Package(
         // What fuzzing checks: a module of its own, so that the corpus goes through it in every `swift test`.
         .target(
             name: "FuzzTargets",
-            dependencies: ["Apus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
+            dependencies: ["Apus", "ApusBus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Fuzz/Targets", swiftSettings: testSettings),
         .testTarget(name: "SimulationTests", dependencies: ["ApusCodec", "FuzzTargets"], swiftSettings: testSettings),
         .testTarget(name: "CorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: testSettings),

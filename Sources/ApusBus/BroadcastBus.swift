@@ -2,34 +2,41 @@ package import ApusPlatform
 
 /// One process's access to the bus: gathers what it says during a turn, sends it, keeps what does not fit, and hands on what others say.
 ///
-/// Order: what one process says to a slot arrives in the order it was said. Delivery: at most once. A receiver that does not read fills its
-/// mailbox (megabytes), then this outbox (`Limits.maxOutboxBytes`); what comes after is dropped, counted, and told to the receiver as a gap
-/// in front of the next packet. Saying never blocks.
+/// Order: what one process says to another arrives in the order it was said. Delivery: at most once, and only to the process that was at the
+/// place when it was said: what a dead worker did not read was for connections that are gone, and its successor's connections hear what is
+/// said after they came. A receiver that does not read fills its mailbox (megabytes), then this outbox (`Limits.maxOutboxBytes`); what comes
+/// after is dropped, counted, and told to the receiver as a gap in front of the next packet. Saying never blocks.
 package final class BroadcastBus {
     package struct Limits: Sendable {
-        /// Bytes kept for a receiver whose mailbox is full.
+        /// Bytes kept for a receiver whose mailbox is full. One record may pass it, if it is alone.
         package var maxOutboxBytes = 8 << 20
         /// Bytes of one record, all its parts together.
         package var maxRecordBytes = 128 << 20
+        /// Packets that leave for one receiver in a millisecond, full ones not counted.
+        package var packetsPerMillisecond = 4
         package init() {}
     }
 
     /// What the bus tells its owner.
     package struct Handlers {
-        /// A record came from another process.
+        /// A record came from another process; never a part.
         package var received: (Record) -> Void
         /// So many records of this sender were lost on the way here.
         package var gap: (_ sender: Int, _ lost: Int) -> Void
         /// Bits of protocols, see `InterestTable.Request`.
         package var requested: (InterestTable.Request, UInt64) -> Void
+        /// More waits in the mailbox than was read, and it had not been read for a while: whether to go on in the next turn. If not, the bus
+        /// asks again a little later. It says whether the mailbox has not been empty since it asked last.
+        package var takesMore: (_ isContinued: Bool) -> Bool
 
         package init(
             received: @escaping (Record) -> Void, gap: @escaping (Int, Int) -> Void,
-            requested: @escaping (InterestTable.Request, UInt64) -> Void
+            requested: @escaping (InterestTable.Request, UInt64) -> Void, takesMore: @escaping (Bool) -> Bool = { _ in true }
         ) {
             self.received = received
             self.gap = gap
             self.requested = requested
+            self.takesMore = takesMore
         }
     }
 
@@ -37,114 +44,208 @@ package final class BroadcastBus {
     package private(set) var recordsSent = 0
     package private(set) var recordsReceived = 0
     package private(set) var recordsDropped = 0
+    package private(set) var packetsSent = 0
     package private(set) var packetsRefused = 0
+    /// Packets for a predecessor.
+    package private(set) var packetsSkipped = 0
 
     package let interest: InterestTable
+    /// This process's mailbox and row.
+    package let place: Int
     private let mailboxes: Mailboxes
-    private let slot: Int
+    private let header: Packet.Header
     private let loop: EventLoop
     private let limits: Limits
     private let handlers: Handlers
-    private var outboxes: [Outbox] = []
+    private var outboxes: [Outbox]
+    /// Places with something to send, each once.
+    private var listed: [Int] = []
+    private var pool: [PacketBuffer] = []
     private var sources: [Source] = []
-    /// Records that come in parts, by sender.
-    private var partial: [UInt16: [UInt8]] = [:]
-    private var hasOutput = false
+    private let incoming = ReceivedPacket()
+    private var assembly = RecordAssembly()
+    /// The mailbox has not been empty since a turn's worth of it was read.
+    private var hasBacklog = false
+    /// Before that it had not been read for so long that this process was probably stopped.
+    private var hasBeenAway = false
+    private var lastRead: MonotonicTime
+    private let alarm: Alarm
+    private let patience: Alarm
 
+    /// Packets kept for reuse.
+    private static let maxPooled = 8
     /// Packets read in one turn, so that a flood does not keep connections from being served.
     private static let packetsPerTurn = 64
     /// Bytes read in one turn: what a turn delivers waits in the connections' queues until its end, and a subscriber that keeps up must not
     /// be taken for a slow one because its worker did not read for a while.
     private static let bytesPerTurn = 256 * 1024
+    /// Between two looks at whether the owner takes more.
+    private static let pause = Duration.milliseconds(2)
+    /// Who has not read its mailbox for so long, and finds much in it, was away.
+    private static let absence = Duration.milliseconds(100)
 
-    /// Joins the bus as the worker of `slot`: its row of the interest table starts empty.
+    /// Joins the bus as the process at a place: its row of the interest table starts empty.
     package init(
-        slot: Int, mailboxes: Mailboxes, interest: InterestTable, loop: EventLoop, limits: Limits = Limits(), handlers: Handlers
+        slot: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable, loop: EventLoop, limits: Limits = Limits(),
+        handlers: Handlers
     ) throws(SystemError) {
-        self.slot = slot
+        place = Mailboxes.place(slot: slot, generation: generation)
         self.mailboxes = mailboxes
         self.interest = interest
         self.loop = loop
         self.limits = limits
         self.handlers = handlers
-        interest.clear(slot)
-        outboxes = (0..<mailboxes.slots).map { _ in Outbox() }
+        // The table says 0 where nobody is.
+        let process = UInt32(truncatingIfNeeded: generation) &+ 1
+        header = Packet.Header(sender: UInt16(place), process: process)
+        outboxes = Array(repeating: Outbox(), count: mailboxes.places)
+        lastRead = loop.now
+        alarm = Alarm()
+        patience = Alarm()
+        interest.join(place, generation: process)
+        alarm.body = { [unowned self] in flush() }
+        patience.body = { [unowned self] in
+            if handlers.takesMore(true) { listen(true) } else { loop.schedule(patience, after: Self.pause) }
+        }
         let mailbox = Source { [unowned self] _ in readMailbox() }
-        try loop.add(mailbox, descriptor: mailboxes.receiving(at: slot), for: .readable)
+        try loop.add(mailbox, descriptor: mailboxes.receiving(at: place), for: .readable)
         let waker = Source { [unowned self] _ in
-            self.mailboxes.waker(of: self.slot).silence()
+            self.mailboxes.waker(of: place).silence()
             takeRequests()
         }
-        try loop.add(waker, descriptor: mailboxes.waker(of: slot).descriptor, for: .readable)
+        try loop.add(waker, descriptor: mailboxes.waker(of: place).descriptor, for: .readable)
         sources = [mailbox, waker]
-        // Bits set while the slot had no worker ask nothing of connections that are gone.
+        // Bits set while the place had no worker ask nothing of connections that are gone.
     }
 
-    /// Packets that the outboxes hold, those that were sent and not let go yet included.
+    /// The master says that a process has ended: nothing more is said to it, and what it did not read goes.
+    package static func ended(slot: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable) {
+        let place = Mailboxes.place(slot: slot, generation: generation)
+        let process = UInt32(truncatingIfNeeded: generation) &+ 1
+        guard [0, process].contains(interest.generation(of: place)) else { return }
+        interest.leave(place, generation: process)
+        mailboxes.empty(place)
+    }
+
+    /// Packets that wait in the outboxes.
     package var keptPackets: Int { outboxes.reduce(0) { $0 + $1.packetCount } }
 
     // MARK: Saying
 
-    /// Says something to every interested slot but this one. Gives how many will get it.
+    /// Says something to every interested place but this one. Gives how many will get it.
     @discardableResult
-    package func publish(topic: [UInt8], isText: Bool, payload: [UInt8]) -> Int {
-        let hash = InterestTable.hash(topic)
+    package func publish(topic: borrowing RawSpan, hash: UInt32, isText: Bool, payload: borrowing RawSpan) -> Int {
         var receivers = 0
-        for other in 0..<mailboxes.slots where other != slot && interest.isInterested(other, topicHash: hash) {
-            say(to: other, bytes: Packet.publicationBytes(topic: topic.count, payload: payload.count)) {
-                Packet.appendPublication(topic: topic, isText: isText, payload: payload, to: &$0)
+        let bytes = Packet.recordHeaderBytes + topic.byteCount + payload.byteCount
+        for other in 0..<mailboxes.places where other != place && interest.isInterested(other, topicHash: hash) {
+            guard admit(bytes, to: other) else { continue }
+            if bytes <= Packet.room {
+                tail(of: other, for: bytes).appendPublication(topic: topic, hash: hash, isText: isText, payload: payload)
+            } else {
+                let whole = PacketBuffer(capacity: bytes)
+                whole.appendPublication(topic: topic, hash: hash, isText: isText, payload: payload)
+                sayInParts(whole, to: other)
             }
             receivers += 1
         }
         return receivers
     }
 
-    /// Sends a signal to every other slot that has connections of the protocol.
-    package func signal(protocolIndex: Int, _ signal: UInt32, payload: [UInt8]) {
-        for other in 0..<mailboxes.slots where other != slot && interest.isInterested(other, protocolIndex: protocolIndex) {
-            say(to: other, bytes: Packet.recordHeaderBytes + payload.count) {
-                Packet.appendSignal(protocolIndex: UInt16(protocolIndex), signal: signal, payload: payload, to: &$0)
+    /// Sends a signal to every other place that has connections of the protocol.
+    package func signal(protocolIndex: Int, _ signal: UInt32, payload: borrowing RawSpan) {
+        let bytes = Packet.recordHeaderBytes + payload.byteCount
+        for other in 0..<mailboxes.places where other != place && interest.isInterested(other, protocolIndex: protocolIndex) {
+            guard admit(bytes, to: other) else { continue }
+            if bytes <= Packet.room {
+                tail(of: other, for: bytes).appendSignal(protocolIndex: UInt16(protocolIndex), signal: signal, payload: payload)
+            } else {
+                let whole = PacketBuffer(capacity: bytes)
+                whole.appendSignal(protocolIndex: UInt16(protocolIndex), signal: signal, payload: payload)
+                sayInParts(whole, to: other)
             }
         }
     }
 
-    /// Asks every other slot that has connections of the protocol to do something that needs no data and may be asked any number of times.
+    /// Asks every other place that has connections of the protocol to do something that needs no data and may be asked any number of times.
     package func request(_ request: InterestTable.Request, protocolIndex: Int) {
-        for other in 0..<mailboxes.slots where other != slot && interest.isInterested(other, protocolIndex: protocolIndex) {
+        for other in 0..<mailboxes.places where other != place && interest.isInterested(other, protocolIndex: protocolIndex) {
             if interest.set(request, protocolIndex: protocolIndex, in: other) { mailboxes.waker(of: other).wakeUp() }
         }
     }
 
-    private func say(to other: Int, bytes: Int, _ encode: (inout [UInt8]) -> Void) {
-        guard bytes <= limits.maxRecordBytes, outboxes[other].byteCount + bytes <= limits.maxOutboxBytes || outboxes[other].isEmpty else {
-            outboxes[other].lost += 1
+    /// Whether a record of so many bytes may wait for a place. What does not fit the outbox is first tried on the mailbox.
+    private func admit(_ bytes: Int, to other: Int) -> Bool {
+        outboxes[other].turn(to: interest.generation(of: other))
+        if !outboxes[other].isListed {
+            outboxes[other].isListed = true
+            listed.append(other)
+        }
+        if !fits(bytes, other), !outboxes[other].isBlocked { send(to: other) }
+        guard bytes <= limits.maxRecordBytes, fits(bytes, other) else {
+            outboxes[other].drop()
             recordsDropped += 1
-            hasOutput = true
-            return
+            return false
         }
         recordsSent += 1
-        outboxes[other].append(bytes: bytes, sender: UInt16(slot), encode)
-        hasOutput = true
+        return true
+    }
+
+    private func fits(_ bytes: Int, _ other: Int) -> Bool {
+        outboxes[other].byteCount + bytes <= limits.maxOutboxBytes || outboxes[other].isEmpty
+    }
+
+    private func tail(of other: Int, for bytes: Int) -> PacketBuffer {
+        let packet = outboxes[other].tail(for: bytes, from: header, pool: &pool)
+        outboxes[other].grew(by: bytes)
+        return packet
+    }
+
+    /// Too large for a packet: in parts, each a packet of its own.
+    private func sayInParts(_ whole: PacketBuffer, to other: Int) {
+        let bytes = unsafe RawSpan(_unsafeBytes: whole.bytes)
+        var start = 0
+        while start < bytes.byteCount {
+            let end = min(bytes.byteCount, start + Packet.room - Packet.recordHeaderBytes)
+            // Only what fills a packet, or opens one, keeps the parts apart from other records.
+            let packet = tail(of: other, for: end - start + Packet.recordHeaderBytes)
+            packet.appendPart(offset: UInt32(start), isLast: end == bytes.byteCount, bytes.extracting(start..<end))
+            start = end
+        }
     }
 
     /// Sends what was said. To be called at the end of each turn.
     package func flush() {
-        guard hasOutput else { return }
-        hasOutput = false
-        for other in outboxes.indices where !outboxes[other].isBlocked { send(to: other) }
+        guard !listed.isEmpty else { return }
+        let places = listed
+        listed.removeAll(keepingCapacity: true)
+        for other in places {
+            outboxes[other].isListed = false
+            if outboxes[other].isBlocked { continue }
+            if outboxes[other].maySend(at: loop.now, packetsPerMillisecond: limits.packetsPerMillisecond) {
+                send(to: other)
+            } else {
+                outboxes[other].isListed = true
+                listed.append(other)
+                if !alarm.isScheduled { loop.schedule(alarm, at: loop.now + .milliseconds(1)) }
+            }
+        }
     }
 
     private func send(to other: Int) {
+        // Who was meant has gone if another is there now.
+        outboxes[other].turn(to: interest.generation(of: other))
         let descriptor = mailboxes.sending(to: other)
-        while let packet = outboxes[other].first(sender: UInt16(slot)) {
+        while let packet = outboxes[other].first(from: header, pool: &pool) {
             do throws(SystemError) {
-                switch try Socket.send(descriptor, packet) {
-                case .done: outboxes[other].removeFirst()
+                switch try unsafe Socket.send(descriptor, packet.bytes) {
+                case .done:
+                    packetsSent += 1
+                    outboxes[other].removeFirst(pool: &pool, maxPooled: Self.maxPooled)
                 case .wouldBlock: return waitForRoom(other)
                 }
             } catch {
                 // A mailbox never closes while the master lives; without a master this process ends soon. But the kernel may lack memory.
-                recordsDropped += outboxes[other].drop()
+                recordsDropped += outboxes[other].dropAll()
                 return
             }
         }
@@ -165,159 +266,84 @@ package final class BroadcastBus {
     // MARK: Hearing
 
     private func readMailbox() {
+        guard interest.generation(of: place) == header.process else { return giveUpPlace() }
+        let incoming = incoming
+        let silence = loop.now.millisecondsSince(lastRead)
+        lastRead = loop.now
         var bytesRead = 0
         for _ in 0..<Self.packetsPerTurn where bytesRead < Self.bytesPerTurn {
             do throws(SystemError) {
-                let bytes = try Socket.receivePacket(mailboxes.receiving(at: slot), maxBytes: Packet.maxBytes)
-                guard case .done(let packet) = bytes, !packet.isEmpty else { return }
-                bytesRead += packet.count
-                accept(packet)
+                guard case .done(let count) = try incoming.receive(from: mailboxes.receiving(at: place)), count > 0 else {
+                    hasBacklog = false
+                    return
+                }
+                bytesRead += count
+                accept(incoming.bytes)
             } catch {
                 return
             }
         }
+        let isContinued = hasBacklog
+        hasBacklog = true
+        if !isContinued { hasBeenAway = silence >= Self.absence.wholeMilliseconds }
+        if hasBeenAway, !handlers.takesMore(isContinued) {
+            listen(false)
+            loop.schedule(patience, after: Self.pause)
+        }
     }
 
-    private func accept(_ bytes: [UInt8]) {
+    private func listen(_ isListening: Bool) {
+        try? loop.update(sources[0], descriptor: mailboxes.receiving(at: place), for: isListening ? .readable : [])
+    }
+
+    /// Another process has been started at this place while this one still lives: the mailbox is the other's. This one hears no more of others,
+    /// and can still speak.
+    private func giveUpPlace() {
+        loop.cancel(patience)
+        loop.remove(sources[0], descriptor: mailboxes.receiving(at: place))
+        loop.remove(sources[1], descriptor: mailboxes.waker(of: place).descriptor)
+    }
+
+    /// Whether the row of the interest table is this process's still.
+    package var hasPlace: Bool { interest.generation(of: place) == header.process }
+
+    private func accept(_ bytes: RawSpan) {
         do throws(PacketViolation) {
-            let packet = try Packet(bytes)
-            if packet.lost > 0 {
-                partial[packet.sender] = nil
-                handlers.gap(Int(packet.sender), Int(packet.lost))
+            var packet = try Packet(bytes)
+            guard packet.header.receiver == header.process else {
+                packetsSkipped += 1
+                return
             }
-            for record in packet.records {
-                do throws(PacketViolation) { try accept(record, from: packet.sender) } catch {
-                    partial[packet.sender] = nil
-                    throw error
-                }
+            if packet.header.lost > 0 {
+                assembly.forget(packet.header.sender)
+                handlers.gap(Int(packet.header.sender), Int(packet.header.lost))
             }
+            while let record = packet.next() { try accept(record, from: packet.header) }
         } catch {
             packetsRefused += 1
         }
     }
 
-    private func accept(_ record: Record, from sender: UInt16) throws(PacketViolation) {
+    private func accept(_ record: Record, from sender: Packet.Header) throws(PacketViolation) {
         guard case .part(let offset, let isLast, let bytes) = record else {
             recordsReceived += 1
             return handlers.received(record)
         }
-        // A record of which this process has not seen the beginning was its predecessor's, or its sender died on the way: what comes in
-        // the middle of a payload must never be taken for a record.
-        if offset == 0 { partial[sender] = [] }
-        guard let count = partial[sender]?.count, count == Int(offset) else {
-            partial[sender] = nil
-            return
-        }
-        guard count + bytes.count <= limits.maxRecordBytes + Packet.recordHeaderBytes else {
-            throw .recordTooLarge(limit: limits.maxRecordBytes)
-        }
-        partial[sender]?.append(contentsOf: bytes)
-        guard isLast, let whole = partial.removeValue(forKey: sender) else { return }
-        let record = try Packet.record(from: whole)
-        if case .part = record { throw .malformedParts }
+        let limit = limits.maxRecordBytes
+        guard let whole = try assembly.add(bytes, at: Int(offset), isLast: isLast, from: sender, maxBytes: limit) else { return }
+        // SAFETY: octets have no other representation than their bytes.
+        let complete = try Packet.record(from: unsafe whole.span.bytes)
+        if case .part = complete { throw .malformedParts }
         recordsReceived += 1
-        handlers.received(record)
+        handlers.received(complete)
     }
 
     private func takeRequests() {
+        guard hasPlace else { return giveUpPlace() }
         for request in InterestTable.Request.allCases {
-            let bits = interest.take(request, of: slot)
+            let bits = interest.take(request, of: place)
             if bits != 0 { handlers.requested(request, bits) }
         }
-    }
-}
-
-/// What waits for one receiver: packets, the last of which still grows.
-private struct Outbox {
-    private struct Pending {
-        var bytes: [UInt8] = []
-        /// How many records end in it, besides those that it says were lost.
-        var records: UInt32 = 0
-        var lost: UInt32 = 0
-    }
-
-    private var packets: [Pending] = []
-    private var head = 0
-    private(set) var byteCount = 0
-    /// Records dropped since the last packet was opened.
-    var lost: UInt32 = 0
-    var isBlocked = false
-
-    var isEmpty: Bool { head == packets.count }
-    var packetCount: Int { packets.count }
-
-    mutating func append(bytes: Int, sender: UInt16, _ encode: (inout [UInt8]) -> Void) {
-        let room = Packet.maxBytes - Packet.headerBytes
-        if bytes <= room {
-            // A gap stands at the front of a packet: what comes after it may not join one that was opened before.
-            if isEmpty || lost > 0 || packets[packets.count - 1].bytes.count + bytes > Packet.maxBytes { open(sender) }
-            add { encode(&$0) }
-            packets[packets.count - 1].records += 1
-            return
-        }
-        // Too large for a packet: in parts, each a packet of its own.
-        var whole: [UInt8] = []
-        whole.reserveCapacity(bytes)
-        encode(&whole)
-        var rest = whole[...]
-        while !rest.isEmpty {
-            let step = rest.prefix(room - Packet.recordHeaderBytes)
-            rest = rest.dropFirst(step.count)
-            open(sender)
-            let isLast = rest.isEmpty
-            add { Packet.appendPart(offset: UInt32(step.startIndex), isLast: isLast, step, to: &$0) }
-        }
-        packets[packets.count - 1].records += 1
-    }
-
-    private mutating func open(_ sender: UInt16) {
-        let gap = lost
-        lost = 0
-        packets.append(Pending(lost: gap))
-        add { Packet.appendHeader(sender: sender, lost: gap, to: &$0) }
-    }
-
-    private mutating func add(_ write: (inout [UInt8]) -> Void) {
-        let before = packets[packets.count - 1].bytes.count
-        write(&packets[packets.count - 1].bytes)
-        byteCount += packets[packets.count - 1].bytes.count - before
-    }
-
-    /// The packet to send next. If records were lost and nothing follows them, an empty one says so.
-    mutating func first(sender: UInt16) -> [UInt8]? {
-        if isEmpty {
-            guard lost > 0 else { return nil }
-            open(sender)
-        }
-        return packets[head].bytes
-    }
-
-    mutating func removeFirst() {
-        byteCount -= packets[head].bytes.count
-        packets[head] = Pending()
-        head += 1
-        // A receiver that is always behind never empties this: what has been sent must not pile up.
-        if head >= 64, head * 2 >= packets.count || isEmpty {
-            packets.removeFirst(head)
-            head = 0
-        } else if isEmpty {
-            packets.removeAll(keepingCapacity: true)
-            head = 0
-        }
-    }
-
-    /// Drops everything; gives how many records that were.
-    mutating func drop() -> Int {
-        var records: UInt32 = 0
-        for packet in packets[head...] {
-            records += packet.records
-            lost += packet.lost
-        }
-        lost += records
-        packets.removeAll()
-        head = 0
-        byteCount = 0
-        return Int(records)
     }
 }
 
@@ -329,4 +355,10 @@ private final class Source: EventSource {
         super.init()
     }
     override func ready(_ readiness: Readiness, in loop: EventLoop) { body(self) }
+}
+
+/// A time to wait for and what to do.
+private final class Alarm: TimerNode {
+    var body: () -> Void = {}
+    override func timerFired(at now: MonotonicTime) { body() }
 }

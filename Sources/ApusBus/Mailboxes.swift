@@ -1,14 +1,14 @@
 package import ApusPlatform
 
-/// One mailbox per slot, made by the master before it forks, and a waker beside it.
+/// Two mailboxes per slot, made by the master before it forks, and a waker beside each.
 ///
-/// Every process holds every mailbox's sending end; only the slot's worker reads. What was sent while a slot had no worker waits for its
-/// successor, because the master holds both ends for life.
-package final class Mailboxes {
+/// A worker reads the one of its place: the slot and the parity of its generation. So the old and the new process of a slot, which live side by
+/// side during a reload, have one each. Every process holds every mailbox's sending end; the master holds both ends for life.
+package final class Mailboxes: Sendable {
     private let pairs: [Pair]
     private let wakers: [Waker]
 
-    private final class Pair {
+    private final class Pair: Sendable {
         let sending: OwnedDescriptor
         let receiving: OwnedDescriptor
 
@@ -23,13 +23,15 @@ package final class Mailboxes {
         }
     }
 
-    /// What the kernel may hold for one slot, in bytes.
+    /// What the kernel may hold for one place, in bytes.
     private static let bufferBytes: Int32 = 8 << 20
+    /// Processes that may serve a slot at a time.
+    package static let placesPerSlot = 2
 
     package init(slots: Int) throws(SystemError) {
         var pairs: [Pair] = []
         var wakers: [Waker] = []
-        for _ in 0..<slots {
+        for _ in 0..<slots * Self.placesPerSlot {
             pairs.append(try Pair())
             wakers.append(try Waker())
         }
@@ -37,19 +39,57 @@ package final class Mailboxes {
         self.wakers = wakers
     }
 
-    package var slots: Int { pairs.count }
+    package var places: Int { pairs.count }
 
     /// Every descriptor of every mailbox: each worker holds them all.
     package var descriptors: [Int32] {
         pairs.flatMap { [$0.sending.rawValue, $0.receiving.rawValue] } + wakers.map(\.descriptor)
     }
 
-    /// Where to write for `slot`.
-    func sending(to slot: Int) -> Int32 { pairs[slot].sending.rawValue }
+    /// Where the process of a slot's generation reads, and its row of the interest table.
+    package static func place(slot: Int, generation: Int) -> Int { slot * placesPerSlot + generation % placesPerSlot }
 
-    /// Where the worker of `slot` reads.
-    func receiving(at slot: Int) -> Int32 { pairs[slot].receiving.rawValue }
+    /// Where to write for a place.
+    func sending(to place: Int) -> Int32 { pairs[place].sending.rawValue }
 
-    /// Tells the worker of `slot` to look at its row of the interest table.
-    func waker(of slot: Int) -> Waker { wakers[slot] }
+    /// Where the worker of a place reads.
+    func receiving(at place: Int) -> Int32 { pairs[place].receiving.rawValue }
+
+    /// Tells the worker of a place to look at its row of the interest table.
+    func waker(of place: Int) -> Waker { wakers[place] }
+
+    /// Throws away what a process that has ended did not read: it was for connections that are gone.
+    func empty(_ place: Int) {
+        let scratch = ReceivedPacket()
+        // As many packets as the kernel can hold, so that a sender that goes on cannot keep the caller.
+        for _ in 0..<100_000 {
+            guard case .done(1...)? = try? scratch.receive(from: receiving(at: place)) else { return }
+        }
+    }
+}
+
+/// One buffer for packets that arrive, reused for each.
+@safe final class ReceivedPacket {
+    private let storage: UnsafeMutableRawBufferPointer
+    private var count = 0
+
+    init() { unsafe storage = .allocate(byteCount: Packet.maxBytes, alignment: 16) }
+    deinit { unsafe storage.deallocate() }
+
+    /// Receives one; gives its length.
+    func receive(from descriptor: Int32) throws(SystemError) -> IOResult<Int> {
+        let result = try unsafe Socket.receive(descriptor, into: storage)
+        if case .done(let received) = result { count = received }
+        return result
+    }
+
+    /// The last one received.
+    var bytes: RawSpan {
+        @_lifetime(borrow self)
+        get {
+            let filled = unsafe UnsafeRawBufferPointer(rebasing: storage[..<count])
+            // SAFETY: the storage lives as long as this object, and is written only by `receive`.
+            return unsafe _overrideLifetime(RawSpan(_unsafeBytes: filled), borrowing: self)
+        }
+    }
 }

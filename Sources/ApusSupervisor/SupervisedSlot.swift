@@ -187,6 +187,7 @@ extension Supervisor {
         _ = readReports(in: slot)  // its last words
         forget(process)
         slot.process = nil
+        whenEnded(slot.index, slot.generation)
         scoreboard[slot.index].setProcess(0)
         let now = MonotonicTime.now()
         let sequel = slot.machine.ended(end, now: now, random: &random)

@@ -85,6 +85,8 @@ package final class Supervisor {
 
     /// Called once, when every slot has been ready, with the addresses listened on.
     package var whenAllReady: ([SocketAddress]) -> Void = { _ in }
+    /// Called when a worker process has ended and been reaped, before the slot's next one is forked.
+    package var whenEnded: (_ slot: Int, _ generation: Int) -> Void = { _, _ in }
 
     /// Takes over the process's signals. `runWorker` is called in each child, and its result is the child's exit status.
     package init(

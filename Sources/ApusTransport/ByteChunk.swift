@@ -29,4 +29,9 @@
     package func append(_ bytes: borrowing RawSpan) {
         unsafe bytes.withUnsafeBytes { unsafe append($0) }
     }
+
+    package func append(contentsOf other: ByteChunk) { unsafe append(other.bytes) }
+
+    /// A copy of a part of the filled bytes.
+    package func copy(_ range: Range<Int>) -> [UInt8] { unsafe Array(UnsafeRawBufferPointer(rebasing: bytes[range])) }
 }

@@ -112,6 +112,18 @@ package final class Transport {
         queuedBytes += chunk.count
     }
 
+    /// Writes shared bytes at once if nothing is queued; what the kernel does not take is queued by reference.
+    @inline(__always)
+    package func write(_ chunk: ByteChunk) throws(SystemError) {
+        guard queuedBytes == 0 else { return enqueue(chunk) }
+        switch try unsafe Socket.send(number, chunk.bytes) {
+        case .done(chunk.count): return
+        case .done(let sent): queue.append(chunk, from: sent)
+        case .wouldBlock: queue.append(chunk)
+        }
+        queuedBytes = queue.byteCount
+    }
+
     /// Queues a part of a file; `flush` sends it.
     package func enqueue(_ file: SharedFile, offset: Int, count: Int) {
         queue.append(file, offset: offset, count: count)

@@ -31,11 +31,11 @@ package struct WriteQueue: ~Copyable {
 
     package var isEmpty: Bool { pieces.isEmpty }
 
-    /// Appends a reference to bytes that nobody changes any more.
-    package mutating func append(_ chunk: ByteChunk) {
-        guard chunk.count > 0 else { return }
-        pieces.append(.bytes(chunk, offset: 0, isOurs: false))
-        byteCount += chunk.count
+    /// Appends a reference to bytes that nobody changes any more, from `offset` on.
+    package mutating func append(_ chunk: ByteChunk, from offset: Int = 0) {
+        guard chunk.count > offset else { return }
+        pieces.append(.bytes(chunk, offset: offset, isOurs: false))
+        byteCount += chunk.count - offset
     }
 
     /// Appends a copy of `bytes`.

@@ -27,12 +27,14 @@ struct TopicTests {
         }
 
         /// What each client has got until now.
-        func received() throws -> [[String]] {
-            for socket in sockets { socket.send(text: "end") }
-            return try clients.map { client in
+        func received(of range: Range<Int>? = nil, pings: Bool = false) throws -> [[String]] {
+            let range = range ?? 0..<clients.count
+            for socket in sockets[range] { socket.send(text: "end") }
+            return try clients[range].map { client in
                 var texts: [String] = []
                 while true {
-                    let text = String(decoding: try client.frame().payload, as: UTF8.self)
+                    let frame = try client.frame()
+                    let text = frame.opcode == 9 && pings ? "ping" : String(decoding: frame.payload, as: UTF8.self)
                     if text == "end" { return texts }
                     texts.append(text)
                 }
@@ -119,6 +121,107 @@ struct TopicTests {
         #expect(try room.received() == [["long"]])
     }
 
+    @Test("names are bytes: two spellings of one character are two topics, and a name's pieces are no patterns of others")
+    func bytes() throws {
+        let room = try Room(3)
+        let (composed, decomposed) = ("caf\u{E9}", "cafe\u{301}")
+        #expect(composed == decomposed)
+        room.sockets[0].subscribe(to: composed)
+        room.sockets[1].subscribe(to: decomposed)
+        room.sockets[2].subscribe(to: composed + "/#")
+        room.publish("composed", to: composed)
+        room.publish("decomposed", to: decomposed)
+        room.publish("beneath", to: decomposed + "/x")
+        room.publish("beneath the other", to: composed + "/x")
+        #expect(try room.received() == [["composed"], ["decomposed"], ["composed", "beneath the other"]])
+        room.sockets[0].unsubscribe(from: decomposed)
+        room.publish("still", to: composed)
+        #expect(try room.received() == [["still"], [], ["still"]])
+    }
+
+    @Test("a name of 32,767 slashes costs its length: 1,000 publications with patterns about, each to what it matches")
+    func slashes() throws {
+        let room = try Room(2)
+        for pattern in ["/#", "a/#", "//////////#"] { room.sockets[0].subscribe(to: pattern) }
+        let name = String(repeating: "/", count: 32_767)
+        room.sockets[1].subscribe(to: name + "/#")
+        let started = ContinuousClock.now
+        for _ in 0..<1000 { room.publish("x", to: name) }
+        let time = ContinuousClock.now - started
+        #expect(try room.received() == [Array(repeating: "x", count: 1000), Array(repeating: "x", count: 1000)])
+        // Some 1 ms each. Were each prefix compared or hashed from its beginning, each would take half a second.
+        #expect(time < .seconds(60), "\(time)")
+    }
+
+    // MARK: Order within a turn
+
+    @Test("what is published and what is sent reach a subscriber in the order it was said, by whatever topics")
+    func order() throws {
+        let room = try Room(2)
+        let (one, two) = (room.sockets[0], room.sockets[1])
+        for topic in ["a", "b", "#"] { one.subscribe(to: topic) }
+        two.subscribe(to: "b")
+        for round in 0..<3 {
+            room.publish("a\(round)", to: "a")
+            room.publish("A\(round)", to: "a")
+            room.publish("b\(round)", to: "b")
+            if round == 1 { one.send(text: "sent") }
+            room.publish("c\(round)", to: "c")
+            if round == 2 { two.ping() }
+            room.publish("a'\(round)", to: "a")
+        }
+        #expect(
+            try room.received(pings: true) == [
+                ["a0", "A0", "b0", "c0", "a'0", "a1", "A1", "b1", "sent", "c1", "a'1", "a2", "A2", "b2", "c2", "a'2"],
+                ["b0", "b1", "b2", "ping"],
+            ])
+    }
+
+    @Test("who subscribes gets nothing that was published before, who takes back or closes everything")
+    func membership() throws {
+        let room = try Room(3)
+        room.sockets[0].subscribe(to: "t")
+        room.sockets[2].subscribe(to: "t")
+        room.publish("1", to: "t")
+        room.sockets[1].subscribe(to: "t")
+        room.publish("2", to: "t")
+        room.sockets[0].unsubscribe(from: "t")
+        room.publish("3", to: "t")
+        room.sockets[2].close()
+        room.publish("4", to: "t")
+        let frames = try room.clients[2].framesToClose()
+        #expect(frames.dropLast().map { String(decoding: $0.payload, as: UTF8.self) } == ["1", "2", "3"])
+        #expect(try room.received(of: 0..<2) == [["1", "2"], ["2", "3", "4"]])
+    }
+
+    @Test("publications of one turn to one topic leave in one piece, and many megabytes of them in order")
+    func together() throws {
+        let room = try Room(2, limits: { $0.maxBufferedBytes = 64 << 20 })
+        for socket in room.sockets { socket.subscribe(to: "t") }
+        let filler = String(repeating: "x", count: 3000)
+        for index in 0..<3000 { room.publish("\(index) \(filler)", to: "t") }
+        for texts in try room.received() { #expect(texts.map { $0.prefix { $0 != " " } } == (0..<3000).map { "\($0)" }) }
+        // Chosen so that one frame, two and all have lengths of 7, 16 and 64 bits.
+        let sizes = [0, 125, 126, 65_535, 65_536, 200_000, 1]
+        for size in sizes { room.context.publish([UInt8](repeating: 7, count: size), as: .binary, to: "t") }
+        try room.stage.settle()
+        for client in room.clients {
+            for size in sizes { #expect(try client.frame() == ServerFrame(opcode: 2, payload: [UInt8](repeating: 7, count: size))) }
+        }
+    }
+
+    @Test("senders that leave themselves out, several in a turn: each misses its own and nothing else")
+    func excludingSeveral() throws {
+        let room = try Room(4)
+        for socket in room.sockets { socket.subscribe(to: "t") }
+        for index in 0..<100 { room.publish("\(index)", to: "t", excluding: index % 5 == 4 ? nil : room.sockets[index % 3]) }
+        let received = try room.received()
+        for member in 0..<4 {
+            let expected = (0..<100).filter { $0 % 5 == 4 || $0 % 3 != member }
+            #expect(received[member] == expected.map { "\($0)" })
+        }
+    }
+
     // MARK: Those that are slow
 
     @Test("a subscriber that does not read is closed with 1013, the others get everything")
@@ -127,6 +230,7 @@ struct TopicTests {
         for socket in room.sockets { socket.subscribe(to: "t") }
         let sent = try WebSocketFlowTests.block(room.sockets[0], room.stage, piece: 65_536)
         room.publish("x", to: "t")
+        try room.stage.settle()
         #expect(!room.sockets[0].isOpen)
         #expect(try room.clients[1].frame() == .text("x"))
         let frames = try room.clients[0].framesToClose()
@@ -150,6 +254,7 @@ struct TopicTests {
         }
         room.publish("x", to: "t")
         room.publish("y", to: "t")
+        try room.stage.settle()
         #expect(room.script.events.filter { $0.hasPrefix("missed") } == ["missed 1", "missed 1"])
         for _ in 0..<sent { #expect(try room.clients[0].frame().payload.count == 65_536) }
         try room.stage.until("nothing waits") { !room.sockets[0].hasBufferedOutput }
@@ -174,6 +279,7 @@ struct TopicTests {
         #expect(try room.received() == [(0..<1024).map { "\($0)" }])
         socket.sendFragment(binary: [1], isLast: false)
         for index in 0..<1025 { room.publish("\(index)", to: "t") }
+        try room.stage.settle()
         #expect(!socket.isOpen, "more than may wait")
     }
 
@@ -184,6 +290,7 @@ struct TopicTests {
         socket.subscribe(to: "t")
         socket.sendFragment(binary: [1], isLast: false)
         for index in 0..<1030 { room.publish("\(index)", to: "t") }
+        try room.stage.settle()
         #expect(room.script.count("missed 1") == 6 && socket.isOpen)
         socket.sendFragment(binary: [2], isLast: true)
         for _ in 0..<2 { _ = try room.clients[0].frame() }

@@ -267,3 +267,23 @@ for index, text in enumerate(offers):
     write("extension-offers", f"answer-{index:02}", b"\x03\x03" + text.encode())
 for index, option in enumerate([0, 4, 5, 2]):
     write("extension-offers", f"option-{index}", bytes([option, index * 21]) + b"permessage-deflate; client_max_window_bits, x-idle")
+
+# What travels between workers: whole packets behind an even byte, steps of parts behind an odd one.
+def packet(*records, sender=3, lost=0, process=1, receiver=1):
+    return struct.pack("<BBHIII", 2, 0, sender, lost, process, receiver) + b"".join(records)
+def record(kind, flags, small, large, body, count=None):
+    return struct.pack("<BBHII", kind, flags, small, large, len(body) if count is None else count) + body
+publication = record(1, 1, 3, 0xDEADBEEF, b"a/bHi")
+signal = record(2, 0, 0x0203, 0xDEADBEEF, b"\7")
+for name, data in {
+    "empty": packet(), "gap": packet(lost=0x0A0B0C0D), "outsider": packet(publication, sender=0xFFFF, process=4711), "publication": packet(publication), "empty-publication": packet(record(1, 0, 0, 0, b"")),
+    "signal": packet(signal), "part": packet(record(3, 0, 0, 0x01020304, b"\x09\x08")), "last-part": packet(record(3, 1, 0, 70000, publication)), "many": packet(publication, signal, record(3, 0, 0, 0, b"x" * 40), lost=2),
+    "long-topic": packet(record(1, 0, 300, 7, b"t" * 300 + b"p")), "topic-longer": packet(record(1, 0, 9, 7, b"short")), "count-lies": packet(record(2, 0, 0, 0, b"x", count=0xFFFFFFFF)), "count-short": packet(record(1, 1, 3, 0, b"a/bHi", count=3)),
+    "unknown-kind": packet(record(4, 0, 0, 0, b"")), "version": b"\1" + packet(publication)[1:], "cut-header": packet()[:9], "cut-record": packet(publication)[:-3], "trailing": packet(publication) + b"\1", "flags": packet(record(1, 0xFF, 1, 0, b"ab")),
+}.items():
+    write("packet", name, b"\0" + data)
+for name, data in {
+    "whole": b"\x18\x04abcd", "two": b"\x10\x03abc\x08\x03def", "two-senders": b"\x10\x03abc\x11\x02xy\x08\x01d\x09\x01z", "middle-first": b"\x28\x03abc\x08\x01d", "new-process": b"\x10\x03abc\x0c\x03def",
+    "again": b"\x10\x03abc\x10\x02de\x08\x01f", "forgotten": b"\x10\x03abc\xf0\x08\x01d", "too-large": b"\x10\xff" + b"a" * 255 + b"\x00\xff" + b"b" * 255 + b"\x08\xff" + b"c" * 255, "wrong-offset": b"\x10\x03abc\x28\x01d\x08\x01e",
+}.items():
+    write("packet", "parts-" + name, b"\1" + data)

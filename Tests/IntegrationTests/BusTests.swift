@@ -179,9 +179,11 @@ extension Integration {
                     let sender = audience.members.first(where: { $0.slot == 0 }),
                     let other = audience.members.first(where: { $0.slot == 1 })
                 else { throw TestFailure("no members") }
+                audience.drop(slot: 2)
                 let filler = String(repeating: "x", count: 60_000)
                 var latencies: [Bool: [Duration]] = [true: [], false: []]
                 var number = 0
+                var seen: [Int] = []
                 func exchange(isStopped: Bool) throws {
                     let text = "0 \(number) \(filler)"
                     number += 1
@@ -191,6 +193,9 @@ extension Integration {
                     while try other.client.frame().text != text {}
                     latencies[isStopped]?.append(.now - started)
                     while try sender.client.frame().text != text {}
+                    if isStopped { return }
+                    while try victim.client.frame().text != text {}
+                    seen.append(number - 1)
                 }
                 for _ in 0..<200 { try exchange(isStopped: false) }
                 kill(pid, SIGSTOP)
@@ -200,28 +205,29 @@ extension Integration {
                 let stopped = Deadline(after: .seconds(3))
                 while !stopped.hasPassed || number < 1000 { try exchange(isStopped: true) }
                 kill(pid, SIGCONT)
-                try sender.client.send(RawFrame.text("later"))
-                // Its connection gets what waited, each once and in order, until it is through or, being slower than the burst, closed.
+                // Its connection, which takes what it is given, gets what waited, each once and in order; it is not closed as a slow one.
                 victim.client.timeout = .seconds(20)
-                var seen: [Int] = []
-                var closeCode: Int?
-                while closeCode == nil {
+                var lastLater: Int?
+                var count = 0
+                while lastLater == nil {
+                    // What is said while there is no room yet is lost as well.
+                    if count % 32 == 0 { try sender.client.send(RawFrame.text("later \(count / 32)")) }
+                    count += 1
                     let frame = try victim.client.frame()
-                    closeCode = frame.closeCode.flatMap { frame.opcode == 8 ? $0 : nil }
-                    if frame.text == "later" { break }
+                    if frame.text.hasPrefix("later ") { lastLater = Int(frame.text.dropFirst(6)) }
+                    guard frame.opcode == 1 else { throw TestFailure("after SIGCONT: \(frame.opcode) \(frame.closeCode ?? 0)") }
                     let words = frame.text.prefix(20).split(separator: " ")
-                    if frame.opcode == 1, words.count >= 2, words[0] == "0", let number = Int(words[1]) { seen.append(number) }
+                    if words.count >= 2, words[0] == "0", let number = Int(words[1]) { seen.append(number) }
                 }
-                #expect(closeCode == nil || closeCode == 1013)
                 let isRising = zip(seen, seen.dropFirst()).allSatisfy { $0 < $1 }
                 #expect(isRising && seen.first == 0)
-                let lost = number - seen.count
+                let lost = number - seen.count + (lastLater ?? 0)
                 func dropped() -> Int {
                     server.process.standardError.matches(of: /(\d+) records of worker 0 were dropped/).compactMap { Int($0.output.1) }
                         .reduce(0, +)
                 }
-                #expect(Deadline(after: .seconds(10)).wait { dropped() > 0 }, "the gap is logged: \(server.process.standardError)")
-                #expect(closeCode == nil ? dropped() == lost : dropped() <= lost)
+                #expect(lost > 0 && Deadline(after: .seconds(10)).wait { dropped() >= lost }, "\(lost): \(server.process.standardError)")
+                #expect(dropped() == lost)
                 // And the worker serves on: who comes now hears what is said on another one.
                 audience.drop(slot: 3)
                 try audience.fill(slots: [3], each: 1)
@@ -229,10 +235,10 @@ extension Integration {
                 if let newcomer = audience.members.last { while try newcomer.client.frame().text != "at last" {} }
                 let before = try percentile(latencies[false]), during = try percentile(latencies[true])
                 print(
-                    "bus: worker stopped for 3 s: \(number) publications, \(lost) not seen, \(dropped()) told as a gap, close \(closeCode ?? 0); p99 \(before) before, \(during) while"
+                    "bus: worker stopped for 3 s: \(number) publications, \(lost) not seen, \(dropped()) told as a gap; p99 \(before) before, \(during) while"
                 )
-                // A bound for a loaded machine; the figure that counts is printed.
-                #expect(during < .milliseconds(500))
+                // Twice as long at most, and some room for what else the machine does.
+                #expect(during < before * 2 + .milliseconds(20))
                 #expect(try server.end() == .exited(0))
             }
         }

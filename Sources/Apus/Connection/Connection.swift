@@ -48,6 +48,8 @@ final class Connection: EventSource {
     private(set) var isBroken = false
     /// Bytes pass through TLS.
     private var isSecure = false
+    /// It is in the context's list of connections for which much waits.
+    var isBehind = false
     private var pendingAtLastCheck = Int.max
     /// The reader does not want more for now.
     private var isReadingPaused = false
@@ -290,6 +292,20 @@ final class Connection: EventSource {
         enqueue { transport.enqueue(frame) }
     }
 
+    /// Sends bytes that other connections send too, at once if nothing waits before them. Not for use in the connection's own event.
+    @inline(__always)
+    func send(_ frames: ByteChunk) {
+        guard bufferedBytes == 0, !isCorked, !isBroken else { return write(frames) }
+        do {
+            try transport.write(frames)
+            if !transport.hasBufferedOutput { return }
+            bufferedBytes = transport.bufferedBytes
+            context.unsettled(self)
+        } catch {
+            abort()
+        }
+    }
+
     /// Queues a part of a file behind what was written.
     func write(_ file: SharedFile, offset: Int, count: Int) {
         if isCorked { flushCork() }
@@ -337,7 +353,10 @@ final class Connection: EventSource {
             do throws(SystemError) {
                 let outcome = try transport.flush(gathering: context.cork)
                 bufferedBytes = transport.bufferedBytes
-                if outcome == .empty { outputDrained() }
+                if outcome == .empty {
+                    if isBehind { context.caughtUp(self) }
+                    outputDrained()
+                }
             } catch {
                 return lost()
             }

@@ -42,10 +42,12 @@ final class Application {
         }
     }
 
-    /// Makes the bus, before the fork.
-    func makeMailboxes(slots: Int) throws(ConfigurationError) {
+    /// Makes the bus, before the fork. Gives the master's end of it.
+    func makeBus(slots: Int) throws(ConfigurationError) -> ServerRemote {
         do {
-            bus = (try Mailboxes(slots: slots), try InterestTable(slots: slots))
+            let (mailboxes, interest) = (try Mailboxes(slots: slots), try InterestTable(slots: slots))
+            bus = (mailboxes, interest)
+            return ServerRemote(Outsider(mailboxes, interest))
         } catch {
             throw .system("\(error)")
         }
@@ -68,6 +70,12 @@ final class Application {
             + server.sandbox.keptDescriptors
     }
 
+    /// In the master: a worker has ended, whether or not there will be another.
+    func workerEnded(slot: Int, generation: Int) {
+        guard let bus else { return }
+        BroadcastBus.ended(slot: slot, generation: generation, mailboxes: bus.mailboxes, interest: bus.interest)
+    }
+
     /// A worker's life; its result is the exit status.
     func serve(as worker: Worker) -> Int32 {
         do {
@@ -85,6 +93,7 @@ final class Application {
                 case .stop: context.stop()
                 }
             }
+            try context.makeWorkerStates()
             server.whenWorkerStarts?(context)
             try sandbox?.enter(noting: worker.row)
             worker.reportReady()

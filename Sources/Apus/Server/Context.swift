@@ -56,10 +56,18 @@ public final class Context {
     /// The other workers; nil in a process of its own.
     private(set) var bus: BroadcastBus?
     var topics = TopicTable()
-    /// Publications delivered, to tell which a connection has got.
-    var publications: UInt64 = 0
+    /// What was published in this turn and has not been delivered.
+    var publications = Publications()
+    /// Whether there are any: asked with each send, where to look at them would cost more.
+    var hasPublications = false
+    var isDelivering = false
+    /// Connections with so much waiting for them that they may hold other workers' mail back for a while, and since when they have.
+    var behind: (connections: [Connection], since: MonotonicTime?) = ([], nil)
     /// Bits of protocols whose connections are to be asked to write, or to go on reading.
     var pendingRequests: (writable: UInt64, resume: UInt64) = (0, 0)
+    /// This worker's values, in the order of the recipes; fewer before they are made and after they have ended.
+    var workerStates: [AnyObject] = []
+    let workerStateRecipes: [WorkerStateRecipe]
     /// Where the master looks at what this worker does.
     var row: Scoreboard.Row?
 
@@ -90,6 +98,7 @@ public final class Context {
         extensions = server.extensions
         allowsExtension = server.allowsExtension
         routes = application.routes
+        workerStateRecipes = server.workerStates
         loop = try EventLoop()
         maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
@@ -123,6 +132,7 @@ public final class Context {
         } catch {
             throw .system("\(error)")
         }
+        try makeWorkerStates()
     }
 
     deinit {
@@ -197,6 +207,7 @@ public final class Context {
             writableRequests = []
             for socket in requests { socket.serveWritable() }
         }
+        if hasPublications { deliverPublications(isLast: true) }
         if !unsettledConnections.isEmpty {
             let unsettled = unsettledConnections
             unsettledConnections = []
@@ -208,10 +219,11 @@ public final class Context {
         bus?.flush()
         report()
         if state == .draining, connections.isEmpty { state = .finished }
+        if state == .finished { endWorkerStates() }
     }
 
     /// Whether something waits for the next turn.
-    private var hasWork: Bool { !writableRequests.isEmpty || !unsettledConnections.isEmpty || pendingRequests != (0, 0) }
+    private var hasWork: Bool { !writableRequests.isEmpty || !unsettledConnections.isEmpty || hasPublications || pendingRequests != (0, 0) }
 
     /// Tells the scoreboard what has changed since the last turn.
     private func report() {
@@ -255,6 +267,7 @@ public final class Context {
             connections[index] = last
             last.index = index
         }
+        caughtUp(connection)
         if state == .running { for listener in listeners { listener.resume() } }
     }
 

@@ -34,8 +34,9 @@ public struct Server {
     public var portFile: String?
     /// Called in the master when every worker accepts for the first time, with the addresses, ports filled in, and the number of workers.
     public var whenReady: (([SocketAddress], Int) -> Void)?
-    /// Called once in the master, before it forks: what it makes, every worker gets a copy of.
-    public var whenStarting: (() -> Void)?
+    /// Called once in the master, before it forks: what it makes, every worker gets a copy of. The handle reaches all workers from the master, and
+    /// from processes that this function forks.
+    public var whenStarting: ((ServerRemote) -> Void)?
     /// Called in each worker before it accepts (libwebsockets' `LWS_CALLBACK_PROTOCOL_INIT`).
     public var whenWorkerStarts: ((Context) -> Void)?
     /// Called in each worker when its connections have ended, unless it was killed (`LWS_CALLBACK_PROTOCOL_DESTROY`).
@@ -45,6 +46,7 @@ public struct Server {
     private var routes = Routes()
     private var protocolCount = 0
     private var directories: [(prefix: String, directory: String)] = []
+    var workerStates: [WorkerStateRecipe] = []
 
     public init() {}
 
@@ -99,9 +101,9 @@ public struct Server {
             do { try FileSystem.checkReplaceable(file) } catch { throw .file(file, error.reason) }
         }
         let listeners = try application.listeners(slots: count)
-        try application.makeMailboxes(slots: count)
+        let remote = try application.makeBus(slots: count)
         try application.prepareSandbox()
-        whenStarting?()
+        whenStarting?(remote)
         write("\(Process.id)\n", to: pidFile)
         do {
             var configuration = SupervisorConfiguration(workers: count)
@@ -110,6 +112,7 @@ public struct Server {
             let supervisor = try Supervisor(configuration: configuration, listeners: listeners, logger: logger) { worker in
                 application.serve(as: worker)
             }
+            supervisor.whenEnded = { slot, generation in application.workerEnded(slot: slot, generation: generation) }
             supervisor.whenAllReady = { addresses in
                 write(addresses.map { "\($0)\n" }.joined(), to: portFile)
                 whenReady?(addresses, count)

@@ -14,8 +14,8 @@ public enum Scope: Sendable, Hashable {
 // What reaches every connection of a protocol, or every subscriber of a topic, on every worker.
 //
 // Order: what one worker publishes or signals reaches a connection in the order it was said; nothing is ordered between workers. Delivery: at
-// most once; what does not fit a stopped worker's mailbox and the outbox behind it is dropped, counted, and told to that worker's subscribers
-// by `missed`. Requests to write or to resume carry no data: they coalesce and are never lost.
+// most once, to those who were there when it was said; what does not fit a stopped worker's mailbox and the outbox behind it is dropped,
+// counted, and told to that worker's subscribers by `missed`. Requests to write or to resume carry no data: they coalesce and are never lost.
 extension Context {
     /// Asks every connection that uses the protocol to write: each handler's `writable` is called once nothing is buffered, once for any number
     /// of requests before it (libwebsockets' `lws_callback_on_writable_all_protocol`).
@@ -39,25 +39,40 @@ extension Context {
 
     private func signal(all id: WebSocketProtocol.ID, _ signal: UInt32, payload: [UInt8], scope: Scope) {
         deliver(signal, payload, to: id)
-        if scope == .allWorkers { bus?.signal(protocolIndex: id.index, signal, payload: payload) }
+        if scope == .allWorkers { bus?.signal(protocolIndex: id.index, signal, payload: payload.rawSpan) }
     }
 
-    /// Sends a message to all who subscribed to `topic`, on all workers. Connections of this worker have it queued when this returns.
+    /// Sends a message to all who have subscribed to `topic` by now, on all workers. Those of this worker get it at the end of the loop's turn,
+    /// or before anything that is sent to them later in it; until then it does not count as buffered.
     ///
+    /// - Parameter topic: at most 65,535 bytes of UTF-8. Topics are compared byte by byte: two spellings of one character are two topics.
     /// - Parameter excluding: a connection of this worker that shall not get it, such as the sender.
+    public func publish(
+        _ payload: borrowing RawSpan, as kind: MessageKind, to topic: String, excluding: WebSocket? = nil, scope: Scope = .allWorkers
+    ) {
+        let payload = copy payload
+        topic.withRawSpan { name in publish(payload, kind, name, excluding, scope) }
+    }
+
+    /// Sends a message whose bytes are in an array.
     public func publish(
         _ payload: [UInt8], as kind: MessageKind, to topic: String, excluding: WebSocket? = nil, scope: Scope = .allWorkers
     ) {
-        guard topic.utf8.count <= Topic.maxNameBytes else {
-            return logger.error("a publication to a topic of \(topic.utf8.count) bytes was dropped: it may have \(Topic.maxNameBytes)")
-        }
-        deliver(EncodedMessage(payload, as: kind), to: topic, excluding: excluding)
-        if scope == .allWorkers { bus?.publish(topic: Array(topic.utf8), isText: kind == .text, payload: payload) }
+        publish(payload.rawSpan, as: kind, to: topic, excluding: excluding, scope: scope)
     }
 
     /// Publishes a message that is being delivered.
     public func publish(_ message: Message, to topic: String, excluding: WebSocket? = nil, scope: Scope = .allWorkers) {
-        publish(message.bytes, as: message.kind, to: topic, excluding: excluding, scope: scope)
+        publish(message.payload, as: message.kind, to: topic, excluding: excluding, scope: scope)
+    }
+
+    private func publish(_ payload: RawSpan, _ kind: MessageKind, _ name: RawSpan, _ excluding: WebSocket?, _ scope: Scope) {
+        guard name.byteCount <= Topic.maxNameBytes else {
+            return logger.error("a publication to a topic of \(name.byteCount) bytes was dropped: it may have \(Topic.maxNameBytes)")
+        }
+        let hash = TopicHash.of(name)
+        publishHere(payload, kind, name, hash, excluding)
+        if scope == .allWorkers { bus?.publish(topic: name, hash: hash, isText: kind == .text, payload: payload) }
     }
 
     /// Does what other threads asked for.
@@ -104,23 +119,51 @@ extension Context {
         }
     }
 
-    /// Queues a publication for this worker's subscribers. Who subscribed to several matching topics gets it once.
-    private func deliver(_ message: EncodedMessage, to name: String, excluding: WebSocket?) {
-        let matching = topics.matching(name)
-        if matching.count == 1 {
-            for socket in matching[0].subscribers where socket !== excluding { socket.deliver(message) }
-            return
+    private func publishHere(_ payload: RawSpan, _ kind: MessageKind, _ name: RawSpan, _ hash: UInt32, _ excluding: WebSocket?) {
+        let matching = topics.matching(name, hash)
+        guard matching.first != nil else { return }
+        publications.add(payload, as: kind, to: matching, excluding: excluding)
+        hasPublications = true
+        if publications.isFull { deliverPublications(isLast: false) }
+    }
+
+    /// Something is about to be sent to a subscriber, or its subscriptions are about to change: what was published comes first.
+    func deliverPublications(before socket: WebSocket) {
+        if !socket.subscriptions.isEmpty { deliverPublications(isLast: false) }
+    }
+
+    /// Hands this turn's publications to the connections. Who subscribed to several topics that match gets each once.
+    ///
+    /// - Parameter isLast: the turn ends: what can leave at once does.
+    func deliverPublications(isLast: Bool) {
+        // What a handler publishes because it misses something comes after what is being delivered.
+        guard !isDelivering else { return }
+        isDelivering = true
+        defer { isDelivering = false }
+        hasPublications = false
+        let runs = publications.take()
+        for run in runs {
+            if let topic = run.topics.first, run.topics.others.isEmpty {
+                let isLastOfTopic = isLast && topic.lastRun == run.number
+                for socket in topic.subscribers {
+                    socket.deliver(run, atOnce: isLastOfTopic && (runs.count == 1 || socket.subscriptions.count == 1))
+                }
+            } else {
+                for socket in receivers(of: run) { socket.deliver(run, atOnce: isLast && runs.count == 1) }
+            }
         }
-        // All are found before any is told, because a handler that misses this one may publish another.
-        publications &+= 1
+    }
+
+    /// All are found before any is told, because a handler that misses this run may publish another.
+    private func receivers(of run: PublicationRun) -> [WebSocket] {
         var receivers: [WebSocket] = []
-        for topic in matching {
-            for socket in topic.subscribers where socket !== excluding && socket.lastPublication != publications {
-                socket.lastPublication = publications
+        for topic in [run.topics.first].compactMap(\.self) + run.topics.others {
+            for socket in topic.subscribers where socket.lastRun != run.number {
+                socket.lastRun = run.number
                 receivers.append(socket)
             }
         }
-        for socket in receivers { socket.deliver(message) }
+        return receivers
     }
 
     // MARK: Other workers
@@ -128,29 +171,66 @@ extension Context {
     /// What other processes say.
     func makeBus(_ mailboxes: Mailboxes, _ interest: InterestTable) throws(SystemError) -> BroadcastBus {
         try BroadcastBus(
-            slot: worker.slot, mailboxes: mailboxes, interest: interest, loop: loop,
+            slot: worker.slot, generation: worker.generation, mailboxes: mailboxes, interest: interest, loop: loop,
             handlers: .init(
                 received: { [unowned self] record in
                     switch record {
-                    case .publication(let topic, let isText, let payload):
-                        let message = EncodedMessage(payload, as: isText ? .text : .binary)
-                        deliver(message, to: String(decoding: topic, as: UTF8.self), excluding: nil)
+                    case .publication(let topic, let hash, let isText, let payload):
+                        publishHere(payload, isText ? .text : .binary, topic, hash, nil)
                     case .signal(let index, let signal, let payload):
-                        deliver(signal, payload, to: WebSocketProtocol.ID(index: Int(index)))
+                        deliver(signal, payload.copied, to: WebSocketProtocol.ID(index: Int(index)))
                     case .part: preconditionFailure("the bus puts parts together")
                     }
                 },
                 gap: { [unowned self] sender, lost in
-                    logger.warning("\(lost) records of worker \(sender) were dropped while this worker did not read")
+                    logger.warning("\(lost) records of \(Self.name(ofSender: sender)) were dropped while this worker did not read")
+                    if hasPublications { deliverPublications(isLast: false) }
                     for socket in openWebSockets() where !socket.subscriptions.isEmpty { socket.handler.missed(lost, on: socket) }
                 },
-                requested: { [unowned self] request, bits in requested(request, bits) }))
+                requested: { [unowned self] request, bits in requested(request, bits) },
+                takesMore: { [unowned self] in takesMore(isContinued: $0) }))
     }
+
+    private static func name(ofSender place: Int) -> String {
+        place == Packet.outsider ? "the master" : "worker \(place / Mailboxes.placesPerSlot)"
+    }
+
+    /// A connection has more waiting than it takes in a turn.
+    func noteBehind(_ connection: Connection) {
+        guard bus != nil, !connection.isBehind, connection.bufferedBytes > limits.maxBufferedBytes / 2 else { return }
+        connection.isBehind = true
+        behind.connections.append(connection)
+    }
+
+    /// Nothing waits for the connection any more.
+    func caughtUp(_ connection: Connection) {
+        guard connection.isBehind else { return }
+        connection.isBehind = false
+        behind.connections.removeAll { $0 === connection }
+    }
+
+    /// Whether other workers' mail may go on to be read. When there is more of it than a turn takes, as after this worker was stopped, its
+    /// subscribers are given a moment to take what they have: they shall not be closed as slow ones because their worker was.
+    ///
+    /// - Parameter isContinued: the mailbox has not been empty since this was last asked. The moment is given once until it is.
+    private func takesMore(isContinued: Bool) -> Bool {
+        if !isContinued { behind.since = nil }
+        behind.connections.removeAll { connection in
+            connection.isBehind = connection.bufferedBytes > limits.maxBufferedBytes / 2
+            return !connection.isBehind
+        }
+        if behind.connections.isEmpty { return true }
+        let since = behind.since ?? loop.now
+        behind.since = since
+        return loop.now.millisecondsSince(since) >= Self.patienceForSubscribers.wholeMilliseconds
+    }
+
+    private static let patienceForSubscribers = Duration.milliseconds(500)
 }
 
 extension WebSocket {
     /// Subscribes to a topic: an exact name, or a pattern that ends in `/#` and matches what stands before it and everything beneath; `#` matches
-    /// all. Ends with the connection.
+    /// all. Names are compared byte by byte. Ends with the connection.
     ///
     /// - Returns: false if the connection has ended or has `Limits.maxSubscriptions` already, or the topic has more than 65,535 bytes.
     @discardableResult
@@ -170,10 +250,32 @@ extension WebSocket {
         context.publish(payload, as: kind, to: topic, excluding: self)
     }
 
+    /// Publications have come.
+    ///
+    /// - Parameter atOnce: nothing more will come in this turn.
+    @inline(__always)
+    func deliver(_ run: PublicationRun, atOnce: Bool) {
+        guard case .open = state, let connection else { return }
+        guard extensions == nil, !isSendingFragments, !run.excludes(self), role == .server, connection.bufferedBytes <= maxBufferedBytes
+        else { return deliverWithCare(run, connection) }
+        if atOnce { connection.send(run.frames) } else { connection.write(run.frames) }
+        if connection.bufferedBytes > 0 { context.noteBehind(connection) }
+    }
+
+    private func deliverWithCare(_ run: PublicationRun, _ connection: Connection) {
+        if !isSendingFragments, !run.excludes(self), role == .server, connection.bufferedBytes <= maxBufferedBytes, let extensions,
+            let frames = run.frames(for: extensions)
+        {
+            connection.write(frames)
+            return context.noteBehind(connection)
+        }
+        for index in 0..<run.count where !run.excludes(self, from: index) { deliver(run.message(index)) }
+    }
+
     /// A publication has come.
     func deliver(_ message: EncodedMessage) {
         guard let connection else { return }
-        if connection.bufferedBytes > context.limits.maxBufferedBytes, context.limits.slowSubscribers == .skip {
+        if connection.bufferedBytes > maxBufferedBytes, context.limits.slowSubscribers == .skip {
             handler.missed(1, on: self)
         } else if isSendingFragments {
             // It waits for the end of the message that is being sent.
@@ -186,6 +288,7 @@ extension WebSocket {
             }
         } else {
             send(message)
+            context.noteBehind(connection)
         }
     }
 
@@ -195,11 +298,14 @@ extension WebSocket {
 
 extension Context {
     func subscribe(_ socket: WebSocket, to text: String) {
+        // What was published before is not for it.
+        if hasPublications { deliverPublications(isLast: false) }
         guard let topic = topics.add(socket, to: text) else { return }
         countInterest(1, topic)
     }
 
     func unsubscribe(_ socket: WebSocket, from text: String) {
+        if hasPublications { deliverPublications(before: socket) }
         guard let topic = topics.remove(socket, from: text) else { return }
         countInterest(-1, topic)
     }
@@ -208,15 +314,15 @@ extension Context {
     func count(_ change: Int, _ socket: WebSocket) {
         if change < 0 { for topic in topics.removeAll(of: socket) { countInterest(-1, topic) } }
         // Client connections have protocols of their own, which no worker shares.
-        if socket.role == .server { bus?.interest.count(change, protocolIndex: socket.webSocketProtocol.id.index, in: worker.slot) }
+        guard socket.role == .server, let bus, bus.hasPlace else { return }
+        bus.interest.count(change, protocolIndex: socket.webSocketProtocol.id.index, in: bus.place)
     }
 
     private func countInterest(_ change: Int, _ topic: Topic) {
-        guard let interest = bus?.interest else { return }
-        if topic.isPattern {
-            interest.countPattern(change, in: worker.slot)
-        } else {
-            interest.count(change, topicHash: InterestTable.hash(Array(topic.name.utf8)), in: worker.slot)
+        guard let bus, bus.hasPlace else { return }
+        switch topic.kind {
+        case .exact: bus.interest.count(change, topicHash: topic.hash, in: bus.place)
+        case .pattern, .everything: bus.interest.countPattern(change, in: bus.place)
         }
     }
 }

@@ -7,7 +7,9 @@ import ApusTransport
 public final class EncodedMessage {
     public let kind: MessageKind
     let payload: [UInt8]
-    /// Frames by what the extensions of a connection do to any message; the empty key is a connection without extensions.
+    /// The frame for connections without extensions.
+    private var plainFrame: ByteChunk?
+    /// Frames by what the extensions of a connection do to any message.
     private var frames: [String: ByteChunk] = [:]
 
     /// - Parameter payload: UTF-8 if the kind is text; the caller answers for it.
@@ -21,7 +23,13 @@ public final class EncodedMessage {
 
     /// The frame for connections whose extensions are `chain`; nil if those treat each connection's messages differently.
     func frame(for chain: ExtensionChain?) -> ByteChunk? {
-        guard let key = chain.map(\.sharingKey) ?? "" else { return nil }
+        guard let chain else {
+            if let plainFrame { return plainFrame }
+            let frame = makeFrame(nil)
+            plainFrame = frame
+            return frame
+        }
+        guard let key = chain.sharingKey else { return nil }
         if let frame = frames[key] { return frame }
         let frame = makeFrame(chain)
         frames[key] = frame
@@ -52,8 +60,9 @@ extension WebSocket {
     public func send(_ message: EncodedMessage) -> SendOutcome {
         guard role == .server, let frame = message.frame(for: extensions) else { return send(message.payload, as: message.kind) }
         requireNoFragments()
+        if context.hasPublications { context.deliverPublications(before: self) }
         guard isOpen, let connection else { return .closed }
-        if connection.bufferedBytes > context.limits.maxBufferedBytes { return refuseSlowConsumer() }
+        if connection.bufferedBytes > maxBufferedBytes { return refuseSlowConsumer() }
         connection.write(frame)
         return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
     }

@@ -27,13 +27,15 @@ public final class WebSocket {
     let extensions: ExtensionChain?
     /// Whole messages can be delivered from where they lie.
     let takesShortWay: Bool
-    private let maxBufferedBytes: Int
+    let maxBufferedBytes: Int
     let hasSubprotocol: Bool
     var receiving = Receiving.active
     var wantsWritable = false
     var subscriptions: [Subscription] = []
-    /// The number of the last publication that reached this connection by one of several topics.
-    var lastPublication: UInt64 = 0
+    /// The number of the last run of publications that reached this connection by one of several topics, and of the last one that has one
+    /// which it does not get.
+    var lastRun = 0
+    var excludingRun = 0
     /// A message of ours has begun and not ended.
     var isSendingFragments = false
     /// A ping has gone out and nothing has come since.
@@ -45,9 +47,9 @@ public final class WebSocket {
         /// The answer to the last ping, while output is blocked. Only the last one counts (RFC 6455 §5.5.3).
         var pong: [UInt8]?
         var deadline: DeadlineTimer?
-        /// While a message is being assembled: how large it was when the current period began, and when the period ends.
         /// Publications that came while a message was being sent in fragments.
         var deferred: [EncodedMessage] = []
+        /// While a message is being assembled: how large it was when the current period began, and when the period ends.
         var progress: (bytes: Int, due: MonotonicTime)?
         /// What `closed` will report once the closing handshake is done.
         var ending: (code: CloseCode, reason: String)?
@@ -150,6 +152,7 @@ public final class WebSocket {
     /// no other message can be.
     @discardableResult
     public func sendFragment(_ payload: borrowing RawSpan, as kind: MessageKind, isLast: Bool) -> SendOutcome {
+        if context.hasPublications { context.deliverPublications(before: self) }
         let opcode = isSendingFragments ? Opcode.continuation : kind.opcode
         isSendingFragments = !isLast
         let outcome = send(payload, opcode: opcode, kind: kind, isFinal: isLast)
@@ -181,6 +184,7 @@ public final class WebSocket {
     /// - Parameter kind: nil for control frames, which pass no extension.
     @inline(__always)
     private func send(_ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind?, isFinal: Bool) -> SendOutcome {
+        if context.hasPublications { context.deliverPublications(before: self) }
         guard case .open = state, let connection, !connection.isBroken else { return .closed }
         let buffered = connection.bufferedBytes
         if buffered > maxBufferedBytes { return refuseSlowConsumer() }
@@ -247,6 +251,7 @@ public final class WebSocket {
     /// Begins the closing handshake: the peer gets the code and the reason (at most 123 bytes are sent), and `closed` is called when it has
     /// answered or `Limits.closingTimeout` has passed. Messages that come until then are dropped. No effect when it is closing already.
     public func close(code: CloseCode = .normal, reason: String = "") {
+        if context.hasPublications { context.deliverPublications(before: self) }
         perform(change { $0.close(code, reason: reason) })
     }
 

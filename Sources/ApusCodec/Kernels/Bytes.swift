@@ -37,9 +37,28 @@ extension [UInt8] {
     }
 }
 
+extension String {
+    /// Lends the text's UTF-8; made contiguous first if it is not.
+    package func withRawSpan<Result>(_ body: (RawSpan) -> Result) -> Result {
+        var text = self
+        return text.withUTF8 { bytes in
+            // SAFETY: the span is used only inside the closure.
+            unsafe body(RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
+        }
+    }
+}
+
 extension RawSpan {
     /// A copy of the bytes.
     package var copied: [UInt8] { unsafe withUnsafeBytes { unsafe Array($0) } }
+
+    /// Whether both hold the same bytes.
+    package func isSame(as other: borrowing RawSpan) -> Bool {
+        // SAFETY: the pointers are used only inside the closures.
+        unsafe withUnsafeBytes { one in
+            unsafe other.withUnsafeBytes { two in unsafe one.count == two.count && one.elementsEqual(two) }
+        }
+    }
 
     /// A copy as text; what is not UTF-8 is replaced by U+FFFD.
     package var string: String { unsafe withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) } }

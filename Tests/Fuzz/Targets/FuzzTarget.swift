@@ -16,6 +16,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable, CustomStringConvertible
     case handshake
     case permessageDeflate = "permessage-deflate"
     case extensionOffers = "extension-offers"
+    case packet
     case connection
 
     package var description: String { rawValue }
@@ -38,6 +39,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable, CustomStringConvertible
         case .handshake: HandshakeTarget.run(input)
         case .permessageDeflate: PerMessageDeflateTarget.run(input)
         case .extensionOffers: ExtensionOffersTarget.run(input)
+        case .packet: PacketTarget.run(input)
         case .connection: ConnectionTarget.run(input)
         }
     }

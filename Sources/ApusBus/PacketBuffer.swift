@@ -1,0 +1,92 @@
+import ApusPlatform
+
+/// A packet on its way out: bytes with a fixed place, written once.
+@safe package final class PacketBuffer {
+    private let storage: UnsafeMutableRawPointer
+    /// Bytes written.
+    package private(set) var count = 0
+    /// Records that end in it.
+    private(set) var records: UInt32 = 0
+    /// Records that its header says were lost.
+    private(set) var lost: UInt32 = 0
+    private let capacity: Int
+
+    /// - Parameter capacity: in bytes; more than `Packet.maxBytes` only for a record that will leave in parts.
+    package init(capacity: Int = Packet.maxBytes) {
+        self.capacity = capacity
+        unsafe storage = .allocate(byteCount: capacity, alignment: 16)
+    }
+
+    deinit { unsafe storage.deallocate() }
+
+    /// What was written; valid until the next change.
+    var bytes: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(start: storage, count: count) }
+    /// A copy.
+    package var array: [UInt8] { unsafe Array(bytes) }
+
+    func hasRoom(for bytes: Int) -> Bool { bytes <= capacity - count }
+
+    /// Begins a packet, and forgets what was written.
+    package func begin(_ header: Packet.Header) {
+        (count, records, lost) = (0, 0, header.lost)
+        put(Packet.version)
+        put(0 as UInt8)
+        put(header.sender)
+        put(header.lost)
+        put(header.process)
+        put(header.receiver)
+    }
+
+    /// - Parameter topic: at most 65,535 bytes.
+    package func appendPublication(topic: borrowing RawSpan, hash: UInt32, isText: Bool, payload: borrowing RawSpan) {
+        precondition(topic.byteCount <= Int(UInt16.max), "a topic has at most 65535 bytes")
+        appendHeader(.publication, flags: isText ? 1 : 0, UInt16(topic.byteCount), hash, count: topic.byteCount + payload.byteCount)
+        put(topic)
+        put(payload)
+        records += 1
+    }
+
+    package func appendSignal(protocolIndex: UInt16, signal: UInt32, payload: borrowing RawSpan) {
+        appendHeader(.signal, flags: 0, protocolIndex, signal, count: payload.byteCount)
+        put(payload)
+        records += 1
+    }
+
+    package func appendPart(offset: UInt32, isLast: Bool, _ bytes: borrowing RawSpan) {
+        appendHeader(.part, flags: isLast ? 1 : 0, 0, offset, count: bytes.byteCount)
+        put(bytes)
+        if isLast { records += 1 }
+    }
+
+    /// Appends a record that was encoded elsewhere.
+    func append(encoded record: borrowing RawSpan) {
+        put(record)
+        records += 1
+    }
+
+    private func appendHeader(_ kind: Packet.Kind, flags: UInt8, _ small: UInt16, _ large: UInt32, count size: Int) {
+        precondition(hasRoom(for: Packet.recordHeaderBytes + size), "the caller made room")
+        put(kind.rawValue)
+        put(flags)
+        put(small)
+        put(large)
+        put(UInt32(size))
+    }
+
+    private func put(_ number: some FixedWidthInteger & BitwiseCopyable) {
+        let size = number.bitWidth / 8
+        precondition(hasRoom(for: size))
+        // SAFETY: there is room; the store need not be aligned.
+        unsafe (storage + count).storeBytes(of: number.littleEndian, as: type(of: number))
+        count += size
+    }
+
+    private func put(_ bytes: borrowing RawSpan) {
+        precondition(hasRoom(for: bytes.byteCount))
+        // SAFETY: there is room, and the span cannot overlap memory that only this buffer owns.
+        unsafe bytes.withUnsafeBytes { source in
+            if let base = source.baseAddress { unsafe (storage + count).copyMemory(from: base, byteCount: source.count) }
+        }
+        count += bytes.byteCount
+    }
+}

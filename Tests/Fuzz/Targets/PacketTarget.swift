@@ -1,0 +1,109 @@
+package import ApusBus
+import ApusCodec
+
+/// What travels between workers: a packet is refused, or it says the same when it is written again; and parts of records, in whatever order
+/// they come, never make a record that nobody sent.
+enum PacketTarget {
+    /// Bytes that a record in parts may have here.
+    private static let maxBytes = 600
+
+    static func run(_ bytes: [UInt8]) {
+        var input = FuzzInput(bytes)
+        if input.byte() & 1 == 0 { check(input.remaining()) } else { assemble(&input) }
+    }
+
+    private static func check(_ bytes: [UInt8]) {
+        guard let packet = try? CopiedPacket(bytes) else { return }
+        // Flags without a meaning, and numbers that a kind does not use, are not kept.
+        let written = packet.bytes
+        require(written.count == bytes.count, "\(packet)")
+        require((try? CopiedPacket(written)) == packet, "\(packet)")
+        for cut in 0..<bytes.count {
+            guard let shorter = try? CopiedPacket(Array(bytes[..<cut])) else { continue }
+            require(packet.records.starts(with: shorter.records) && packet.records.count > shorter.records.count, "cut at \(cut)")
+        }
+    }
+
+    /// Each step is a part of one of four senders' records, as it should be, or with another offset, process or end.
+    private static func assemble(_ input: inout FuzzInput) {
+        var assembly = RecordAssembly()
+        var expected: [UInt16: (process: UInt32, bytes: [UInt8])] = [:]
+        while !input.isEmpty {
+            let step = input.byte()
+            let sender = UInt16(step & 3)
+            let process = UInt32(step >> 2 & 1)
+            let isLast = step & 8 != 0
+            if step & 0xF0 == 0xF0 {
+                assembly.forget(sender)
+                expected[sender] = nil
+                continue
+            }
+            let bytes = input.bytes(Int(input.byte()))
+            var offset = step & 16 != 0 ? 0 : expected[sender]?.bytes.count ?? 0
+            if step & 32 != 0 { offset += 1 }
+            if offset == 0 { expected[sender] = (process, []) }
+            let fits = expected[sender].map { $0.process == process && $0.bytes.count == offset } ?? false
+            let isTooLarge = fits && offset + bytes.count > maxBytes
+            if fits, !isTooLarge { expected[sender]?.bytes += bytes } else { expected[sender] = nil }
+            let whole: [UInt8]?
+            do {
+                whole = try assembly.add(
+                    bytes.rawSpan, at: offset, isLast: isLast, from: .init(sender: sender, process: process), maxBytes: maxBytes)
+                require(!isTooLarge)
+            } catch {
+                require(isTooLarge && error == .recordTooLarge(limit: maxBytes))
+                continue
+            }
+            require(whole == (isLast ? expected[sender]?.bytes : nil))
+            if isLast { expected[sender] = nil }
+        }
+    }
+}
+
+/// A packet taken out of the bytes it lay in.
+package struct CopiedPacket: Equatable {
+    package var header: Packet.Header
+    package var records: [CopiedRecord]
+
+    package init(_ header: Packet.Header, _ records: [CopiedRecord] = []) {
+        self.header = header
+        self.records = records
+    }
+
+    package init(_ bytes: [UInt8]) throws(PacketViolation) {
+        var packet = try Packet(bytes.rawSpan)
+        header = packet.header
+        records = []
+        while let record = packet.next() { records.append(CopiedRecord(record)) }
+    }
+
+    package var bytes: [UInt8] {
+        let buffer = PacketBuffer()
+        buffer.begin(header)
+        for record in records {
+            switch record {
+            case .publication(let topic, let hash, let isText, let payload):
+                buffer.appendPublication(topic: topic.rawSpan, hash: hash, isText: isText, payload: payload.rawSpan)
+            case .signal(let index, let signal, let payload):
+                buffer.appendSignal(protocolIndex: index, signal: signal, payload: payload.rawSpan)
+            case .part(let offset, let isLast, let bytes): buffer.appendPart(offset: offset, isLast: isLast, bytes.rawSpan)
+            }
+        }
+        return buffer.array
+    }
+}
+
+package enum CopiedRecord: Equatable {
+    case publication(topic: [UInt8], hash: UInt32, isText: Bool, payload: [UInt8])
+    case signal(protocolIndex: UInt16, signal: UInt32, payload: [UInt8])
+    case part(offset: UInt32, isLast: Bool, bytes: [UInt8])
+
+    package init(_ record: Record) {
+        switch record {
+        case .publication(let topic, let hash, let isText, let payload):
+            self = .publication(topic: topic.copied, hash: hash, isText: isText, payload: payload.copied)
+        case .signal(let index, let signal, let payload): self = .signal(protocolIndex: index, signal: signal, payload: payload.copied)
+        case .part(let offset, let isLast, let bytes): self = .part(offset: offset, isLast: isLast, bytes: bytes.copied)
+        }
+    }
+}
