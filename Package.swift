@@ -85,6 +85,10 @@ let package = Package(
             path: "Tests/Support/DeflateFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
+        // Measures the bus alone, in two processes.
+        .executableTarget(
+            name: "BusCost", dependencies: ["ApusBus", "ApusCodec", "ApusPlatform"], path: "Tests/Support/BusCost",
+            swiftSettings: testSettings),
         .executableTarget(name: "BusFixture", dependencies: ["Apus"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "ApusCommand",

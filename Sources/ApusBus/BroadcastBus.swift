@@ -6,14 +6,12 @@ package import ApusPlatform
 /// place when it was said: what a dead worker did not read was for connections that are gone, and its successor's connections hear what is
 /// said after they came. A receiver that does not read fills its mailbox (megabytes), then this outbox (`Limits.maxOutboxBytes`); what comes
 /// after is dropped, counted, and told to the receiver as a gap in front of the next packet. Saying never blocks.
-package final class BroadcastBus {
+@safe package final class BroadcastBus {
     package struct Limits: Sendable {
         /// Bytes kept for a receiver whose mailbox is full. One record may pass it, if it is alone.
         package var maxOutboxBytes = 8 << 20
         /// Bytes of one record, all its parts together.
         package var maxRecordBytes = 128 << 20
-        /// Packets that leave for one receiver in a millisecond, full ones not counted.
-        package var packetsPerMillisecond = 4
         package init() {}
     }
 
@@ -40,14 +38,18 @@ package final class BroadcastBus {
         }
     }
 
-    /// Counters since the process started.
-    package private(set) var recordsSent = 0
-    package private(set) var recordsReceived = 0
-    package private(set) var recordsDropped = 0
-    package private(set) var packetsSent = 0
-    package private(set) var packetsRefused = 0
-    /// Packets for a predecessor.
-    package private(set) var packetsSkipped = 0
+    /// What is counted from the start of the process.
+    package struct Counters {
+        package fileprivate(set) var recordsSent = 0
+        package fileprivate(set) var recordsReceived = 0
+        package fileprivate(set) var recordsDropped = 0
+        package fileprivate(set) var packetsSent = 0
+        package fileprivate(set) var packetsRefused = 0
+        /// Packets for a predecessor.
+        package fileprivate(set) var packetsSkipped = 0
+    }
+
+    package var counts: Counters { unsafe counters.pointee }
 
     package let interest: InterestTable
     /// This process's mailbox and row.
@@ -57,10 +59,12 @@ package final class BroadcastBus {
     private let loop: EventLoop
     private let limits: Limits
     private let handlers: Handlers
-    private var outboxes: [Outbox]
+    // What changes with each record lies behind pointers: a stored property would cost an exclusivity check with each access.
+    // SAFETY: both are allocated for the bus's life; `outboxes` has one for each place, and places come from the table or are counted.
+    private let outboxes: UnsafeMutableBufferPointer<Outbox>
+    private let counters: UnsafeMutablePointer<Counters>
     /// Places with something to send, each once.
     private var listed: [Int] = []
-    private var pool: [PacketBuffer] = []
     private var sources: [Source] = []
     private let incoming = ReceivedPacket()
     private var assembly = RecordAssembly()
@@ -72,8 +76,6 @@ package final class BroadcastBus {
     private let alarm: Alarm
     private let patience: Alarm
 
-    /// Packets kept for reuse.
-    private static let maxPooled = 8
     /// Packets read in one turn, so that a flood does not keep connections from being served.
     private static let packetsPerTurn = 64
     /// Bytes read in one turn: what a turn delivers waits in the connections' queues until its end, and a subscriber that keeps up must not
@@ -98,7 +100,10 @@ package final class BroadcastBus {
         // The table says 0 where nobody is.
         let process = UInt32(truncatingIfNeeded: generation) &+ 1
         header = Packet.Header(sender: UInt16(place), process: process)
-        outboxes = Array(repeating: Outbox(), count: mailboxes.places)
+        unsafe outboxes = .allocate(capacity: mailboxes.places)
+        unsafe outboxes.initialize(repeating: Outbox())
+        unsafe counters = .allocate(capacity: 1)
+        unsafe counters.initialize(to: Counters())
         lastRead = loop.now
         alarm = Alarm()
         patience = Alarm()
@@ -118,6 +123,12 @@ package final class BroadcastBus {
         // Bits set while the place had no worker ask nothing of connections that are gone.
     }
 
+    deinit {
+        unsafe outboxes.deinitialize().deallocate()
+        unsafe counters.deinitialize(count: 1)
+        unsafe counters.deallocate()
+    }
+
     /// The master says that a process has ended: nothing more is said to it, and what it did not read goes.
     package static func ended(slot: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable) {
         let place = Mailboxes.place(slot: slot, generation: generation)
@@ -128,7 +139,7 @@ package final class BroadcastBus {
     }
 
     /// Packets that wait in the outboxes.
-    package var keptPackets: Int { outboxes.reduce(0) { $0 + $1.packetCount } }
+    package var keptPackets: Int { unsafe outboxes.reduce(0) { $0 + $1.packetCount } }
 
     // MARK: Saying
 
@@ -175,28 +186,28 @@ package final class BroadcastBus {
 
     /// Whether a record of so many bytes may wait for a place. What does not fit the outbox is first tried on the mailbox.
     private func admit(_ bytes: Int, to other: Int) -> Bool {
-        outboxes[other].turn(to: interest.generation(of: other))
-        if !outboxes[other].isListed {
-            outboxes[other].isListed = true
+        unsafe outboxes[other].turn(to: interest.generation(of: other))
+        if unsafe !outboxes[other].isListed {
+            unsafe outboxes[other].isListed = true
             listed.append(other)
         }
-        if !fits(bytes, other), !outboxes[other].isBlocked { send(to: other) }
+        if !fits(bytes, other), unsafe !outboxes[other].isBlocked { send(to: other) }
         guard bytes <= limits.maxRecordBytes, fits(bytes, other) else {
-            outboxes[other].drop()
-            recordsDropped += 1
+            unsafe outboxes[other].drop()
+            unsafe counters.pointee.recordsDropped += 1
             return false
         }
-        recordsSent += 1
+        unsafe counters.pointee.recordsSent += 1
         return true
     }
 
     private func fits(_ bytes: Int, _ other: Int) -> Bool {
-        outboxes[other].byteCount + bytes <= limits.maxOutboxBytes || outboxes[other].isEmpty
+        unsafe outboxes[other].byteCount + bytes <= limits.maxOutboxBytes || outboxes[other].isEmpty
     }
 
     private func tail(of other: Int, for bytes: Int) -> PacketBuffer {
-        let packet = outboxes[other].tail(for: bytes, from: header, pool: &pool)
-        outboxes[other].grew(by: bytes)
+        let packet = unsafe outboxes[other].tail(for: bytes, from: header)
+        unsafe outboxes[other].grew(by: bytes)
         return packet
     }
 
@@ -216,36 +227,38 @@ package final class BroadcastBus {
     /// Sends what was said. To be called at the end of each turn.
     package func flush() {
         guard !listed.isEmpty else { return }
-        let places = listed
-        listed.removeAll(keepingCapacity: true)
-        for other in places {
-            outboxes[other].isListed = false
-            if outboxes[other].isBlocked { continue }
-            if outboxes[other].maySend(at: loop.now, packetsPerMillisecond: limits.packetsPerMillisecond) {
+        var waiting = 0
+        for index in listed.indices {
+            let other = listed[index]
+            if unsafe !outboxes[other].isBlocked {
+                if let time = unsafe outboxes[other].sendingTime(now: loop.now) {
+                    if !alarm.isScheduled || time.milliseconds < alarm.deadline { loop.schedule(alarm, at: time) }
+                    listed[waiting] = other
+                    waiting += 1
+                    continue
+                }
                 send(to: other)
-            } else {
-                outboxes[other].isListed = true
-                listed.append(other)
-                if !alarm.isScheduled { loop.schedule(alarm, at: loop.now + .milliseconds(1)) }
             }
+            unsafe outboxes[other].isListed = false
         }
+        listed.removeLast(listed.count - waiting)
     }
 
     private func send(to other: Int) {
         // Who was meant has gone if another is there now.
-        outboxes[other].turn(to: interest.generation(of: other))
+        unsafe outboxes[other].turn(to: interest.generation(of: other))
         let descriptor = mailboxes.sending(to: other)
-        while let packet = outboxes[other].first(from: header, pool: &pool) {
+        while let packet = unsafe outboxes[other].first(from: header) {
             do throws(SystemError) {
                 switch try unsafe Socket.send(descriptor, packet.bytes) {
                 case .done:
-                    packetsSent += 1
-                    outboxes[other].removeFirst(pool: &pool, maxPooled: Self.maxPooled)
+                    unsafe counters.pointee.packetsSent += 1
+                    unsafe outboxes[other].removeFirst()
                 case .wouldBlock: return waitForRoom(other)
                 }
             } catch {
                 // A mailbox never closes while the master lives; without a master this process ends soon. But the kernel may lack memory.
-                recordsDropped += outboxes[other].dropAll()
+                unsafe counters.pointee.recordsDropped += outboxes[other].dropAll()
                 return
             }
         }
@@ -253,14 +266,14 @@ package final class BroadcastBus {
 
     /// The mailbox is full: the kernel reports room when it is three quarters empty.
     private func waitForRoom(_ other: Int) {
-        outboxes[other].isBlocked = true
+        unsafe outboxes[other].isBlocked = true
         let descriptor = mailboxes.sending(to: other)
         let source = Source { [unowned self] source in
             loop.remove(source, descriptor: descriptor)
-            outboxes[other].isBlocked = false
+            unsafe outboxes[other].isBlocked = false
             send(to: other)
         }
-        do { try loop.add(source, descriptor: descriptor, for: .writable) } catch { outboxes[other].isBlocked = false }
+        do { try loop.add(source, descriptor: descriptor, for: .writable) } catch { unsafe outboxes[other].isBlocked = false }
     }
 
     // MARK: Hearing
@@ -311,7 +324,7 @@ package final class BroadcastBus {
         do throws(PacketViolation) {
             var packet = try Packet(bytes)
             guard packet.header.receiver == header.process else {
-                packetsSkipped += 1
+                unsafe counters.pointee.packetsSkipped += 1
                 return
             }
             if packet.header.lost > 0 {
@@ -320,13 +333,13 @@ package final class BroadcastBus {
             }
             while let record = packet.next() { try accept(record, from: packet.header) }
         } catch {
-            packetsRefused += 1
+            unsafe counters.pointee.packetsRefused += 1
         }
     }
 
     private func accept(_ record: Record, from sender: Packet.Header) throws(PacketViolation) {
         guard case .part(let offset, let isLast, let bytes) = record else {
-            recordsReceived += 1
+            unsafe counters.pointee.recordsReceived += 1
             return handlers.received(record)
         }
         let limit = limits.maxRecordBytes
@@ -334,7 +347,7 @@ package final class BroadcastBus {
         // SAFETY: octets have no other representation than their bytes.
         let complete = try Packet.record(from: unsafe whole.span.bytes)
         if case .part = complete { throw .malformedParts }
-        recordsReceived += 1
+        unsafe counters.pointee.recordsReceived += 1
         handlers.received(complete)
     }
 

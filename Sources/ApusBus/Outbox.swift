@@ -13,8 +13,13 @@ struct Outbox {
     var isBlocked = false
     /// It is in the bus's list of places to send to.
     var isListed = false
-    /// Packets sent in this millisecond.
-    private var recent = (millisecond: 0 as UInt64, packets: 0)
+    /// Packets that have left since the interval began.
+    private var recent = (packets: 0, since: MonotonicTime(milliseconds: 0))
+    /// So much is said that only one packet leaves in each interval.
+    private var isBulk = false
+    /// Packets kept for reuse.
+    private var pool: [PacketBuffer] = []
+    private static let maxPooled = 1
 
     var isEmpty: Bool { head == packets.count }
     var packetCount: Int { packets.count - head }
@@ -32,7 +37,7 @@ struct Outbox {
     mutating func drop() { lost += 1 }
 
     /// Opens a packet unless the last has room for a record.
-    mutating func tail(for bytes: Int, from sender: Packet.Header, pool: inout [PacketBuffer]) -> PacketBuffer {
+    mutating func tail(for bytes: Int, from sender: Packet.Header) -> PacketBuffer {
         // What comes after a gap may not join a packet that was opened before it.
         if lost == 0, head < packets.count, packets[packets.count - 1].hasRoom(for: bytes) { return packets[packets.count - 1] }
         let packet = pool.popLast() ?? PacketBuffer()
@@ -49,23 +54,35 @@ struct Outbox {
     mutating func grew(by bytes: Int) { byteCount += bytes }
 
     /// The packet to send next. If records were lost and nothing follows them, an empty one says so.
-    mutating func first(from sender: Packet.Header, pool: inout [PacketBuffer]) -> PacketBuffer? {
-        if isEmpty, lost > 0 { return tail(for: 0, from: sender, pool: &pool) }
+    mutating func first(from sender: Packet.Header) -> PacketBuffer? {
+        if isEmpty, lost > 0 { return tail(for: 0, from: sender) }
         return isEmpty ? nil : packets[head]
     }
 
-    /// Whether a packet may leave now. A packet costs some microseconds however little is in it, so only a few leave in a millisecond; what
-    /// else is said waits for the next one, unless it fills a packet.
-    mutating func maySend(at now: MonotonicTime, packetsPerMillisecond: Int) -> Bool {
-        if now.milliseconds != recent.millisecond { recent = (now.milliseconds, 0) }
-        return packetCount > 1 || recent.packets < packetsPerMillisecond
+    /// Packets in an interval, or records in a packet, that are much.
+    private static let muchSaid = 16
+    /// Milliseconds for which much is gathered.
+    private static let interval: UInt64 = 2
+
+    /// When the next packet may leave; nil if now. A packet costs some microseconds, and wakes the receiver, however little is in it: when much is
+    /// said, it is gathered, and one packet leaves in each interval, until little waits then. A full packet does not wait.
+    mutating func sendingTime(now: MonotonicTime) -> MonotonicTime? {
+        if now.millisecondsSince(recent.since) >= Self.interval {
+            recent = (0, now)
+            if isBulk, packetCount > 0 { isBulk = packetCount > 1 || packets[packets.count - 1].records > Self.muchSaid }
+        } else if recent.packets >= Self.muchSaid {
+            isBulk = true
+        }
+        if packetCount > 1 || !isBulk || recent.packets == 0 { return nil }
+        return MonotonicTime(milliseconds: recent.since.milliseconds + Self.interval)
     }
 
     /// The first packet has left.
-    mutating func removeFirst(pool: inout [PacketBuffer], maxPooled: Int) {
+    mutating func removeFirst() {
         recent.packets += 1
         let packet = packets[head]
         byteCount -= packet.count
+        if packet.records > Self.muchSaid { isBulk = true }
         head += 1
         if isEmpty {
             packets.removeAll(keepingCapacity: true)
@@ -75,7 +92,7 @@ struct Outbox {
             packets.removeFirst(head)
             head = 0
         }
-        if pool.count < maxPooled { pool.append(packet) }
+        if pool.count < Self.maxPooled { pool.append(packet) }
     }
 
     /// Gives everything up; gives how many records that were.

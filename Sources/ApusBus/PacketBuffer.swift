@@ -1,23 +1,38 @@
 import ApusPlatform
 
 /// A packet on its way out: bytes with a fixed place, written once.
+///
+/// What changes with each record lies behind a pointer: a stored property would cost an exclusivity check with each access.
 @safe package final class PacketBuffer {
+    private struct State {
+        var count = 0
+        var records: UInt32 = 0
+        var lost: UInt32 = 0
+    }
+
     private let storage: UnsafeMutableRawPointer
-    /// Bytes written.
-    package private(set) var count = 0
-    /// Records that end in it.
-    private(set) var records: UInt32 = 0
-    /// Records that its header says were lost.
-    private(set) var lost: UInt32 = 0
+    private let state: UnsafeMutablePointer<State>
     private let capacity: Int
+
+    /// Bytes written.
+    package var count: Int { unsafe state.pointee.count }
+    /// Records that end in it.
+    var records: UInt32 { unsafe state.pointee.records }
+    /// Records that its header says were lost.
+    var lost: UInt32 { unsafe state.pointee.lost }
 
     /// - Parameter capacity: in bytes; more than `Packet.maxBytes` only for a record that will leave in parts.
     package init(capacity: Int = Packet.maxBytes) {
         self.capacity = capacity
         unsafe storage = .allocate(byteCount: capacity, alignment: 16)
+        unsafe state = .allocate(capacity: 1)
+        unsafe state.initialize(to: State())
     }
 
-    deinit { unsafe storage.deallocate() }
+    deinit {
+        unsafe storage.deallocate()
+        unsafe state.deallocate()
+    }
 
     /// What was written; valid until the next change.
     var bytes: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(start: storage, count: count) }
@@ -28,7 +43,7 @@ import ApusPlatform
 
     /// Begins a packet, and forgets what was written.
     package func begin(_ header: Packet.Header) {
-        (count, records, lost) = (0, 0, header.lost)
+        unsafe state.pointee = State(lost: header.lost)
         put(Packet.version)
         put(0 as UInt8)
         put(header.sender)
@@ -43,50 +58,49 @@ import ApusPlatform
         appendHeader(.publication, flags: isText ? 1 : 0, UInt16(topic.byteCount), hash, count: topic.byteCount + payload.byteCount)
         put(topic)
         put(payload)
-        records += 1
+        unsafe state.pointee.records += 1
     }
 
     package func appendSignal(protocolIndex: UInt16, signal: UInt32, payload: borrowing RawSpan) {
         appendHeader(.signal, flags: 0, protocolIndex, signal, count: payload.byteCount)
         put(payload)
-        records += 1
+        unsafe state.pointee.records += 1
     }
 
     package func appendPart(offset: UInt32, isLast: Bool, _ bytes: borrowing RawSpan) {
         appendHeader(.part, flags: isLast ? 1 : 0, 0, offset, count: bytes.byteCount)
         put(bytes)
-        if isLast { records += 1 }
+        if isLast { unsafe state.pointee.records += 1 }
     }
 
     /// Appends a record that was encoded elsewhere.
     func append(encoded record: borrowing RawSpan) {
         put(record)
-        records += 1
+        unsafe state.pointee.records += 1
     }
 
     private func appendHeader(_ kind: Packet.Kind, flags: UInt8, _ small: UInt16, _ large: UInt32, count size: Int) {
         precondition(hasRoom(for: Packet.recordHeaderBytes + size), "the caller made room")
-        put(kind.rawValue)
-        put(flags)
-        put(small)
-        put(large)
+        put(UInt64(kind.rawValue) | UInt64(flags) << 8 | UInt64(small) << 16 | UInt64(large) << 32)
         put(UInt32(size))
     }
 
+    @inline(__always)
     private func put(_ number: some FixedWidthInteger & BitwiseCopyable) {
         let size = number.bitWidth / 8
         precondition(hasRoom(for: size))
         // SAFETY: there is room; the store need not be aligned.
         unsafe (storage + count).storeBytes(of: number.littleEndian, as: type(of: number))
-        count += size
+        unsafe state.pointee.count += size
     }
 
+    @inline(__always)
     private func put(_ bytes: borrowing RawSpan) {
         precondition(hasRoom(for: bytes.byteCount))
         // SAFETY: there is room, and the span cannot overlap memory that only this buffer owns.
         unsafe bytes.withUnsafeBytes { source in
             if let base = source.baseAddress { unsafe (storage + count).copyMemory(from: base, byteCount: source.count) }
         }
-        count += bytes.byteCount
+        unsafe state.pointee.count += bytes.byteCount
     }
 }

@@ -108,11 +108,21 @@ struct Bench: ParsableCommand {
         @Option(name: [.short, .long], help: "Subscribers.")
         var connections = 1000
 
-        func validate() throws { try Bench.check((1...1_000_000).contains(connections), "--connections", connections, "1 to 1000000") }
+        @Option(
+            name: [.short, .long],
+            help: ArgumentHelp("Milliseconds from a message's last delivery to the next message: what it takes when idle.", valueName: "ms")
+        )
+        var pause = 0
+
+        func validate() throws {
+            try Bench.check((1...1_000_000).contains(connections), "--connections", connections, "1 to 1000000")
+            try Bench.check((0...60_000).contains(pause), "--pause", pause, "0 to 60000 milliseconds")
+        }
 
         func run() throws {
             let load = try FanoutLoad(
-                target: BenchTarget(options.url), subscribers: connections, size: options.size, depth: options.depth)
+                target: BenchTarget(options.url), subscribers: connections, size: options.size, depth: options.depth,
+                pause: .milliseconds(pause))
             try Bench.measure(load, options, count: connections) { elapsed in
                 String(format: "deliveries  %d in %.2f s, %.0f/s", load.count, elapsed, Double(load.count) / elapsed)
             }

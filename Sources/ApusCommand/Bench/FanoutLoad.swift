@@ -7,6 +7,8 @@ final class FanoutLoad: Load {
     private let target: BenchTarget
     private let subscribers: Int
     private let depth: Int
+    /// Between a publication's last delivery and the next publication.
+    private let pause: Duration
     private let context: Context
     private let payload: [UInt8]
     private var sockets: [WebSocket] = []
@@ -22,10 +24,11 @@ final class FanoutLoad: Load {
     /// Nanoseconds from handing a publication to the library to its delivery to the last subscriber.
     private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
 
-    init(target: BenchTarget, subscribers: Int, size: Int, depth: Int) throws {
+    init(target: BenchTarget, subscribers: Int, size: Int, depth: Int, pause: Duration) throws {
         self.target = target
         self.subscribers = subscribers
         self.depth = depth
+        self.pause = pause
         payload = (0..<size).map { UInt8(ascii: "a") + UInt8($0 % 26) }
         context = try Context(Server())
     }
@@ -75,7 +78,9 @@ final class FanoutLoad: Load {
             pending.removeFirst()
             firstPending += 1
         }
-        if isMeasuring { publish() }
+        guard isMeasuring else { return }
+        if pause == .zero { return publish() }
+        context.schedule(after: pause) { [unowned self] in if isMeasuring { publish() } }
     }
 
     private func fail(_ reason: String) {
