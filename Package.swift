@@ -36,9 +36,10 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "ApusPlatform", dependencies: ["CLinux"], swiftSettings: settings),
         .target(name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        .target(name: "CCares"),
         .target(
             name: "ApusTransport",
-            dependencies: ["ApusPlatform", "COpenSSL", .product(name: "DequeModule", package: "swift-collections")],
+            dependencies: ["ApusPlatform", "CCares", "COpenSSL", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings),
         // Runs out of descriptors, which a test process must not do to its other tests.
         .executableTarget(

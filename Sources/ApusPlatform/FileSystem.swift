@@ -47,6 +47,25 @@ package enum FileSystem {
         try blockingSyscall("pread") { unsafe pread(descriptor, buffer.baseAddress, buffer.count, offset) }
     }
 
+    /// `read(2)` once, at most `maxBytes`; nothing at the end. Blocks if the descriptor does and nothing is there.
+    package static func readSome(_ descriptor: Int32, maxBytes: Int) throws(SystemError) -> IOResult<[UInt8]> {
+        var result = IOResult<Int>.wouldBlock
+        var failure: SystemError?
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: maxBytes) { buffer, used in
+            do throws(SystemError) {
+                result = try syscall("read") { unsafe Glibc.read(descriptor, buffer.baseAddress, maxBytes) }
+                if case .done(let count) = result { used = count }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return switch result {
+        case .done: .done(bytes)
+        case .wouldBlock: .wouldBlock
+        }
+    }
+
     /// The file's first `maxBytes` bytes, fewer if it is shorter.
     package static func contents(_ file: Int32, maxBytes: Int) throws(SystemError) -> [UInt8] {
         var failure: SystemError?

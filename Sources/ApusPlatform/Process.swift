@@ -94,6 +94,12 @@ package enum Process {
         return Int(clamping: limit.rlim_cur)
     }
 
+    /// The value of an environment variable; nil if it is not set.
+    package static func environment(_ name: String) -> String? {
+        guard let value = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: value)
+    }
+
     /// Sets an environment variable for this process and those it forks.
     package static func setEnvironment(_ name: String, to value: String) { _ = unsafe setenv(name, value, 1) }
 }

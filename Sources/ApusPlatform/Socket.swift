@@ -158,6 +158,14 @@ package enum Socket {
         case sendBuffer(Int32)
         /// The same beyond the system's limit; needs CAP_NET_ADMIN.
         case sendBufferForced(Int32)
+        /// Probe a peer that is silent.
+        case keepAlive
+        /// Seconds of silence before the first probe, seconds between probes, and how many may go unanswered.
+        case keepAliveIdle(Int32)
+        case keepAliveInterval(Int32)
+        case keepAliveProbes(Int32)
+        /// A bind without a port chooses one only when it connects: so many may share it as have different destinations.
+        case bindWithoutPort
 
         var parameters: (level: Int32, name: Int32, value: Int32) {
             switch self {
@@ -167,7 +175,19 @@ package enum Socket {
             case .ipv6Only: (Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1)
             case .sendBuffer(let bytes): (SOL_SOCKET, SO_SNDBUF, bytes)
             case .sendBufferForced(let bytes): (SOL_SOCKET, SO_SNDBUFFORCE, bytes)
+            case .keepAlive: (SOL_SOCKET, SO_KEEPALIVE, 1)
+            case .keepAliveIdle(let seconds): (Int32(IPPROTO_TCP), TCP_KEEPIDLE, seconds)
+            case .keepAliveInterval(let seconds): (Int32(IPPROTO_TCP), TCP_KEEPINTVL, seconds)
+            case .keepAliveProbes(let count): (Int32(IPPROTO_TCP), TCP_KEEPCNT, count)
+            case .bindWithoutPort: (Int32(IPPROTO_IP), IP_BIND_ADDRESS_NO_PORT, 1)
             }
+        }
+    }
+
+    /// Sends and receives by one network interface only, such as `eth0` (`SO_BINDTODEVICE`).
+    package static func bind(_ descriptor: Int32, toInterface name: String) throws(SystemError) {
+        try blockingSyscall("setsockopt SO_BINDTODEVICE") {
+            unsafe setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, name, socklen_t(name.utf8.count))
         }
     }
 

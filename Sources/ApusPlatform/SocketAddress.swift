@@ -1,4 +1,4 @@
-import Glibc
+package import Glibc
 
 /// Where a socket is or connects to.
 public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
@@ -117,6 +117,21 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 unsafe body($0, socklen_t(MemoryLayout<Address>.size))
             }
+        }
+    }
+
+    /// Reads the C form of an IPv4 or IPv6 address, such as a resolver's; nil for any other.
+    package init?(_ address: UnsafePointer<sockaddr>) {
+        // SAFETY: a sockaddr is as long as its family says; nothing longer is read of it.
+        switch Int32(unsafe address.pointee.sa_family) {
+        case AF_INET:
+            let ipv4 = unsafe UnsafeRawPointer(address).loadUnaligned(as: sockaddr_in.self)
+            self = .ipv4(UInt32(bigEndian: ipv4.sin_addr.s_addr), port: UInt16(bigEndian: ipv4.sin_port))
+        case AF_INET6:
+            let ipv6 = unsafe UnsafeRawPointer(address).loadUnaligned(as: sockaddr_in6.self)
+            self = .init(ipv6.sin6_addr, port: UInt16(bigEndian: ipv6.sin6_port), scope: ipv6.sin6_scope_id)
+        default:
+            return nil
         }
     }
 

@@ -27,7 +27,7 @@ struct Tidy {
     static let arrows: [String: Set<String>] = [
         "ApusCodec": ["CZlib"],
         "ApusPlatform": ["CLinux", "Glibc", "Synchronization"],
-        "ApusTransport": ["ApusPlatform", "COpenSSL", "DequeModule", "HeapModule", "Synchronization"],
+        "ApusTransport": ["ApusPlatform", "CCares", "COpenSSL", "DequeModule", "HeapModule", "Synchronization"],
         "ApusBus": ["ApusPlatform", "Synchronization"],
         "ApusSupervisor": ["ApusPlatform", "ApusBus", "CSeccomp", "Logging"],
         "Apus": ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", "Logging", "CoreMetrics", "Synchronization"],

@@ -3,7 +3,7 @@ import ApusPlatform
 import ApusTransport
 import Logging
 
-/// One accepted socket: the one place where a transport meets a codec.
+/// One connected socket, a server's or a client's: the one place where a transport meets a codec.
 ///
 /// It belongs to its context's thread. Output that is written while one of its own events is served goes into the context's cork
 /// and leaves when the event is done; output written at any other time is queued and leaves at the end of the loop's turn.
@@ -14,6 +14,8 @@ final class Connection: EventSource {
         /// A client's connection that is not a WebSocket yet.
         case opening(OpeningSession)
         case http(HTTPSession)
+        /// A client's connection on which an answer's body comes in.
+        case exchange(ClientExchange)
         case webSocket(WebSocket)
         /// All that will be sent is written or queued; what comes in is discarded. Then it lingers or closes.
         case finishing(Ending)
@@ -68,7 +70,7 @@ final class Connection: EventSource {
 
     var isOpen: Bool {
         switch phase {
-        case .securing, .opening, .http, .webSocket: !isBroken
+        case .securing, .opening, .http, .exchange, .webSocket: !isBroken
         case .finishing, .lingering, .closed: false
         }
     }
@@ -83,17 +85,25 @@ final class Connection: EventSource {
         phase = .http(session)
         try watch(for: .readable)
         if let tls {
-            secure(with: TLSSession(server: tls, buffers: context.tlsBuffers), for: .http(session))
+            secure(
+                with: TLSSession(server: tls, buffers: context.tlsBuffers), for: .http(session), within: context.limits.tlsHandshakeTimeout)
         } else {
             session.expectHead()
         }
     }
 
-    /// Starts as a client's connection; the kernel is connecting it.
+    /// Starts as a client's connection, which is connected.
     func open(_ session: OpeningSession) throws(SystemError) {
         phase = .opening(session)
-        try watch(for: .writable)
-        context.loop.schedule(self, after: context.limits.requestHeadTimeout)
+        do {
+            try context.loop.add(self, descriptor: transport.descriptor, for: .readable)
+        } catch {
+            // Whoever opens it is told by the throw, not by the phase.
+            phase = .lingering
+            close()
+            throw error
+        }
+        session.begin()
     }
 
     private func watch(for interest: Readiness) throws(SystemError) {
@@ -108,14 +118,11 @@ final class Connection: EventSource {
     // MARK: Events
 
     override func ready(_ readiness: Readiness, in loop: EventLoop) {
-        if readiness.contains(.writable) {
-            if case .opening(let session) = phase { session.connected() }
-            settle()
-        }
+        if readiness.contains(.writable) { settle() }
         guard !readiness.isDisjoint(with: [.readable, .hangUp]) else { return }
         switch phase {
         case .securing(let next): handshake(for: next)
-        case .opening, .http, .webSocket:
+        case .opening, .http, .exchange, .webSocket:
             if isReadingPaused || isBackedUp {
                 if !readiness.isDisjoint(with: .hangUp) { lost() }
             } else {
@@ -128,9 +135,10 @@ final class Connection: EventSource {
 
     override func timerFired(at now: MonotonicTime) {
         switch phase {
-        case .securing(.opening(let session)), .opening(let session): session.fail(.timeout)
+        case .securing(.opening(let session)), .opening(let session): session.deadlinePassed()
         case .securing(.http): close()
         case .http(let session): session.deadlinePassed()
+        case .exchange(let exchange): exchange.deadlinePassed()
         case .webSocket(let socket): socket.timerFired(at: now)
         case .finishing:
             if outputHasProgressed() { context.loop.schedule(self, after: context.limits.closingTimeout) } else { close() }
@@ -178,6 +186,7 @@ final class Connection: EventSource {
 
     /// The peer will send no more. An HTTP client may do so behind its last request and still wait for the rest of its answers.
     private func peerEnded() {
+        if case .exchange(let exchange) = phase { return exchange.peerEnded() }
         guard case .http(let session) = phase, transport.hasBufferedOutput else { return lost() }
         session.connectionLost()
         finish(.close)
@@ -192,10 +201,16 @@ final class Connection: EventSource {
             case .securing: preconditionFailure("the handshake passes nothing on")
             case .opening(let session):
                 session.process(&position, until: end)
-                if case .webSocket = phase { continue serving }
+                switch phase {
+                // What a proxy sent behind its answer, TLS has got.
+                case .opening, .securing: break
+                case .http, .exchange, .webSocket, .finishing, .lingering, .closed: continue serving
+                }
             case .http(let session):
                 session.process(&position, until: end)
                 if case .webSocket = phase { continue serving }
+            case .exchange(let exchange):
+                exchange.process(&position, until: end)
             case .webSocket(let socket):
                 socket.process(&position, until: end)
             case .finishing, .lingering, .closed:
@@ -370,7 +385,7 @@ final class Connection: EventSource {
         switch phase {
         case .http(let session): session.outputDrained()
         case .webSocket(let socket): socket.outputDrained()
-        case .securing, .opening, .finishing, .lingering, .closed: break
+        case .securing, .opening, .exchange, .finishing, .lingering, .closed: break
         }
     }
 
@@ -382,7 +397,7 @@ final class Connection: EventSource {
         do {
             try context.loop.update(self, descriptor: transport.descriptor, for: interest)
         } catch {
-            close()
+            lost()
         }
     }
 
@@ -392,10 +407,10 @@ final class Connection: EventSource {
     var security: Security { isSecure ? transport.security : .plain }
 
     /// Starts TLS; `next` follows when its handshake is done.
-    func secure(with session: TLSSession, for next: Secured) {
+    func secure(with session: TLSSession, for next: Secured, within time: Duration) {
         transport.start(session)
         phase = .securing(next)
-        context.loop.schedule(self, after: context.limits.tlsHandshakeTimeout)
+        context.loop.schedule(self, after: time)
         // A client speaks first.
         if case .opening = next { handshake(for: next) }
     }
@@ -411,7 +426,7 @@ final class Connection: EventSource {
             }
         } catch {
             switch next {
-            case .opening(let session): session.fail(.tls(error))
+            case .opening(let session): session.notSecured(error)
             case .http(let session):
                 context.logger.debug("a TLS handshake with \(session.peer) failed: \(error)")
                 close()
@@ -428,7 +443,7 @@ final class Connection: EventSource {
             session.secured(security)
         case .opening(let session):
             phase = .opening(session)
-            session.secured(security)
+            session.secured()
         }
         guard isOpen else { return }
         // What came right behind the handshake is not reported again.
@@ -458,10 +473,13 @@ final class Connection: EventSource {
     /// The opening handshake is done.
     func becomeWebSocket(_ socket: WebSocket) { phase = .webSocket(socket) }
 
+    /// The head of an answer has come.
+    func becomeExchange(_ exchange: ClientExchange) { phase = .exchange(exchange) }
+
     /// Nothing more will be written; ends when everything has left.
     func finish(_ ending: Ending) {
         switch phase {
-        case .securing, .opening, .http, .webSocket: break
+        case .securing, .opening, .http, .exchange, .webSocket: break
         case .finishing, .lingering, .closed: return
         }
         phase = .finishing(ending)
@@ -494,7 +512,8 @@ final class Connection: EventSource {
     /// The peer has gone, or the kernel gave the socket up.
     func lost() {
         switch phase {
-        case .securing(.opening(let session)), .opening(let session): session.fail(.closed)
+        case .securing(.opening(let session)), .opening(let session): session.connectionLost()
+        case .exchange(let exchange): exchange.connectionLost()
         case .webSocket(let socket):
             close()
             socket.connectionLost()
@@ -507,7 +526,7 @@ final class Connection: EventSource {
         switch phase {
         case .closed: return
         case .http(let session): session.connectionLost()
-        case .securing, .opening, .webSocket, .finishing, .lingering: break
+        case .securing, .opening, .exchange, .webSocket, .finishing, .lingering: break
         }
         phase = .closed
         carry = []

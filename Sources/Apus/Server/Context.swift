@@ -37,6 +37,8 @@ public final class Context {
     var messagesReceived = 0
     /// Keys for the frames of client connections.
     var maskingKeys = MaskingKeys()
+    /// Nil until this context is a client.
+    private var clientSideIfAny: ClientSide?
     private(set) var connectionsAccepted = 0
     private var connections: [Connection] = []
     private var listeners: [Listener] = []
@@ -187,6 +189,14 @@ public final class Context {
     /// Open connections of this worker.
     public var connectionCount: Int { connections.count }
 
+    /// What this context is as a client.
+    var clientSide: ClientSide {
+        if let clientSideIfAny { return clientSideIfAny }
+        let side = ClientSide(loop)
+        clientSideIfAny = side
+        return side
+    }
+
     // MARK: Settling
 
     func unsettled(_ connection: Connection) {
@@ -308,6 +318,7 @@ public final class Context {
                 listener.stop()
             }
         }
+        clientSideIfAny?.end()
         for connection in connections { connection.endIfIdle() }
         drainTimer?.cancel()
         closeWebSockets(code, pauses: Int(window.wholeMilliseconds / Self.drainStep.wholeMilliseconds))

@@ -23,7 +23,7 @@ public struct Limits: Sendable {
     public var slowSubscribers = SlowSubscribers.close
     /// Topics of one WebSocket.
     public var maxSubscriptions = 64
-    /// From the accept, or a client's connect, to the end of the TLS handshake.
+    /// From the accept to the end of the TLS handshake.
     public var tlsHandshakeTimeout = Duration.seconds(10)
     /// From the first byte of a request, or the accept, to the end of its head.
     public var requestHeadTimeout = Duration.seconds(10)

@@ -134,7 +134,7 @@ extension WebSocket {
         case .answerCloseAndEnd(let code):
             sendClose(code, "")
             // The server closes the transport first (RFC 6455 §7.1.1).
-            end(role == .server ? .close : .linger)
+            end(role == .server ? .close : .linger, peerLeft: true)
         case .failAndEnd(let code, let reason):
             sendClose(code, reason)
             // Closing at once could reset the connection before the peer has read our frame.
@@ -150,20 +150,25 @@ extension WebSocket {
     }
 
     /// The conversation is over; the connection ends when our last bytes have left.
-    private func end(_ ending: Connection.Ending) {
+    private func end(_ ending: Connection.Ending, peerLeft: Bool = false) {
         guard let connection else { return }
         let (code, reason) = rare?.ending ?? (.abnormal, "")
+        let whenEnded = rare?.whenEnded
         detach()
         connection.finish(ending)
         tellClosed(code, reason)
+        whenEnded?(peerLeft ? code : nil)
     }
 
     /// The peer or the network ended the connection.
     func connectionLost() {
         guard connection != nil else { return }
+        let wasOpen = state == .open
         state = .closed
+        let whenEnded = rare?.whenEnded
         detach()
         tellClosed(.abnormal, "")
+        whenEnded?(wasOpen ? .abnormal : nil)
     }
 
     private func detach() {

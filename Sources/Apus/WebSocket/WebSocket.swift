@@ -53,6 +53,8 @@ public final class WebSocket {
         var progress: (bytes: Int, due: MonotonicTime)?
         /// What `closed` will report once the closing handshake is done.
         var ending: (code: CloseCode, reason: String)?
+        /// Told after the handler when a client's connection has ended: the code if the peer left an open one, nil if this side closed it.
+        var whenEnded: ((CloseCode?) -> Void)?
     }
 
     /// Whether the handler wants more.

@@ -10,7 +10,7 @@ struct Bench: ParsableCommand {
 
     /// What all loads are told.
     struct Options: ParsableArguments {
-        @Argument(help: "The server: ws://ADDRESS:PORT/PATH.")
+        @Argument(help: "The server: ws://HOST[:PORT]/PATH, wss://…, or ws+unix:///PATH/OF/SOCKET:/PATH.")
         var url: String
 
         @Option(name: [.short, .long], help: "Bytes of a message.")
@@ -25,7 +25,19 @@ struct Bench: ParsableCommand {
         @Option(name: .long, help: ArgumentHelp("Also sum the CPU time of this process and its children.", valueName: "pid"))
         var serverPid: Int32?
 
+        @OptionGroup var tls: TLSArguments
+
+        /// How connections are made; never through a proxy.
+        func client() throws -> ClientOptions {
+            var options = ClientOptions()
+            options.proxy = ProxyChoice.none
+            options.tls = try tls.clientTLS()
+            return options
+        }
+
         func validate() throws {
+            try Bench.checkAddress(url)
+            _ = try tls.clientTLS()
             try Bench.check((0...1 << 30).contains(size), "--size", size, "0 to 1073741824 bytes")
             try Bench.check((1...65536).contains(depth), "--depth", depth, "1 to 65536")
             try Bench.check(time > 0 && time <= 86_400, "--time", time, "more than 0 and at most 86400 seconds")
@@ -43,6 +55,16 @@ struct Bench: ParsableCommand {
 
     static func check(_ holds: Bool, _ option: String, _ value: Any, _ wanted: String) throws {
         if !holds { throw ValidationError("\(option) \(value): it wants \(wanted)") }
+    }
+
+    /// A WebSocket's address, as far as can be told without connecting.
+    static func checkAddress(_ url: String) throws {
+        do {
+            let address = try ClientAddress(parsing: url)
+            guard address.scheme.isWebSocket else { throw ValidationError("\(url): it wants ws, wss or ws+unix") }
+        } catch let error as ConnectError {
+            throw ValidationError("\(error)")
+        }
     }
 
     /// Connects, warms up, measures and reports; exit status 1 if anything failed.
@@ -83,7 +105,7 @@ struct Bench: ParsableCommand {
 
         func run() throws {
             let load = try EchoLoad(
-                target: BenchTarget(options.url), connections: connections, size: options.size, depth: options.depth,
+                target: options.url, client: options.client(), connections: connections, size: options.size, depth: options.depth,
                 kind: binary ? .binary : .text)
             try Bench.measure(load, options, count: connections) { elapsed in
                 let rate = Double(load.count) / elapsed
@@ -121,35 +143,12 @@ struct Bench: ParsableCommand {
 
         func run() throws {
             let load = try FanoutLoad(
-                target: BenchTarget(options.url), subscribers: connections, size: options.size, depth: options.depth,
+                target: options.url, client: options.client(), subscribers: connections, size: options.size, depth: options.depth,
                 pause: .milliseconds(pause))
             try Bench.measure(load, options, count: connections) { elapsed in
                 String(format: "deliveries  %d in %.2f s, %.0f/s", load.count, elapsed, Double(load.count) / elapsed)
             }
         }
-    }
-}
-
-/// Where to connect, from a URL.
-struct BenchTarget {
-    let address: ListenAddress
-    let host: String
-    let path: String
-
-    init(_ text: String) throws {
-        guard let parts = URLComponents(string: text), parts.scheme == "ws", let host = parts.host, !host.isEmpty else {
-            throw ValidationError("\(text): it wants ws://ADDRESS:PORT/PATH")
-        }
-        let port = parts.port ?? 80
-        let authority = "\(host):\(port)"
-        do {
-            address = try ListenAddress(parsing: authority)
-        } catch {
-            throw ValidationError("\(text): \(error)")
-        }
-        self.host = port == 80 ? host : authority
-        let query = parts.percentEncodedQuery.map { "?" + $0 } ?? ""
-        path = (parts.percentEncodedPath.isEmpty ? "/" : parts.percentEncodedPath) + query
     }
 }
 

@@ -8,7 +8,8 @@ final class EchoLoad: Load {
     let size: Int
     private let depth: Int
     private let kind: MessageKind
-    private let target: BenchTarget
+    private let target: String
+    private let client: ClientOptions
     private let connections: Int
     private let context: Context
     private var sockets: [WebSocket] = []
@@ -21,8 +22,9 @@ final class EchoLoad: Load {
     /// Nanoseconds.
     private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
 
-    init(target: BenchTarget, connections: Int, size: Int, depth: Int, kind: MessageKind) throws {
+    init(target: String, client: ClientOptions, connections: Int, size: Int, depth: Int, kind: MessageKind) throws {
         self.target = target
+        self.client = client
         self.connections = connections
         self.size = size
         self.depth = depth
@@ -35,11 +37,12 @@ final class EchoLoad: Load {
     }
 
     func connect(progress: (Int) -> Void) throws {
-        let address = try target.address.socketAddress
         try context.openAll(count: connections, opened: { self.sockets.count }, progress: progress) {
-            self.context.connect(
-                to: address, host: self.target.host, target: self.target.path, handler: Client(self),
-                failed: { [unowned self] in fail("\($0)") })
+            self.context.connect(to: self.target, options: self.client) { _ in
+                Client(self)
+            } failed: { [unowned self] error in
+                fail("\(error)")
+            }
             return self.firstFailure
         }
         for socket in sockets { (socket.handler as? Client)?.fill(socket, depth: depth) }

@@ -4,7 +4,8 @@ import Histogram
 /// The load of `apus bench fanout`: subscribers that each receive what one publisher sends to a broadcasting path.
 final class FanoutLoad: Load {
     static let unit = "delivery"
-    private let target: BenchTarget
+    private let target: String
+    private let client: ClientOptions
     private let subscribers: Int
     private let depth: Int
     /// Between a publication's last delivery and the next publication.
@@ -24,8 +25,9 @@ final class FanoutLoad: Load {
     /// Nanoseconds from handing a publication to the library to its delivery to the last subscriber.
     private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
 
-    init(target: BenchTarget, subscribers: Int, size: Int, depth: Int, pause: Duration) throws {
+    init(target: String, client: ClientOptions, subscribers: Int, size: Int, depth: Int, pause: Duration) throws {
         self.target = target
+        self.client = client
         self.subscribers = subscribers
         self.depth = depth
         self.pause = pause
@@ -35,11 +37,12 @@ final class FanoutLoad: Load {
 
     /// Opens the subscribers and then the publisher, which subscribes too, as every client of a broadcasting path does.
     func connect(progress: (Int) -> Void) throws {
-        let address = try target.address.socketAddress
         try context.openAll(count: subscribers + 1, opened: { self.sockets.count }, progress: progress) {
-            self.context.connect(
-                to: address, host: self.target.host, target: self.target.path, handler: Client(self),
-                failed: { [unowned self] in fail("\($0)") })
+            self.context.connect(to: self.target, options: self.client) { _ in
+                Client(self)
+            } failed: { [unowned self] error in
+                fail("\(error)")
+            }
             return self.firstFailure
         }
         publisher = sockets.last

@@ -65,6 +65,14 @@ import COpenSSL
         return result
     }
 
+    /// Puts bytes where received ones would be: no more than one arrival has. What was there before must have been taken.
+    func put(_ bytes: [UInt8]) {
+        unsafe precondition(store.pointee.inputStart == store.pointee.inputEnd, "another session's bytes have not been taken")
+        let count = unsafe min(bytes.count, store.pointee.input.count)
+        unsafe store.pointee.input.copyBytes(from: bytes.prefix(count))
+        unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, count)
+    }
+
     /// What was received and not taken.
     var input: UnsafeRawBufferPointer {
         unsafe UnsafeRawBufferPointer(rebasing: store.pointee.input[store.pointee.inputStart..<store.pointee.inputEnd])

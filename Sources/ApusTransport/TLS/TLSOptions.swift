@@ -107,6 +107,29 @@ public struct PeerCertificate: Sendable, Hashable {
     public init() {}
 }
 
+extension ClientTLS {
+    /// What is compared to tell whether two connections may share a context, and so resume each other's sessions.
+    package struct SharingKey: Equatable {
+        let roots: Roots
+        let verification: Verification
+        let minVersion: TLSVersion
+        let certificate: String?
+        let privateKey: String?
+    }
+
+    /// Nil if that cannot be told: closures are not compared, and a context of the application's own is wrapped anew.
+    package var sharingKey: SharingKey? {
+        guard unsafe configure == nil, unsafe context == nil else { return nil }
+        var files: (certificate: String?, privateKey: String?)
+        if let identity {
+            guard case .file(let privateKey) = identity.privateKey else { return nil }
+            files = (identity.certificateChain, privateKey)
+        }
+        return SharingKey(
+            roots: roots, verification: verification, minVersion: minVersion, certificate: files.certificate, privateKey: files.privateKey)
+    }
+}
+
 /// What protects a connection.
 public enum Security: Sendable {
     case plain

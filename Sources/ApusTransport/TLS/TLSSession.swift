@@ -45,9 +45,11 @@ import COpenSSL
     /// - Parameters:
     ///   - host: the server's name, or its numeric address: what its certificate must hold for.
     ///   - port: with the host, what an earlier session is kept under to be resumed.
-    package init(client context: TLSContext, host: String, port: UInt16, buffers: TLSBuffers) {
+    ///   - received: what the server sent already: what came through a tunnel right behind its beginning.
+    package init(client context: TLSContext, host: String, port: UInt16, received: [UInt8] = [], buffers: TLSBuffers) {
         self.context = context
         self.buffers = buffers
+        early = received
         unsafe ssl = SSL_new(context.pointer)
         unsafe SSL_set_connect_state(ssl)
         unsafe buffers.attach(to: ssl)
@@ -66,6 +68,8 @@ import COpenSSL
 
     /// What this client's sessions are kept under.
     private(set) var resumptionKey = ""
+    /// What was received before the handshake began.
+    private var early: [UInt8] = []
 
     deinit { unsafe SSL_free(ssl) }
 
@@ -93,6 +97,9 @@ import COpenSSL
             case .wouldBlock: return .waiting
             }
             if isFirst, unsafe buffers.input[0] != Self.handshakeRecord { return .notTLS }
+        } else if !early.isEmpty {
+            buffers.put(early)
+            early = []
         }
         state = .handshaking
         let result = unsafe SSL_do_handshake(ssl)

@@ -66,14 +66,16 @@ extension Stage {
     func connect(
         _ script: Script, extensions: [any WebSocketExtension], failed: @escaping (ConnectError) -> Void = { Issue.record("\($0)") }
     ) {
-        context.connect(to: context.addresses[0], host: "a", target: "/", extensions: extensions, handler: script, failed: failed)
+        var options = ClientOptions()
+        options.extensions = extensions
+        context.connect(to: "ws://\(context.addresses[0])/", options: options, makeHandler: { _ in script }, failed: failed)
     }
 }
 
 extension ConnectError {
     /// Why the extensions failed; empty, and an issue, if something else did.
     var extensionsReason: String {
-        if case .extensions(let reason) = self { return reason }
+        if case .extensions(let reason, _) = self { return reason }
         Issue.record("\(self)")
         return ""
     }

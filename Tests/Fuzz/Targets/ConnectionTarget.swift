@@ -58,6 +58,7 @@ final class Stage {
     private let rawServer: OwnedPeer
     /// Whether a client of the context's own would be accepted: else it waits in the listener's queue until its time is over.
     private var acceptsOwnClients = true
+    private var options = ClientOptions()
     private static let maxPeers = 6
 
     private static let directory = "/tmp/apus-fuzz-\(getpid())"
@@ -97,7 +98,11 @@ final class Stage {
             server.limits.maxConnections = 2
             acceptsOwnClients = false
         }
-        if option & 2 != 0 { Self.hasten(&server.limits) }
+        if option & 2 != 0 {
+            Self.hasten(&server.limits)
+            options.timeouts.connect = .milliseconds(1)
+            options.timeouts.answer = .milliseconds(1)
+        }
         server.listen(on: .unix(path: Self.directory + "/own"))
         server.webSocket("chat", at: "/") { [unowned self] _ in try makeHandler() }
         server.webSocket("other", at: "/") { [unowned self] _ in try makeHandler() }
@@ -148,10 +153,10 @@ final class Stage {
     private func connectClient(_ choice: UInt8) {
         guard let context, handlers.count < 64 else { return }
         let handler = addHandler(choice >> 1, isClient: true)
-        context.connect(
-            to: choice & 1 == 0 && acceptsOwnClients ? Self.ownAddress : Self.rawAddress, host: "a", target: "/",
-            subprotocols: choice & 4 == 0 ? [] : ["chat"], handler: handler
-        ) { [unowned self] error in
+        let address = choice & 1 == 0 && acceptsOwnClients ? Self.ownAddress : Self.rawAddress
+        context.connect(to: "ws+unix://\(address.host):/", subprotocols: choice & 4 == 0 ? [] : ["chat"], options: options) { _ in
+            handler
+        } failed: { [unowned self] error in
             require(!error.description.isEmpty)
             handler.failed()
             handler.perform(script.byte())
@@ -289,7 +294,7 @@ final class Stage {
             while case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) { close(descriptor) }
             // The context's own clients have no peer that would go, and may be connected to the context itself.
             for handler in handlers where hasClients { handler.socket?.terminate() }
-            quietTurns = context?.connectionCount == 0 ? quietTurns + 1 : 0
+            quietTurns = context?.connectionCount == 0 && handlers.allSatisfy(\.hasOutcome) ? quietTurns + 1 : 0
         }
         require(context?.connectionCount == 0, "no connection is left when its peer is gone: \(context?.connectionCount ?? 0)")
         for handler in handlers { handler.checkEnd() }

@@ -89,6 +89,9 @@ final class ScriptedHandler: WebSocketHandler {
         require(!isPaused, "nothing is delivered while receiving is paused")
     }
 
+    /// Whether a client has been told how its attempt ended.
+    var hasOutcome: Bool { !isClient || life != .new || hasFailed }
+
     func checkEnd() {
         require(life != .open, "closed is called for every opened")
         require(!isClient || life == .ended || hasFailed, "a client is told how its attempt ended")

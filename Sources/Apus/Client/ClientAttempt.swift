@@ -1,0 +1,118 @@
+import ApusPlatform
+import ApusTransport
+
+/// One attempt at one address: its name is resolved, one of its addresses is connected, and the connection is given to an `OpeningSession`,
+/// which goes through the proxy, TLS and the request.
+final class ClientAttempt {
+    private enum State {
+        case idle
+        /// Names and connects overlap: an address that is known early is connected to while others are asked for.
+        case reaching(Connector, NameLookup?, DeadlineTimer)
+        case opening(Connection)
+        case over
+    }
+
+    let address: ClientAddress
+    let proxy: Proxy?
+    let options: ClientOptions
+    let dialogue: any ClientDialogue
+    private unowned let context: Context
+    private let settings: ConnectorSettings
+    private let failed: (ConnectError) -> Void
+    private var state = State.idle
+
+    /// - Parameter failed: is called at most once, never from inside `start` or `cancel`, and not if the dialogue has taken an answer.
+    init(
+        _ context: Context, to address: ClientAddress, through proxy: Proxy?, options: ClientOptions, dialogue: any ClientDialogue,
+        failed: @escaping (ConnectError) -> Void
+    ) throws(ConnectError) {
+        self.context = context
+        self.address = address
+        self.proxy = proxy
+        self.options = options
+        self.dialogue = dialogue
+        self.failed = failed
+        settings = try options.connectorSettings()
+    }
+
+    func start() {
+        let connector = Connector(context.loop, settings) { [unowned self] outcome in reached(outcome) }
+        let host = proxy?.host ?? address.host
+        let port = proxy?.port ?? address.port
+        if let numeric = proxy.map({ SocketAddress(numericHost: $0.host, port: port) }) ?? address.numericAddress {
+            state = .reaching(connector, nil, deadline(.connect, options.timeouts.connect))
+            connector.add([numeric])
+            connector.complete()
+            return
+        }
+        let lookup = context.clientSide.resolver.resolve(host) { [unowned self] event in resolved(event, host, port) }
+        state = .reaching(connector, lookup, deadline(.name, options.timeouts.name))
+    }
+
+    private func deadline(_ stage: ConnectError.Stage, _ duration: Duration) -> DeadlineTimer {
+        context.schedule(after: duration) { [unowned self] in fail(.timeout(stage)) }
+    }
+
+    private func resolved(_ event: Resolver.Event, _ host: String, _ port: UInt16) {
+        guard case .reaching(let connector, let lookup, let timer) = state else { return }
+        switch event {
+        case .addresses(let addresses):
+            timer.cancel()
+            state = .reaching(connector, lookup, deadline(.connect, options.timeouts.connect))
+            connector.add(addresses.map { $0.withPort(port) })
+        case .end(let failure?): fail(.name(host, failure.description))
+        case .end(nil): connector.complete()
+        }
+    }
+
+    private func reached(_ outcome: consuming Connector.Outcome) {
+        switch consume outcome {
+        case .failed(let failures): fail(.connect(failures.map { ($0.address, $0.error.reason) }))
+        case .connected(let socket, _):
+            stopReaching()
+            let connection = Connection(socket, context: context)
+            context.adopt(connection)
+            state = .opening(connection)
+            do {
+                try connection.open(OpeningSession(connection, self))
+            } catch {
+                fail(.connect([(context.addresses.first ?? .unix(path: ""), error.reason)]))
+            }
+        }
+    }
+
+    private func stopReaching() {
+        guard case .reaching(let connector, let lookup, let timer) = state else { return }
+        connector.cancel()
+        lookup?.cancel()
+        timer.cancel()
+    }
+
+    /// What TLS needs; shared with other attempts, so that sessions are resumed.
+    func tlsContext() throws(ConnectError) -> TLSContext { try context.clientSide.tlsContext(for: options.tls) }
+
+    /// The dialogue has taken the answer.
+    func succeeded() { state = .over }
+
+    func fail(_ error: ConnectError) {
+        guard close() else { return }
+        failed(error)
+    }
+
+    func cancel() { close() }
+
+    /// Ends whatever goes on; gives whether anything did.
+    @discardableResult
+    private func close() -> Bool {
+        switch state {
+        case .over: return false
+        case .idle: break
+        case .reaching: stopReaching()
+        case .opening(let connection):
+            state = .over
+            connection.close()
+        }
+        state = .over
+        return true
+    }
+}

@@ -1,0 +1,137 @@
+import Apus
+import ArgumentParser
+
+/// What `apus connect` and `apus ping` are told of the way to a server.
+struct ClientArguments: ParsableArguments {
+    @Argument(help: "The server: ws://HOST[:PORT]/PATH, wss://…, or ws+unix:///PATH/OF/SOCKET:/PATH.")
+    var url: String
+
+    @Option(name: [.customShort("H"), .long], help: ArgumentHelp("A field of the request; repeatable.", valueName: "name: value"))
+    var header: [String] = []
+
+    @Option(name: .long, help: ArgumentHelp("A subprotocol to ask for; repeatable, the preferred one first.", valueName: "name"))
+    var subprotocol: [String] = []
+
+    @Option(name: .long, help: ArgumentHelp("The origin to name.", valueName: "origin"))
+    var origin: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A proxy: [http://][USER:PASSWORD@]HOST[:PORT], socks5://…, or none. Without it http_proxy, https_proxy and no_proxy count.",
+            valueName: "proxy"))
+    var proxy: String?
+
+    @OptionGroup var tls: TLSArguments
+
+    @Option(name: .long, help: ArgumentHelp("How many redirections to follow.", valueName: "n"))
+    var maxRedirects = 0
+
+    @Option(name: .long, help: ArgumentHelp("Seconds that each stage of connecting may take.", valueName: "seconds"))
+    var connectTimeout: Double?
+
+    func validate() throws {
+        try Bench.checkAddress(url)
+        _ = try headers()
+        _ = try clientOptions()
+    }
+
+    /// The fields of `-H`.
+    func headers() throws -> HTTPFields {
+        var fields = HTTPFields()
+        for text in header {
+            guard let colon = text.firstIndex(of: ":") else { throw ValidationError("-H \(text.debugDescription): it wants NAME: VALUE") }
+            do {
+                try fields.append(String(text[..<colon]), String(text[text.index(after: colon)...]))
+            } catch {
+                throw ValidationError("-H \(text.debugDescription): \(error)")
+            }
+        }
+        return fields
+    }
+
+    func clientOptions() throws -> ClientOptions {
+        var options = ClientOptions()
+        guard (0...100).contains(maxRedirects) else { throw ValidationError("--max-redirects \(maxRedirects): it wants 0 to 100") }
+        options.maxRedirects = maxRedirects
+        options.tls = try tls.clientTLS()
+        if let proxy {
+            do {
+                options.proxy = proxy == "none" ? ProxyChoice.none : .through(try Proxy(parsing: proxy))
+            } catch {
+                throw ValidationError("--proxy: \(error)")
+            }
+        }
+        if let connectTimeout {
+            guard connectTimeout > 0, connectTimeout <= 86_400 else {
+                throw ValidationError("--connect-timeout \(connectTimeout): it wants more than 0 and at most 86400 seconds")
+            }
+            let duration = Duration.seconds(connectTimeout)
+            options.timeouts.name = duration
+            options.timeouts.connect = duration
+            options.timeouts.proxy = duration
+            options.timeouts.tls = duration
+            options.timeouts.answer = duration
+        }
+        return options
+    }
+}
+
+/// How a client verifies servers, and what it shows them.
+struct TLSArguments: ParsableArguments {
+    @Option(name: .long, help: ArgumentHelp("Trust the authorities in this PEM file instead of the system's.", valueName: "file"))
+    var ca: String?
+
+    @Option(name: .long, help: ArgumentHelp("A PEM file with the certificate chain to show if the server asks.", valueName: "file"))
+    var certificate: String?
+
+    @Option(name: .long, help: ArgumentHelp("The PEM file of its private key.", valueName: "file"))
+    var key: String?
+
+    @Option(name: .long, help: ArgumentHelp("The name to ask for and to verify, instead of the address's.", valueName: "name"))
+    var serverName: String?
+
+    @Flag(name: .long, help: "Accept a certificate that signed itself, if it holds for the name.")
+    var allowSelfSigned = false
+
+    @Flag(name: .long, help: "Verify nothing: anybody in between can read and change everything.")
+    var insecure = false
+
+    func clientTLS() throws -> ClientTLS {
+        var tls = ClientTLS()
+        if let ca { tls.roots = .file(ca) }
+        guard (certificate == nil) == (key == nil) else { throw ValidationError("--certificate and --key go together") }
+        if let certificate, let key { tls.identity = TLSIdentity(certificateChain: certificate, privateKey: key) }
+        guard !(allowSelfSigned && insecure) else { throw ValidationError("--allow-self-signed and --insecure exclude each other") }
+        if allowSelfSigned { tls.verification = .allowingSelfSigned }
+        if insecure { tls.verification = .none }
+        tls.serverName = serverName
+        return tls
+    }
+}
+
+/// How a client command ends: the exit status says what became of the connection.
+enum ClientExit {
+    /// Closed as it should be: by us, or with 1000, 1001 or no code. Otherwise 100 and the code's last two digits for 1002 to 1015, 120 for
+    /// 3000 to 3999, 121 for 4000 to 4999.
+    static func status(_ code: CloseCode) -> Int32 {
+        switch code.rawValue {
+        case 1000, 1001, 1005: 0
+        case 1002...1099: 100 + Int32(code.rawValue - 1000)
+        case 3000...3999: 120
+        default: 121
+        }
+    }
+
+    /// For a connection that was never open, by sysexits.h.
+    static func status(_ error: ConnectError) -> Int32 {
+        switch error {
+        case .address, .request: 64
+        case .name: 68
+        case .connect, .closed, .contextEnding, .cancelled: 69
+        case .timeout: 75
+        case .proxy, .malformedAnswer, .handshake, .extensions, .redirect, .body, .refused: 76
+        case .tls, .certificate: 77
+        }
+    }
+}

@@ -1,0 +1,58 @@
+import Foundation
+
+/// Standard output and standard error: coloured where they are terminals.
+struct Terminal {
+    enum Colour: Int {
+        case red = 31
+        case green = 32
+        case blue = 34
+    }
+
+    /// Whether standard output is one.
+    let isTerminal = isatty(1) == 1
+    private let coloursOutput: Bool
+    private let coloursNotes: Bool
+
+    init() {
+        let isAllowed = ProcessInfo.processInfo.environment["NO_COLOR"].map(\.isEmpty) ?? true
+        coloursOutput = isAllowed && isatty(1) == 1
+        coloursNotes = isAllowed && isatty(2) == 1
+    }
+
+    /// Writes bytes as they are to standard output; false if nobody reads it any more.
+    func write(_ bytes: [UInt8]) -> Bool {
+        do {
+            try FileHandle.standardOutput.write(contentsOf: Data(bytes))
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    /// Writes a line to standard output. A peer's control characters do not reach a terminal.
+    func write(line: String, _ colour: Colour? = nil) -> Bool {
+        let text = isTerminal ? Self.harmless(line) : line
+        return write(Array((paint(text, colour, coloursOutput) + "\n").utf8))
+    }
+
+    /// Writes a line about what happens to standard error.
+    func note(_ text: String, _ colour: Colour? = nil) {
+        let line = paint("apus: " + Self.harmless(text), colour, coloursNotes) + "\n"
+        try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
+    }
+
+    private func paint(_ text: String, _ colour: Colour?, _ paints: Bool) -> String {
+        guard paints, let colour else { return text }
+        return "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m"
+    }
+
+    /// Control characters other than tab and line end as `\u{1B}`.
+    static func harmless(_ text: String) -> String {
+        var result = ""
+        for scalar in text.unicodeScalars {
+            let isControl = scalar.properties.generalCategory == .control && scalar != "\t" && scalar != "\n"
+            result += isControl ? "\\u{\(String(scalar.value, radix: 16, uppercase: true))}" : String(scalar)
+        }
+        return result
+    }
+}
