@@ -90,6 +90,8 @@ let package = Package(
         .executableTarget(
             name: "BusCost", dependencies: ["ApusBus", "ApusCodec", "ApusPlatform"], path: "Tests/Support/BusCost",
             swiftSettings: testSettings),
+        .executableTarget(
+            name: "AutobahnClient", dependencies: ["Apus"], path: "Tests/Support/AutobahnClient", swiftSettings: testSettings),
         .executableTarget(name: "BusFixture", dependencies: ["Apus"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "ApusCommand",

@@ -68,7 +68,7 @@ final class ClientAttempt {
     private func reached(_ outcome: consuming Connector.Outcome) {
         switch consume outcome {
         case .failed(let failures): fail(.connect(failures.map { ($0.address, $0.error.reason) }))
-        case .connected(let socket, _):
+        case .connected(let socket, let address):
             stopReaching()
             let connection = Connection(socket, context: context)
             context.adopt(connection)
@@ -76,7 +76,7 @@ final class ClientAttempt {
             do {
                 try connection.open(OpeningSession(connection, self))
             } catch {
-                fail(.connect([(context.addresses.first ?? .unix(path: ""), error.reason)]))
+                fail(.connect([(address, error.reason)]))
             }
         }
     }

@@ -203,7 +203,7 @@ extension Context {
     ///   - body: sent with `Content-Length`.
     @discardableResult
     public func request(
-        _ method: HTTPMethod = .get, _ address: String, headers: HTTPFields = HTTPFields(), body: [UInt8] = [],
+        _ address: String, method: HTTPMethod = .get, headers: HTTPFields = HTTPFields(), body: [UInt8] = [],
         options: ClientOptions = ClientOptions(), handler: any HTTPResponseHandler
     ) -> ClientExchange {
         var options = options
@@ -223,10 +223,10 @@ extension Context {
     /// The same, with the whole answer at once; its body has at most `ClientOptions.maxResponseBodyBytes`.
     @discardableResult
     public func request(
-        _ method: HTTPMethod = .get, _ address: String, headers: HTTPFields = HTTPFields(), body: [UInt8] = [],
+        _ address: String, method: HTTPMethod = .get, headers: HTTPFields = HTTPFields(), body: [UInt8] = [],
         options: ClientOptions = ClientOptions(), whenDone: @escaping (Result<HTTPResponse, ConnectError>) -> Void
     ) -> ClientExchange {
-        request(method, address, headers: headers, body: body, options: options, handler: Collector(whenDone))
+        request(address, method: method, headers: headers, body: body, options: options, handler: Collector(whenDone))
     }
 }
 

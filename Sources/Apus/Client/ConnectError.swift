@@ -109,12 +109,11 @@ public enum ConnectError: Error, Sendable, CustomStringConvertible {
         }
     }
 
-    /// A URL in quotes, with what stands between `//` and `@` left out: it may be a password.
+    /// A URL in quotes, with what stands before its last `@` left out: it may be a password.
     private static func quoted(_ text: String) -> String {
-        guard let start = text.firstRange(of: "://"), let at = text.lastIndex(of: "@"), start.upperBound < at else {
-            return text.debugDescription
-        }
-        return (text[..<start.upperBound] + "…" + text[at...]).debugDescription
+        guard let at = text.lastIndex(of: "@") else { return text.debugDescription }
+        let start = text.firstRange(of: "://").map { $0.upperBound < at ? text[..<$0.upperBound] : "" } ?? ""
+        return (start + "…" + text[at...]).debugDescription
     }
 
     private static func words(_ stage: Stage) -> String {

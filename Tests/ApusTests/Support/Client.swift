@@ -27,6 +27,12 @@ final class Client {
         descriptor = socket.release()
     }
 
+    /// The server's end of a connection, for servers that say what a test wants.
+    init(accepted descriptor: Int32, stage: Stage) {
+        self.descriptor = descriptor
+        self.stage = stage
+    }
+
     deinit { close() }
 
     // MARK: Bytes
@@ -48,6 +54,11 @@ final class Client {
     }
 
     func send(_ text: String) { send(Array(text.utf8)) }
+
+    /// Sends what the kernel takes now, and gives how much that is.
+    func sendNow(_ bytes: ArraySlice<UInt8>) -> Int {
+        max(0, bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) })
+    }
 
     private var unsent: [UInt8] = []
 

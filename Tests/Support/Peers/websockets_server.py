@@ -1,0 +1,41 @@
+"""A server by the websockets package for `apus connect`: echoes, closes as told, refuses. Usage: websockets_server.py [CERTIFICATE KEY].
+
+Prints its port. A message `close CODE` closes with that code; a path of /deny is answered 403; /slow never answers.
+"""
+
+import asyncio
+import http
+import ssl
+import sys
+
+from websockets.asyncio.server import serve
+
+
+async def handle(connection):
+    async for message in connection:
+        if isinstance(message, str) and message.startswith("close "):
+            await connection.close(int(message.split()[1]), "as told")
+            return
+        await connection.send(message)
+
+
+async def process(connection, request):
+    if request.path == "/deny":
+        return connection.respond(http.HTTPStatus.FORBIDDEN, "no")
+    if request.path == "/slow":
+        await asyncio.Event().wait()
+    return None
+
+
+async def main():
+    context = None
+    if len(sys.argv) > 2:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(sys.argv[1], sys.argv[2])
+    options = {"subprotocols": ["second", "first"], "process_request": process, "ssl": context, "max_size": None}
+    async with serve(handle, "127.0.0.1", 0, **options) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await asyncio.get_running_loop().create_future()
+
+
+asyncio.run(main())
