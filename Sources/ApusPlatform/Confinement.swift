@@ -81,7 +81,8 @@ package enum Confinement {
             rawValue: try blockingSyscall("landlock_create_ruleset") { apus_landlock_create(version, mayConnect ? 1 : 0) })
         let number = rules.rawValue
         for descriptor in readable {
-            try blockingSyscall("landlock_add_rule") { apus_landlock_allow_reading(number, descriptor) }
+            let isDirectory: Int32 = try FileSystem.information(descriptor).kind == .directory ? 1 : 0
+            try blockingSyscall("landlock_add_rule") { apus_landlock_allow_reading(number, descriptor, isDirectory) }
         }
         try blockingSyscall("landlock_restrict_self") { apus_landlock_restrict(number) }
         _ = consume rules

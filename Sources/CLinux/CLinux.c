@@ -123,8 +123,9 @@ int apus_landlock_create(int version, int may_connect) {
     return (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
 }
 
-int apus_landlock_allow_reading(int rules, int beneath) {
+int apus_landlock_allow_reading(int rules, int beneath, int is_directory) {
     struct landlock_path_beneath_attr attribute = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = beneath};
+    if (is_directory) attribute.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
     return (int)syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &attribute, 0);
 }
 

@@ -56,8 +56,8 @@ int apus_chroot(const char *path);
 int apus_landlock_version(void);
 // A descriptor of rules that forbid all that version `version` knows, but connecting where `may_connect`.
 int apus_landlock_create(int version, int may_connect);
-// Files beneath the directory, or the file, may be read.
-int apus_landlock_allow_reading(int rules, int beneath);
+// The file may be read; or the files beneath the directory, and directories among them be opened.
+int apus_landlock_allow_reading(int rules, int beneath, int is_directory);
 int apus_landlock_restrict(int rules);
 
 // The ids of a name; the group is the user's own. 0, or an errno; ENOENT if there is no such name.

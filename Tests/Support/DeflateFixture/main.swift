@@ -30,14 +30,13 @@ case "connect":
                 "server-bits=\(combination & 4 == 0 ? 15 : 9)",
                 "client-bits=\(combination & 8 == 0 ? 15 : 10)",
             ])
-            guard let compression = settings.compression, let address = SocketAddress(numericHost: "127.0.0.1", port: port) else {
-                exit(64)
-            }
+            guard let compression = settings.compression else { exit(64) }
+            var options = ClientOptions()
+            options.extensions = [compression]
             let questioner = Questioner()
             var failure: String?
-            context.connect(to: address, host: "127.0.0.1", target: "/", extensions: [compression], handler: questioner) {
-                failure = "\($0)"
-            }
+            context.connect(
+                to: "ws://127.0.0.1:\(port)/", options: options, makeHandler: { _ in questioner }, failed: { failure = "\($0)" })
             while failure == nil, questioner.ending == nil { try context.service(timeout: .seconds(1)) }
             guard failure == nil, questioner.ending == "" else {
                 print("port \(port), combination \(combination): \(failure ?? questioner.ending ?? "")")
