@@ -118,6 +118,59 @@ extension Integration {
             #expect(try Self.curl(ApusServer(options: options)).standardOutput.contains("workers"))
         }
 
+        @Test("an OCSP response is stapled to the certificate")
+        func stapling() throws {
+            let options = try Certificates.options("localhost") + ["--tls-ocsp", Certificates.path("localhost.ocsp")]
+            let output = try Self.openssl(ApusServer(options: options), "-status")
+            #expect(output.contains("OCSP Response Status: successful") && output.contains("Cert Status: good"), "\(output)")
+        }
+
+        @Test("sslyze finds what Mozilla's intermediate configuration wants")
+        func compliance() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let sslyze = Places.python.replacing("/python", with: "/sslyze")
+            let output = try run([
+                sslyze, "--mozilla_config=intermediate", "--certinfo_ca_file", Certificates.path("authority.pem"),
+                "localhost:\(server.port)",
+            ])
+            #expect(output.contains("OK - Compliant"), "\(output)")
+        }
+
+        @Test("python's websockets over TLS, whole and large files, and Chromium over wss")
+        func peers() throws {
+            let place = try TemporaryDirectory()
+            let content = (0..<10_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
+            try Files.write(content, to: place.path + "/large")
+            let server = try ApusServer(workers: 2, options: try Certificates.options("localhost"))
+            let authority = try Certificates.path("authority.pem")
+            let output = try run([
+                "env", "SSL_CERT_FILE=\(authority)", Places.python, Places.peer("websockets_client.py"), "wss://localhost:\(server.port)",
+            ])
+            #expect(output.split(separator: "\n").count >= 10)
+            let spki = try #require(Files.text(Certificates.path("localhost.spki"))).filter { !$0.isNewline }
+            #expect(try python("chromium_page.py", "https://localhost:\(server.port)/", spki) == "ok\n")
+
+            let files = try ApusServer(options: try Certificates.options("localhost") + ["--root", place.path])
+            try run([
+                "curl", "-sSf", "--cacert", authority, "-o", place.path + "/copy", "https://localhost:\(files.port)/large",
+            ])
+            #expect(Files.bytes(place.path + "/copy") == content)
+        }
+
+        @Test("an idle WebSocket over TLS costs its worker at most 16 KiB of private memory")
+        func memory() throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let worker = server.workers[0]
+            let before = try ProcessTable.privateBytes(worker)
+            let count = 1000
+            let clients = try ChildProcess([Places.python, Places.peer("tls_idle.py"), "\(server.port)", "\(count)"])
+            let isOpen = Deadline(after: .seconds(60)).wait { clients.standardOutput == "open\n" || clients.hasEnded != nil }
+            guard isOpen, clients.hasEnded == nil else { throw TestFailure("not all open: \(clients.standardError)") }
+            let each = (try ProcessTable.privateBytes(worker) - before) / count
+            print("idle: \(count) WebSockets over TLS take \(each) bytes each")
+            #expect(each <= 16 * 1024)
+        }
+
         @Test("client certificates: required, optional, from the right authority")
         func clientCertificates() throws {
             func answer(_ mode: String, _ client: String?) throws -> String {

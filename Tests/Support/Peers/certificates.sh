@@ -46,6 +46,10 @@ certificate foreign email:foreign@example.test clientAuth stranger "$begin" "$en
 openssl req -x509 "${newkey[@]}" -nodes -days 30 -subj /CN=selfsigned -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
     -keyout selfsigned.key -out selfsigned.pem 2>/dev/null
 openssl ec -in localhost.key -aes256 -passout pass:sesame -out encrypted.key 2>/dev/null
+openssl ocsp -issuer authority.pem -cert localhost.pem -reqout localhost.question 2>/dev/null
+openssl ocsp -index localhost.db -CA authority.pem -rsigner authority.pem -rkey authority.key -reqin localhost.question \
+    -respout localhost.ocsp -ndays 7 >/dev/null 2>&1
+openssl x509 -in localhost.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64 >localhost.spki
 echo sesame >passphrase
 echo "not a certificate" >nonsense.pem
 head -c 300 localhost.pem >half.pem

@@ -1,6 +1,6 @@
 """Loads a page in headless Chromium and prints what the page's own checks say: `document.body.dataset.checks`.
 
-Usage: chromium_page.py URL. The DevTools protocol tells when the checks are done; --dump-dom and --virtual-time-budget
+Usage: chromium_page.py URL [SPKI]; SPKI is the hash of a certificate's key that is trusted although nobody vouches for it. The DevTools protocol tells when the checks are done; --dump-dom and --virtual-time-budget
 do not wait for WebSockets.
 """
 
@@ -62,6 +62,7 @@ def main():
             "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
             "--remote-debugging-port=0", "--remote-allow-origins=*", f"--user-data-dir={profile}", "about:blank"]
+        command[1:1] = [f"--ignore-certificate-errors-spki-list={hash}" for hash in sys.argv[2:]]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
             with connect(devtools_address(process), max_size=None) as browser:

@@ -1,4 +1,4 @@
-"""Talks to `apus serve` with the websockets package. Usage: websockets_client.py PORT; ends with 1 at the first surprise."""
+"""Talks to `apus serve` with the websockets package. Usage: websockets_client.py PORT|URL; ends with 1 at the first surprise."""
 
 import concurrent.futures
 import random
@@ -7,7 +7,7 @@ import sys
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
 
-url = f"ws://127.0.0.1:{sys.argv[1]}"
+url = sys.argv[1] if "://" in sys.argv[1] else f"ws://127.0.0.1:{sys.argv[1]}"
 # Compression is not offered by this version: the client must be told so and go on without.
 options = {"open_timeout": 5, "close_timeout": 5, "max_size": None}
 
