@@ -92,7 +92,8 @@ let package = Package(
             swiftSettings: testSettings),
         .executableTarget(
             name: "AutobahnClient", dependencies: ["Apus"], path: "Tests/Support/AutobahnClient", swiftSettings: testSettings),
-        .executableTarget(name: "BusFixture", dependencies: ["Apus"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
+        .executableTarget(
+            name: "BusFixture", dependencies: ["Apus", "ApusPlatform"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "ApusCommand",
             dependencies: [
@@ -112,7 +113,7 @@ let package = Package(
             name: "IdleClients", dependencies: ["TestSupport"], path: "Tests/Support/IdleClients", swiftSettings: testSettings),
         // The README's example, as a user's package would have it: no settings.
         .executableTarget(name: "ReadmeExample", dependencies: ["Apus"], path: "Tests/Support/ReadmeExample"),
-        .testTarget(name: "IntegrationTests", dependencies: ["TestSupport"], swiftSettings: testSettings),
+        .testTarget(name: "IntegrationTests", dependencies: ["TestSupport", "BusCost", "BusFixture"], swiftSettings: testSettings),
         .testTarget(name: "Tidy", dependencies: ["TestSupport"], path: "Tests/Tidy", swiftSettings: testSettings),
     ]
 )

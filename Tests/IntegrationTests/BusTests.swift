@@ -243,54 +243,6 @@ extension Integration {
             }
         }
 
-        @Test(
-            "every worker asks all to write, 100,000 times at once: it never waits, and the last request is answered",
-            .timeLimit(.minutes(2)))
-        func writableStorm() async throws {
-            let directory = try TemporaryDirectory()
-            let portFile = directory.path + "/ports"
-            let process = try ChildProcess([Places.besideTests("BusFixture"), portFile])
-            let isUp = Deadline(after: .seconds(20)).wait { Files.exists(portFile) || process.hasEnded != nil }
-            guard isUp, let port = Files.text(portFile)?.split(separator: "\n").first?.split(separator: ":").last.flatMap({ UInt16($0) })
-            else {
-                throw TestFailure("BusFixture did not come up:\n\(process.standardError)")
-            }
-            let clients = try await onThread {
-                var clients: [String: RawClient] = [:]
-                let deadline = Deadline(after: .seconds(20))
-                while clients.count < 4 {
-                    if deadline.hasPassed { throw TestFailure("only slots \(clients.keys)") }
-                    let client = try RawClient(port: port)
-                    let slot = try client.request("GET /worker").text
-                    guard clients[slot] == nil else { continue }
-                    try client.upgrade()
-                    clients[slot] = client
-                }
-                return Array(clients.values)
-            }
-            let each = 100_000
-            let results = try await Threads.run(clients.count) { index -> (asking: String, answers: Int) in
-                let client = clients[index]
-                client.timeout = .seconds(30)
-                try client.send(RawFrame.text("\(each)"))
-                var answers = 0
-                var asking: String?
-                var isLast = false
-                while asking == nil || !isLast {
-                    let text = try client.frame().text
-                    if text.hasPrefix("asked ") { asking = text }
-                    guard text.hasPrefix("writable ") else { continue }
-                    answers += 1
-                    isLast = text == "writable \(each * clients.count)"
-                }
-                return (asking ?? "", answers)
-            }
-            print("bus: \(each) requests to write from each of 4 workers: \(results.map { "\($0.asking) µs, \($0.answers) answers" })")
-            #expect(results.allSatisfy { $0.answers < each / 10 })
-            process.signal(SIGTERM)
-            #expect(try process.wait(within: .seconds(10)) == .exited(0))
-        }
-
         private func percentile(_ latencies: [Duration]?) throws -> Duration {
             guard let sorted = latencies?.sorted(), !sorted.isEmpty else { throw TestFailure("nothing was measured") }
             return sorted[sorted.count * 99 / 100]

@@ -1,26 +1,63 @@
-// Four workers whose connections ask all others to write: `main FILE` writes its address there. A text message with a number asks so many
-// times, and is answered with how long that took; `writable` answers with how often had been asked by then, in all workers together.
+// Four workers whose connections say things to all others: `main FILE` writes its address there. What a text message asks for:
+//   ask N      requests N times that all write; answered with how long that took
+//   say A B    publishes and signals the numbers from A to B (without), one after the other
+//   outside N  the same from 0 to N by a process that is no worker, which then asks all to write and to go on reading
+//   pause      stops reading; `resume N` asks N times that all go on
+// Everything else comes back. `writable` says how often had been asked by then, in all workers together.
 import Apus
+import ApusPlatform
 import Glibc
 import Synchronization
 
 guard let memory = mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), memory != MAP_FAILED else { exit(1) }
 let asked = memory.bindMemory(to: Atomic<Int>.self, capacity: 1)
+/// Where a worker tells the outside process what to do; it ends when nobody holds this any more.
+var orders: [Int32] = [-1, -1]
+guard pipe(&orders) == 0 else { exit(1) }
 
-final class Asker: WebSocketHandler {
+final class Member: WebSocketHandler {
     private let asked: UnsafeMutablePointer<Atomic<Int>>
+    private let orders: Int32
 
-    init(_ asked: UnsafeMutablePointer<Atomic<Int>>) { self.asked = asked }
+    init(_ asked: UnsafeMutablePointer<Atomic<Int>>, _ orders: Int32) {
+        self.asked = asked
+        self.orders = orders
+    }
+
+    func opened(_ socket: WebSocket) { socket.subscribe(to: "all") }
 
     func received(_ message: Message, on socket: WebSocket) {
-        let all = socket.webSocketProtocol
-        let started = ContinuousClock.now
-        for _ in 0..<(message.text.flatMap { Int($0) } ?? 0) {
-            asked.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
-            socket.context.requestWritable(all: all)
+        guard let text = message.text else { return }
+        let words = text.split(separator: " ")
+        let numbers = words.dropFirst().compactMap { Int($0) }
+        let (context, all) = (socket.context, socket.webSocketProtocol)
+        switch (words.first, numbers.count) {
+        case ("ask", 1):
+            let started = ContinuousClock.now
+            for _ in 0..<numbers[0] {
+                asked.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
+                context.requestWritable(all: all)
+            }
+            socket.send(text: "asked \((ContinuousClock.now - started) / .microseconds(1))")
+        case ("say", 2):
+            for number in numbers[0]..<numbers[1] {
+                context.publish(Array("\(context.worker.slot) \(number)".utf8), as: .text, to: "all")
+                context.signal(all: all, UInt32(number), payload: [UInt8(context.worker.slot)])
+            }
+        case ("outside", 1):
+            var count = numbers[0]
+            write(orders, &count, MemoryLayout<Int>.size)
+        case ("pause", 0): socket.pauseReceiving()
+        case ("resume", 1): for _ in 0..<numbers[0] { context.resumeReceiving(all: all) }
+        default: socket.send(text: text)
         }
-        socket.send(text: "asked \((ContinuousClock.now - started) / .microseconds(1))")
     }
+
+    func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket) {
+        socket.send(text: "\(payload.first ?? 255) \(signal) signal")
+    }
+
+    func missed(_ count: Int, on socket: WebSocket) { socket.send(text: "missed \(count)") }
 
     func writable(_ socket: WebSocket) { socket.send(text: "writable \(asked.pointee.load(ordering: .sequentiallyConsistent))") }
 }
@@ -29,6 +66,26 @@ var server = Server()
 server.workers = .count(4)
 server.listen(on: .tcp("127.0.0.1", port: 0))
 server.portFile = CommandLine.arguments.last
-server.webSocket("asker", at: "/") { [asked] _ in Asker(asked) }
-server.http(.get, at: "/worker") { $0.respond(text: "\($0.context.worker.slot)", type: "text/plain") }
+let all = server.webSocket("member", at: "/") { [asked, orders] _ in Member(asked, orders[1]) }
+server.http(.get, at: "/worker") {
+    let worker = $0.context.worker
+    $0.respond(text: "\(worker.slot) \(worker.pid)", type: "text/plain")
+}
+server.whenStarting = { [orders, id = all.id] remote in
+    _ = try? Process.fork {
+        close(orders[1])
+        var count = 0
+        while read(orders[0], &count, MemoryLayout<Int>.size) == MemoryLayout<Int>.size {
+            for number in 0..<count {
+                remote.publish(Array("9 \(number)".utf8), as: .text, to: "all")
+                remote.signal(all: id, UInt32(number), payload: [9])
+            }
+            remote.publish(Array("dropped \(remote.dropped)".utf8), as: .text, to: "all")
+            remote.requestWritable(all: id)
+            remote.resumeReceiving(all: id)
+        }
+        return 0
+    }
+    close(orders[0])
+}
 try server.run()
