@@ -3,8 +3,8 @@ import ApusPlatform
 
 /// Where a client connects, from a URL: `ws`, `wss`, `http`, `https`, or `ws+unix` and `http+unix` for a local socket.
 ///
-/// `ws://host[:port][/path][?query]`, IPv6 addresses in brackets; `ws+unix:///path/of/socket[:/path?query]`. A user and a password in front of
-/// the host become `Authorization: Basic`.
+/// `ws://host[:port][/path][?query]`, IPv6 addresses in brackets; `ws+unix:///path/of/socket[:/path?query]`. A user and a password in front
+/// of the host become `Authorization: Basic`.
 public struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
     /// What is spoken, and on what.
     public enum Scheme: String, Sendable {

@@ -2,8 +2,8 @@ import ApusCodec
 import ApusPlatform
 import ApusTransport
 
-/// What an application does with the answer to an HTTP request of its own. Order: `received(head)`, then its content as it arrives, then `ended`;
-/// or `failed` at any point. Called on the context's thread.
+/// What an application does with the answer to an HTTP request of its own. Order: `received(head)`, then its content as it arrives, then
+/// `ended`; or `failed` at any point. Called on the context's thread.
 public protocol HTTPResponseHandler: AnyObject {
     /// The final answer's head has come.
     func received(_ head: HTTPResponseHead, in exchange: ClientExchange)
@@ -194,8 +194,8 @@ public final class ClientExchange {
 extension Context {
     /// Sends an HTTP request and gives the answer to a handler as it arrives. One connection for each; `Connection: close` is sent.
     ///
-    /// The handler is told `ended` or `failed`, once and never from inside this call. Answers of any status are answers, except those that lead
-    /// elsewhere and are followed (`ClientOptions.maxRedirects`).
+    /// The handler is told `ended` or `failed`, once and never from inside this call. Answers of any status are answers, except those that
+    /// lead elsewhere and are followed (`ClientOptions.maxRedirects`).
     ///
     /// - Parameters:
     ///   - address: `http://host[:port]/path?query`, `https://…`, or `http+unix:///path/of/socket:/path?query`.

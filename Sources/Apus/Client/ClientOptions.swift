@@ -8,7 +8,8 @@ public struct ClientOptions {
     public var extensions: [any WebSocketExtension] = []
     /// Nil: what `Context.proxy` says.
     public var proxy: ProxyChoice?
-    /// How `wss` and `https` are secured: by default the server's certificate must lead to a root of the system's and hold for the address's host.
+    /// How `wss` and `https` are secured: by default the server's certificate must lead to a root of the system's and hold for the
+    /// address's host.
     public var tls = ClientTLS()
     /// How long each stage may take.
     public var timeouts = Timeouts()

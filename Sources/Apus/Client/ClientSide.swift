@@ -81,8 +81,8 @@ final class ClientTask {
     private var redirects = 0
     private var state = State.waiting(nil)
     private let timer = Timer()
-    /// Makes the dialogue of an attempt at an address, and is told whether that has another origin than the first. Nil when all is over: what
-    /// it refers to refers to this task.
+    /// Makes the dialogue of an attempt at an address, and is told whether that has another origin than the first. Nil when all is over:
+    /// what it refers to refers to this task.
     private var makeDialogue: MakeDialogue?
     private var failed: ((ConnectError) -> Void)?
 

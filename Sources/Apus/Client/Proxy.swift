@@ -14,8 +14,8 @@ public struct Proxy: Hashable, Sendable, CustomStringConvertible {
     public let port: UInt16
     let credentials: BasicCredentials?
 
-    /// Parses `[http://][USER:PASSWORD@]HOST[:PORT]` or `socks5://…`; user and password may be percent-encoded. The port is 3128 for HTTP and
-    /// 1080 for SOCKS where none is given. `socks5h` is the same as `socks5`.
+    /// Parses `[http://][USER:PASSWORD@]HOST[:PORT]` or `socks5://…`; user and password may be percent-encoded. The port is 3128 for HTTP
+    /// and 1080 for SOCKS where none is given. `socks5h` is the same as `socks5`.
     ///
     /// - Throws: `ConnectError.address` that says what is wrong and what would be right.
     public init(parsing text: String) throws(ConnectError) {
@@ -81,11 +81,11 @@ public enum ProxyChoice: Sendable, Hashable {
 
 /// What the environment says of proxies.
 ///
-/// For `ws` and `http` the proxy is `http_proxy`, in lower case only, because a CGI program's `HTTP_PROXY` is set by its client; for `wss` and
-/// `https` it is `https_proxy` or `HTTPS_PROXY`; for either, if that is not set, `all_proxy` or `ALL_PROXY`. An empty value is none.
-/// `localhost` and loopback addresses are always reached directly, and so is whatever `no_proxy` or `NO_PROXY` lists: names and addresses, with
-/// commas between them. A name stands for itself and all names below it, with or without a dot in front; an address may be a network, as in
-/// `10.0.0.0/8`; `host:port` is only that port; `*` is everything.
+/// For `ws` and `http` the proxy is `http_proxy`, in lower case only, because a CGI program's `HTTP_PROXY` is set by its client; for `wss`
+/// and `https` it is `https_proxy` or `HTTPS_PROXY`; for either, if that is not set, `all_proxy` or `ALL_PROXY`. An empty value is none.
+/// `localhost` and loopback addresses are always reached directly, and so is whatever `no_proxy` or `NO_PROXY` lists: names and addresses,
+/// with commas between them. A name stands for itself and all names below it, with or without a dot in front; an address may be a network,
+/// as in `10.0.0.0/8`; `host:port` is only that port; `*` is everything.
 struct ProxyEnvironment {
     private let variable: (String) -> String?
 

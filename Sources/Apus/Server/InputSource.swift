@@ -1,7 +1,7 @@
 import ApusPlatform
 
-/// Bytes of a descriptor that may be a terminal, a pipe or a file, read on a context's loop without changing how the descriptor blocks: others,
-/// such as the shell, may share it.
+/// Bytes of a descriptor that may be a terminal, a pipe or a file, read on a context's loop without changing how the descriptor blocks:
+/// others, such as the shell, may share it.
 package final class InputSource {
     private final class Source: EventSource {
         unowned let owner: InputSource

@@ -40,7 +40,10 @@ struct ClientAgainTests {
         _ = try Self.redirect(try server.accept(), to: location)
         if location == "/again" { _ = try Self.redirect(try server.accept(), to: location) }
         let error = try attempt.failure()
-        guard case .redirect(_, let head) = error else { return Issue.record("\(error)") }
+        guard case .redirect(_, let head) = error else {
+            Issue.record("\(error)")
+            return
+        }
         #expect(error.description.contains(words) && head.status.code == 302, "\(error)")
         #expect(server.isIdle)
     }
@@ -109,7 +112,10 @@ struct ClientAgainTests {
             $0.reconnect?.maxAttempts = 4
             $0.whenRetrying = { error, _ in if let error { told.append(error) } }
         }
-        guard case .connect = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .connect = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
         #expect(told.count == 3)
     }
 
@@ -135,6 +141,9 @@ struct ClientAgainTests {
         try stage.until("the pause") { pauses.count == 1 }
         #expect(field.hasSuffix("1") ? pauses[0] == .seconds(1) : pauses[0] <= .milliseconds(2), "\(pauses)")
         attempt.connection?.cancel()
-        guard case .cancelled = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .cancelled = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
     }
 }

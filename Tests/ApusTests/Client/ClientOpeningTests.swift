@@ -200,7 +200,10 @@ struct ClientOpeningTests {
         let peer = try server.accept()
         try peer.acceptWebSocket(try peer.requestHead(), fields: "Server: x\r\n")
         let error = try attempt.failure()
-        guard case .refused(let reason, let head) = error else { return Issue.record("\(error)") }
+        guard case .refused(let reason, let head) = error else {
+            Issue.record("\(error)")
+            return
+        }
         #expect((reason as? Rejection)?.reason == "not this server" && head.fields["server"] == "x")
     }
 
@@ -213,7 +216,10 @@ struct ClientOpeningTests {
         let stage = try Stage(Script())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, url.replacing("PORT", with: "\(server.port)"))
-        guard case .address = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .address = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
         #expect(server.isIdle)
     }
 
@@ -228,7 +234,10 @@ struct ClientOpeningTests {
             Attempt(stage, server.url) { $0.additionalFields = { _ in throw Rejection(.forbidden) } },
             Attempt(stage, server.url) { $0.bindAddress = "localhost" }, Attempt(stage, server.url) { $0.interface = "" },
         ] {
-            guard case .request = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+            guard case .request = try attempt.failure() else {
+                Issue.record("\(attempt.errors)")
+                return
+            }
         }
         #expect(server.isIdle)
     }
@@ -240,7 +249,10 @@ struct ClientOpeningTests {
         let stage = try Stage(Script())
         let port = try RawServer(stage).port
         let attempt = Attempt(stage, "ws://localhost:\(port)/")
-        guard case .connect(let failures) = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .connect(let failures) = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
         #expect(failures.map { $0.address.host } == ["::1", "127.0.0.1"])
     }
 
@@ -261,7 +273,10 @@ struct ClientOpeningTests {
         _ = try peer.requestHead()
         peer.send("HTTP/1.1 101 Switch")
         if resets { peer.reset() } else { peer.close() }
-        guard case .closed(.answer) = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .closed(.answer) = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
     }
 
     @Test("an answer that trickles does not prolong its time")
@@ -280,7 +295,10 @@ struct ClientOpeningTests {
             }
             return !attempt.errors.isEmpty
         }
-        guard case .timeout(.answer) = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .timeout(.answer) = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
         #expect(ContinuousClock.now - start >= .milliseconds(300) && ContinuousClock.now - start < .seconds(5))
     }
 
@@ -301,7 +319,10 @@ struct ClientOpeningTests {
             fillers.append(filler.release())
         }
         let attempt = Attempt(stage, "ws://\(address)/") { $0.timeouts.connect = .milliseconds(200) }
-        guard case .timeout(.connect) = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+        guard case .timeout(.connect) = try attempt.failure() else {
+            Issue.record("\(attempt.errors)")
+            return
+        }
     }
 
     // MARK: From this side
@@ -315,7 +336,10 @@ struct ClientOpeningTests {
             for _ in 0..<turns { try stage.turn() }
             attempt.connection?.cancel()
             #expect(attempt.errors.isEmpty, "never from inside cancel")
-            guard case .cancelled = try attempt.failure() else { return Issue.record("\(attempt.errors)") }
+            guard case .cancelled = try attempt.failure() else {
+                Issue.record("\(attempt.errors)")
+                return
+            }
             attempt.connection?.cancel()
             try stage.settle()
             #expect(attempt.errors.count == 1)
@@ -323,7 +347,10 @@ struct ClientOpeningTests {
         let named = Attempt(stage, "ws://does-not-exist.invalid/")
         try stage.turn()
         named.connection?.cancel()
-        guard case .cancelled = try named.failure() else { return Issue.record("\(named.errors)") }
+        guard case .cancelled = try named.failure() else {
+            Issue.record("\(named.errors)")
+            return
+        }
     }
 
     @Test("a context that drains ends what is being opened, opens nothing more, and ends itself")
@@ -337,7 +364,10 @@ struct ClientOpeningTests {
         let late = Attempt(stage, server.url)
         for attempt in [waiting, connecting, late] {
             try stage.until("the end") { !attempt.errors.isEmpty }
-            guard case .contextEnding = attempt.errors[0] else { return Issue.record("\(attempt.errors)") }
+            guard case .contextEnding = attempt.errors[0] else {
+                Issue.record("\(attempt.errors)")
+                return
+            }
         }
         #expect(stage.context.connectionCount == 0)
     }

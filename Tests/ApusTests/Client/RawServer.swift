@@ -57,7 +57,8 @@ extension Client {
         let line = try #require(head.split(separator: "\r\n").first { $0.hasPrefix("Sec-WebSocket-Key: ") })
         let accept = String(decoding: Handshake.acceptKey(for: Array(line.dropFirst(19).utf8)), as: UTF8.self)
         send(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: \(accept)\r\n\(fields)\r\n"
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                + "Sec-WebSocket-Accept: \(accept)\r\n\(fields)\r\n"
         )
     }
 
