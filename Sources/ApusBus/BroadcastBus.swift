@@ -88,10 +88,10 @@ package import ApusPlatform
 
     /// Joins the bus as the process at a place: its row of the interest table starts empty.
     package init(
-        slot: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable, loop: EventLoop, limits: Limits = Limits(),
+        place: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable, loop: EventLoop, limits: Limits = Limits(),
         handlers: Handlers
     ) throws(SystemError) {
-        place = Mailboxes.place(slot: slot, generation: generation)
+        self.place = place
         self.mailboxes = mailboxes
         self.interest = interest
         self.loop = loop
@@ -130,8 +130,7 @@ package import ApusPlatform
     }
 
     /// The master says that a process has ended: nothing more is said to it, and what it did not read goes.
-    package static func ended(slot: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable) {
-        let place = Mailboxes.place(slot: slot, generation: generation)
+    package static func ended(place: Int, generation: Int, mailboxes: Mailboxes, interest: InterestTable) {
         let process = UInt32(truncatingIfNeeded: generation) &+ 1
         guard [0, process].contains(interest.generation(of: place)) else { return }
         interest.leave(place, generation: process)

@@ -46,8 +46,6 @@ package final class Mailboxes: Sendable {
         pairs.flatMap { [$0.sending.rawValue, $0.receiving.rawValue] } + wakers.map(\.descriptor)
     }
 
-    /// Where the process of a slot's generation reads, and its row of the interest table.
-    package static func place(slot: Int, generation: Int) -> Int { slot * placesPerSlot + generation % placesPerSlot }
 
     /// Where to write for a place.
     func sending(to place: Int) -> Int32 { pairs[place].sending.rawValue }

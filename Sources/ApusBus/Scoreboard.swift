@@ -42,7 +42,12 @@ extension Scoreboard {
     /// What the worker's loop is busy with, for the line that says where it got stuck.
     package enum Phase: UInt8, Sendable {
         case starting = 0
-        case waiting, accepting, reading, writing, handler, timers, draining
+        /// For events, with nothing to do.
+        case waiting
+        /// In the application's code, or in ours on behalf of a connection.
+        case handler
+        /// For the last connections to end.
+        case draining
     }
 
     /// What the master knows of the slot's process.

@@ -7,7 +7,7 @@ import Foundation
 struct ApusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus", abstract: "A supervised multi-process WebSocket and HTTP/1.1 server.",
-        version: Library.version, subcommands: [Serve.self, Connect.self, Ping.self, Bench.self])
+        version: Library.version, subcommands: [Serve.self, Check.self, Connect.self, Ping.self, Bench.self])
 
     /// Exit statuses of sysexits.h.
     enum Exit {
@@ -27,6 +27,8 @@ struct ApusCommand: ParsableCommand {
         } catch let code as ExitCode {
             // What there was to say has been said.
             exit(withError: code)
+        } catch let error as SettingError {
+            fail("\(error)", Exit.configuration)
         } catch let error as RuntimeFailure {
             fail(error.description, 1)
         } catch {

@@ -105,7 +105,7 @@ package enum FileSystem {
                 rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode) })
             try writeAll(file.rawValue, text)
         }
-        try blockingSyscall("rename") { unsafe rename(temporary, path) }
+        try blockingSyscall("rename") { unsafe Glibc.rename(temporary, path) }
     }
 
     /// Writes all of `text` to a descriptor that blocks, such as standard error.
@@ -113,10 +113,27 @@ package enum FileSystem {
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = try blockingSyscall("write") {
-                unsafe bytes.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
+                unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
             }
             bytes = bytes.dropFirst(count)
         }
+    }
+
+    package static func rename(_ path: String, to place: String) throws(SystemError) {
+        try blockingSyscall("rename") { unsafe Glibc.rename(path, place) }
+    }
+
+    /// Opens a file to append to it, and makes it if there is none.
+    package static func openForAppending(_ path: String) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(
+            rawValue: try blockingSyscall("open") {
+                unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o640)
+            })
+    }
+
+    /// One `write(2)`; the number of bytes taken.
+    package static func write(_ descriptor: Int32, _ bytes: [UInt8]) throws(SystemError) -> IOResult<Int> {
+        try syscall("write") { unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) } }
     }
 
     /// Throws what would keep `replace` from replacing the file at `path`.
@@ -150,5 +167,29 @@ package enum FileSystem {
     package static func isSocket(_ path: String) -> Bool {
         var status = stat()
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
+    }
+}
+
+/// A file that is locked as long as this object lives and the process runs (`fcntl F_SETLK`): forks do not inherit the lock.
+package final class FileLock {
+    private let file: OwnedDescriptor
+
+    /// Puts a file with `text`, locked, in the place of what is at `path`.
+    package init(replacing path: String, with text: String) throws(SystemError) {
+        let temporary = path + ".new"
+        file = OwnedDescriptor(
+            rawValue: try blockingSyscall("open") { unsafe open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644) })
+        let number = file.rawValue
+        try blockingSyscall("fcntl") { apus_lock_file(number) }
+        try FileSystem.writeAll(number, text)
+        try FileSystem.rename(temporary, to: path)
+    }
+
+    /// The process that holds the lock of the file at `path`; nil if nobody does, or there is no such file.
+    package static func holder(of path: String) -> Int32? {
+        guard let number = try? blockingSyscall("open", { unsafe open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK) }) else { return nil }
+        let file = OwnedDescriptor(rawValue: number)
+        let holder = apus_lock_holder(file.rawValue)
+        return holder > 0 ? holder : nil
     }
 }

@@ -72,11 +72,32 @@ package enum Process {
     /// Ends this process at once, without the exit handlers.
     package static func exitNow(_ status: Int32) -> Never { _exit(status) }
 
-    /// The kernel sends `signal` when the parent dies. It says false if the parent is already gone.
-    package static func dieWithParent(_ parent: Int32, signal: Int32) -> Bool {
-        _ = apus_die_with_parent(signal)
-        return getppid() == parent
+    /// The process that started this one; 1, or a subreaper's number, once that has died.
+    package static var parent: Int32 { getppid() }
+
+    /// From here on the death of `parent` interrupts whatever this process does: the listeners' numbers name /dev/null instead, so that their
+    /// addresses are free although a callback is stuck, and SIGALRM ends the process after `seconds`. The kernel forgets this wish when the
+    /// process changes its user: call it again then.
+    ///
+    /// - Throws: When the kernel refuses, or `ESRCH` when the parent has died already.
+    package static func guardOrphan(of parent: Int32, listeners: [Int32], seconds: Int) throws(SystemError) {
+        try blockingSyscall("prctl") {
+            unsafe apus_guard_orphan(parent, listeners, Int32(listeners.count), UInt32(clamping: seconds))
+        }
+        if getppid() != parent { throw SystemError(code: ESRCH, call: "getppid") }
     }
+
+    /// Replaces the program of this process by `arguments[0]`, looked up in PATH if it has no slash (`execvp(3)`). `keeping` are descriptors
+    /// that the new program inherits. Returns only when that fails.
+    package static func execute(_ arguments: [String], keeping: [Int32]) -> SystemError {
+        for descriptor in keeping { _ = fcntl(descriptor, F_SETFD, 0) }
+        var pointers: [UnsafeMutablePointer<CChar>?] = unsafe arguments.map { unsafe strdup($0) } + [nil]
+        _ = unsafe apus_execute(arguments[0], &pointers)
+        return SystemError(code: errno, call: "execvp")
+    }
+
+    /// What `ps` shows as this process's command line, as far as the room of the original one reaches.
+    package static func setTitle(_ title: String) { unsafe apus_set_title(title) }
 
     /// CPUs that this process may run on.
     package static func usableProcessors() -> Int {
@@ -102,6 +123,14 @@ package enum Process {
 
     /// Sets an environment variable for this process and those it forks.
     package static func setEnvironment(_ name: String, to value: String) { _ = unsafe setenv(name, value, 1) }
+
+    package static func removeEnvironment(_ name: String) { _ = unsafe unsetenv(name) }
+
+    /// Whether `descriptor` is open.
+    package static func isOpen(_ descriptor: Int32) -> Bool { fcntl(descriptor, F_GETFD) >= 0 }
+
+    /// Lets `milliseconds` pass in a process that has no loop yet.
+    package static func pause(milliseconds: Int32) { _ = poll(nil, 0, milliseconds) }
 }
 
 /// Signals, as a descriptor to watch instead of handlers that interrupt.
@@ -119,6 +148,8 @@ package enum Signal {
     package static let user2 = SIGUSR2
     package static let terminalInput = SIGTTIN
     package static let terminalOutput = SIGTTOU
+    package static let windowChange = SIGWINCH
+    package static let fileSize = SIGXFSZ
     package static let brokenPipe = SIGPIPE
     /// A system call that a filter forbids.
     package static let badCall = SIGSYS
@@ -143,11 +174,20 @@ package enum Signal {
 
     package static func restoreDefault(_ signal: Int32) { _ = Glibc.signal(signal, SIG_DFL) }
 
+    /// A signal that came in.
+    package struct Received {
+        package let number: Int32
+        /// The process that sent it; nil for the kernel, which speaks for a terminal.
+        package let sender: Int32?
+    }
+
     /// The next signal that came in; nil when there is none.
-    package static func next(from descriptor: Int32) -> Int32? {
+    package static func next(from descriptor: Int32) -> Received? {
         var info = signalfd_siginfo()
         let size = MemoryLayout<signalfd_siginfo>.size
-        return unsafe read(descriptor, &info, size) == size ? Int32(info.ssi_signo) : nil
+        guard unsafe read(descriptor, &info, size) == size else { return nil }
+        // SI_USER is 0, other processes' calls are below it; the kernel's own reasons are above.
+        return Received(number: Int32(info.ssi_signo), sender: info.ssi_code <= 0 ? Int32(info.ssi_pid) : nil)
     }
 
     /// `SIGKILL`, `SIGSEGV`, …

@@ -136,6 +136,30 @@ package enum Socket {
         return address
     }
 
+    /// New connections go to the first `count` sockets of the SO_REUSEPORT group that `listener` is in, chosen at random.
+    package static func steer(_ listener: Int32, to count: Int) throws(SystemError) {
+        try blockingSyscall("setsockopt") { apus_steer(listener, UInt32(count)) }
+    }
+
+    /// Whether the descriptor is a stream socket that listens.
+    package static func isListening(_ descriptor: Int32) -> Bool {
+        var value: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return unsafe getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value != 0
+    }
+
+    /// Makes a socket that was handed down as those that are made here: non-blocking and close-on-exec.
+    package static func adopt(_ descriptor: Int32) throws(SystemError) {
+        let flags = try blockingSyscall("fcntl") { fcntl(descriptor, F_GETFL) }
+        try blockingSyscall("fcntl") { fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) }
+        try blockingSyscall("fcntl") { fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+    }
+
+    /// Sends one datagram to the service manager's socket at `path` (abstract if it begins with @).
+    package static func notify(_ path: String, _ text: String) throws(SystemError) {
+        try blockingSyscall("sendto") { unsafe apus_notify(path, text) }
+    }
+
     /// The error a connect in progress ended with (`SO_ERROR`); nil when it succeeded.
     package static func pendingError(of descriptor: Int32) throws(SystemError) -> SystemError? {
         var code: Int32 = 0

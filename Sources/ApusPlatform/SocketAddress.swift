@@ -24,6 +24,18 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         self = .init(v6, port: port, scope: 0)
     }
 
+    /// Parses what `description` writes, with numeric hosts only.
+    package init?(parsing text: some StringProtocol) {
+        if text.hasPrefix("unix:") {
+            self = .unix(path: String(text.dropFirst(5)))
+            return
+        }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+        self.init(numericHost: String(host), port: port)
+    }
+
     private init(_ address: in6_addr, port: UInt16, scope: UInt32) {
         let words = unsafe unsafeBitCast(address, to: (UInt64, UInt64).self)
         self = .ipv6(high: UInt64(bigEndian: words.0), low: UInt64(bigEndian: words.1), port: port, scope: scope)

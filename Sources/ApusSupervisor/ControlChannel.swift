@@ -1,13 +1,40 @@
 import ApusPlatform
 
 /// What a worker is told: by the master over the control channel, or by a person's signal to its pid.
-package enum WorkerCommand: UInt8, Equatable, Sendable {
-    /// Finish what is under way, then end (QUIT).
-    case drain = 1
+package enum WorkerCommand: Equatable, Sendable {
+    /// Nobody will accept from this worker's listeners any more: take what waits there, finish what is under way, then end (QUIT).
+    case drain
     /// End now (TERM).
-    case stop = 2
+    case stop
     /// The master is gone, nobody will start a successor: drain and end. Never travels; the channel's end means it.
-    case masterDied = 3
+    case masterDied
+    /// Others accept from the listeners now, but for those at these places, which nobody will any more: finish what is under way, then end.
+    case handOver(closing: [Int])
+
+    private enum Tag {
+        static let drain: UInt8 = 1
+        static let stop: UInt8 = 2
+        static let handOver: UInt8 = 4
+    }
+
+    var record: [UInt8] {
+        switch self {
+        case .drain: [Tag.drain]
+        case .stop: [Tag.stop]
+        case .masterDied: preconditionFailure("the channel's end says so")
+        case .handOver(let closing): [Tag.handOver] + closing.map { UInt8(clamping: $0) }
+        }
+    }
+
+    /// Nil for a record that no master of this version sends.
+    init?(record: [UInt8]) {
+        switch record.first {
+        case Tag.drain where record.count == 1: self = .drain
+        case Tag.stop where record.count == 1: self = .stop
+        case Tag.handOver: self = .handOver(closing: record.dropFirst().map(Int.init))
+        default: return nil
+        }
+    }
 }
 
 /// What a worker says to the master.

@@ -2,13 +2,16 @@ package import ApusBus
 package import ApusPlatform
 package import Logging
 
-/// ApusSupervisor keeps a fixed number of worker processes alive. It knows no protocol: what a worker does is a function it
+/// ApusSupervisor keeps worker processes alive and changes them without a gap. It knows no protocol: what a worker does is a function it
 /// is given. The master forks them, listens to their control channels and pidfds, and looks at their heartbeats; every
-/// decision is made by `WorkerSlot`, this module's pure half, and only carried out here.
+/// decision is made by the module's pure half, and only carried out here: `WorkerSlot` for the life of a line of workers, `Agenda` for what
+/// the master changes (reload, one more, one less, upgrade), one thing at a time.
 
 /// How many workers, and how patient the supervisor is with them.
 package struct SupervisorConfiguration: Sendable {
     package var workers: Int
+    /// No more than this many, however often TTIN is sent.
+    package var maxWorkers = 1024
     /// A worker whose loop has not turned for this long is replaced.
     package var heartbeatTimeout: Duration = .seconds(10)
     /// From the fork until the worker must be ready.
@@ -19,10 +22,18 @@ package struct SupervisorConfiguration: Sendable {
     package var stopTimeout: Duration = .seconds(2)
     /// What a worker may take to drain when the master has died.
     package var orphanTimeout: Duration = .seconds(5)
+    /// From steering new connections away from a slot to the order to drain: what the kernel has promised them meanwhile arrives.
+    package var retirementGrace: Duration = .seconds(3)
+    /// How long a new program may take until all its workers accept.
+    package var upgradeTimeout: Duration = .seconds(60)
     /// Failures in a row of one worker after which the server's start counts as failed.
     package var startAttempts = 5
+    /// The same for a worker that a reload or TTIN has started: then the reload, or the worker, is given up.
+    package var reloadAttempts = 3
     /// Failures in a row after which a slot counts as broken once the server has been up (ten take some 50 s).
     package var restartAttempts = 10
+    /// What the processes are called in `ps`.
+    package var title = "apus"
 
     package init(workers: Int) { self.workers = workers }
 
@@ -33,6 +44,23 @@ package struct SupervisorConfiguration: Sendable {
         policy.drainTimeout = drainTimeout
         policy.stopTimeout = stopTimeout
         return policy
+    }
+}
+
+/// What the workers of a generation are made from.
+package struct Blueprint {
+    package var configuration: SupervisorConfiguration
+    package var addresses: [SocketAddress]
+    /// Called in each child; its result is the child's exit status.
+    package var runWorker: (Worker) -> Int32
+    /// Called in the master when a worker process has ended and been reaped, before the next one is forked: its row and mailbox, and which of
+    /// its slot's processes it was.
+    package var whenEnded: (_ mailbox: Int, _ life: Int) -> Void = { _, _ in }
+
+    package init(configuration: SupervisorConfiguration, addresses: [SocketAddress], runWorker: @escaping (Worker) -> Int32) {
+        self.configuration = configuration
+        self.addresses = addresses
+        self.runWorker = runWorker
     }
 }
 
@@ -61,51 +89,92 @@ package final class Supervisor {
         /// Not every worker has been ready yet.
         case comingUp
         case up
-        /// All slots are ending; then `run` returns, or throws the reason.
+        /// All workers are ending; then `run` returns, or throws the reason.
         case ending(SupervisorError?)
     }
 
-    /// Blocked in the master and read from a descriptor. WINCH is left alone: terminals send it with every resize.
+    /// Blocked in the master and read from a descriptor.
     static let handledSignals = [
         Signal.terminate, Signal.interrupt, Signal.quit, Signal.hangUp, Signal.user1, Signal.user2, Signal.terminalInput,
-        Signal.terminalOutput,
+        Signal.terminalOutput, Signal.windowChange,
     ]
+    /// Rows of the scoreboard; memory that nobody writes costs nothing.
+    static let maxSlots = 1024
 
-    let configuration: SupervisorConfiguration
     let listeners: SlotListeners
     let logger: Logger
-    let runWorker: (Worker) -> Int32
-    let loop: EventLoop
+    package let loop: EventLoop
     let signals: OwnedDescriptor
-    let slots: [SupervisedSlot]
-    var course = Course.comingUp
     var random = SystemRandomNumberGenerator()
 
+    /// Every line that is not over, and incumbents that are.
+    var lines: [WorkerLine] = []
+    /// Processes started so far, by slot.
+    var lives: [Int: Int] = [:]
+    /// Slots that serve: those whose listeners new connections are steered to.
+    var slots: Int
+    var generation: Generation
+    /// The one that a reload is starting.
+    var nextGeneration: Generation?
+    var course = Course.comingUp
+    var agenda: Agenda
+    var agendaAlarm: Alarm?
+    var graceAlarm: Alarm?
+    var progressAlarm: Alarm?
+    /// The new program while it starts.
+    var upgrade: UpgradeProcess?
+    /// The program that started this one with its listeners.
+    var predecessor: Predecessor?
+    /// The new program has everything.
+    package internal(set) var isHandedOver = false
+
     package let scoreboard: Scoreboard
+    /// The service manager, if there is one.
+    package let notifier: SystemdNotify
+    var lastStatus = ""
 
-    /// Called once, when every slot has been ready, with the addresses listened on.
-    package var whenAllReady: ([SocketAddress]) -> Void = { _ in }
-    /// Called when a worker process has ended and been reaped, before the slot's next one is forked.
-    package var whenEnded: (_ slot: Int, _ generation: Int) -> Void = { _, _ in }
+    /// Called once, when every slot has been ready, with the addresses listened on and the number of workers.
+    package var whenAllReady: ([SocketAddress], Int) -> Void = { _, _ in }
+    /// Makes the next generation's description on HUP; what it throws is logged and changes nothing. Nil: the same again.
+    package var makeBlueprint: (() throws -> Blueprint)?
+    /// Called when a reload has been completed.
+    package var whenReloaded: ([SocketAddress], Int) -> Void = { _, _ in }
+    /// Called on USR1.
+    package var reopenLogs: () -> Void = {}
+    /// What USR2 starts; nil: it has no effect.
+    package var program: [String]?
+    /// Called as an upgrade goes on.
+    package var whenUpgrading: (UpgradeStage) -> Void = { _ in }
 
-    /// Takes over the process's signals. `runWorker` is called in each child, and its result is the child's exit status.
+    /// Opens the addresses and takes over the process's signals.
+    ///
+    /// - Parameters:
+    ///   - listeners: opened already, or with what was handed down.
+    ///   - predecessor: the descriptor on which the program that started this one waits to hear that all is well.
     package init(
-        configuration: SupervisorConfiguration, listeners: SlotListeners, logger: Logger,
-        runWorker: @escaping (Worker) -> Int32
-    ) throws(SystemError) {
-        precondition(configuration.workers == listeners.slots, "one set of listeners per worker")
-        self.configuration = configuration
+        blueprint: Blueprint, listeners: SlotListeners, logger: Logger, notifier: SystemdNotify = SystemdNotify(), predecessor: Int32? = nil
+    ) throws {
         self.listeners = listeners
         self.logger = logger
-        self.runWorker = runWorker
+        self.notifier = notifier
         loop = try EventLoop()
-        scoreboard = try Scoreboard(slots: configuration.workers)
-        slots = (0..<configuration.workers).map { SupervisedSlot(index: $0, policy: configuration.policy) }
+        scoreboard = try Scoreboard(slots: 2 * Self.maxSlots)
+        generation = Generation(number: 0, blueprint: blueprint, listeners: try listeners.open(blueprint.addresses))
+        slots = listeners.slots
+        agenda = Agenda(target: blueprint.configuration.workers)
         signals = try Signal.descriptor(for: Self.handledSignals)
+        if let predecessor { self.predecessor = Predecessor(descriptor: predecessor) }
         // Children are reaped here, whatever the parent process thought of SIGCHLD.
         Signal.restoreDefault(Signal.child)
         Signal.ignore(Signal.brokenPipe)
+        Signal.ignore(Signal.fileSize)
+        agendaAlarm = Alarm { [unowned self] _, _ in takeUpWork() }
     }
+
+    var configuration: SupervisorConfiguration { generation.blueprint.configuration }
+
+    /// The lines that serve.
+    var incumbents: [WorkerLine] { lines.filter { $0.role == .incumbent } }
 
     /// Starts the workers and keeps them running until TERM, INT (fast) or QUIT (graceful). No child is left when it returns.
     ///
@@ -113,68 +182,127 @@ package final class Supervisor {
     package func run() throws(SupervisorError) {
         defer { listeners.close() }
         do {
+            Process.setTitle("\(configuration.title): master")
             let signalWatch = Watch { [unowned self] _ in
                 while let signal = Signal.next(from: signals.rawValue) { handle(signal) }
             }
             try loop.add(signalWatch, descriptor: signals.rawValue, for: .readable)
             defer { loop.remove(signalWatch, descriptor: signals.rawValue) }
-            for slot in slots { begin(slot) }
-            while !slots.allSatisfy(\.machine.isOver) { try loop.turn() }
+            for address in listeners.closeUnclaimed() {
+                logger.notice("\(address) was handed down, but is not in the configuration: closed")
+            }
+            for slot in 0..<slots { begin(slot: slot, generation: generation, role: .incumbent) }
+            startReporting()
+            while !isOver { try loop.turn() }
         } catch {
-            for process in slots.compactMap(\.process) { _ = Process.killAndReap(process.pid) }
+            for process in lines.compactMap(\.process) { _ = Process.killAndReap(process.pid) }
+            if let upgrade { _ = Process.killAndReap(upgrade.pid) }
             throw .system(error)
         }
         if case .ending(let reason?) = course { throw reason }
     }
 
-    // MARK: The course
+    private var isOver: Bool { if case .ending = course { lines.isEmpty && upgrade == nil } else { false } }
 
-    private func handle(_ signal: Int32) {
-        let name = Signal.name(of: signal)
-        switch signal {
+    // MARK: Signals
+
+    private func handle(_ signal: Signal.Received) {
+        let name = Signal.name(of: signal.number)
+        switch signal.number {
         case Signal.terminate, Signal.interrupt:
             logger.notice("\(name): stopping")
             end(because: nil)
         case Signal.quit:
             if case .ending = course { return }
             logger.notice("\(name): draining")
-            course = .ending(nil)
-            for slot in slots { carryOut(slot.machine.drain(now: loop.now), in: slot) }
+            leave(.drain)
+        case Signal.windowChange where signal.sender == nil:
+            return  // a terminal's size
+        case Signal.user1:
+            logger.notice("\(name): reopening the logs")
+            reopenLogs()
         default:
-            logger.notice("\(name) has no effect in this version")
+            if case .ending = course { return logger.notice("\(name): the server is ending, too late") }
+            change(name, signal.number)
         }
+        proceed()
+    }
+
+    private func change(_ name: String, _ signal: Int32) {
+        switch signal {
+        case Signal.hangUp:
+            logger.notice("\(name): reloading\(agenda.isBusy ? " when the change under way is complete" : "")")
+            agenda.requestReload()
+        case Signal.terminalInput, Signal.terminalOutput:
+            let before = agenda.target
+            let target = agenda.requestWorkers(signal == Signal.terminalInput ? 1 : -1, maximum: configuration.maxWorkers)
+            guard target != before else { return logger.warning("\(name): there must be 1 to \(configuration.maxWorkers) workers") }
+            logger.notice("\(name): \(before) to \(target) workers")
+        case Signal.windowChange:
+            logger.notice("\(name): draining the workers; HUP starts new ones")
+            park()
+        case Signal.user2:
+            guard program != nil else { return logger.warning("\(name): this server cannot start a new program") }
+            logger.notice("\(name): upgrading\(agenda.isBusy ? " when the change under way is complete" : "")")
+            agenda.requestUpgrade()
+        default:
+            logger.notice("\(name) has no effect")
+        }
+    }
+
+    // MARK: Leaving
+
+    /// Everybody leaves in peace. Nobody listens here any more: a connection is refused rather than left waiting.
+    func leave(_ order: WorkerCommand) {
+        course = .ending(nil)
+        if !isHandedOver { notifier.stopping("draining") }
+        cancelUpgrade()
+        for line in lines { dismiss(line, order) }
+        listeners.close()
+    }
+
+    /// Tells a line to leave; nothing follows it.
+    func dismiss(_ line: WorkerLine, _ order: WorkerCommand) {
+        line.role = .leaving
+        carryOut(line.machine.drain(order, now: loop.now), in: line)
     }
 
     /// Stops every worker at once. The first reason stays the reason.
-    private func end(because reason: SupervisorError?) {
+    func end(because reason: SupervisorError?) {
         switch course {
-        case .comingUp, .up: course = .ending(reason)
-        case .ending: break
+        case .comingUp, .up:
+            course = .ending(reason)
+            notifier.stopping("stopping")
+        case .ending:
+            break
         }
-        for slot in slots { carryOut(slot.machine.stop(now: loop.now), in: slot) }
-    }
-
-    /// A worker became ready.
-    func announceIfUp() {
-        guard case .comingUp = course, slots.allSatisfy(\.machine.hasBeenReady) else { return }
-        course = .up
-        whenAllReady(listeners.boundAddresses)
+        cancelUpgrade()
+        for line in lines {
+            line.role = .leaving
+            carryOut(line.machine.stop(now: loop.now), in: line)
+        }
+        listeners.close()
     }
 
     /// A process ended or could not be started: is there still a point in going on?
     ///
     /// While the server comes up, one worker that cannot start is enough to give up: the operator is watching, and half a
     /// server is no success. Later the others serve on, until every slot is broken.
-    func judgeCourse(after slot: SupervisedSlot, reason: String) {
-        switch course {
-        case .comingUp:
-            guard slot.machine.isBroken(after: configuration.startAttempts) else { return }
-            giveUp(.neverReady(slot: slot.index, reason: reason))
-        case .up:
-            guard slots.allSatisfy({ $0.machine.isBroken(after: configuration.restartAttempts) }) else { return }
-            giveUp(.everySlotBroken(reason: reason))
-        case .ending:
+    func judgeCourse(after line: WorkerLine, reason: String) {
+        switch (course, line.role) {
+        case (.ending, _), (_, .leaving):
             return
+        case (.comingUp, _):
+            guard line.machine.isBroken(after: configuration.startAttempts) else { return }
+            giveUp(.neverReady(slot: line.slot, reason: reason))
+        case (.up, .successor):
+            guard line.machine.isBroken(after: configuration.reloadAttempts) else { return }
+            giveUpWork("worker \(line.slot) does not start: \(reason)")
+        case (.up, .incumbent):
+            guard incumbents.allSatisfy({ $0.machine.isBroken(after: configuration.restartAttempts) }) else { return }
+            // A reload under way may bring better ones.
+            if case .reload = agenda.work { return }
+            giveUp(.everySlotBroken(reason: reason))
         }
     }
 

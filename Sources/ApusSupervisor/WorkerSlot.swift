@@ -114,6 +114,9 @@ package struct WorkerSlot {
         }
     }
 
+    /// Whether the slot's process serves.
+    package var isReady: Bool { if case .ready = state { true } else { false } }
+
     /// Whether nothing will happen in this slot any more.
     package var isOver: Bool {
         switch state {
@@ -213,14 +216,26 @@ package struct WorkerSlot {
         }
     }
 
-    /// The slot shall end; its connections may, too, within `drainTimeout`.
-    package mutating func drain(now: MonotonicTime) -> Action {
-        leave(.drain, killAt: now + policy.drainTimeout)
+    /// The slot shall end; its connections may, too, within `drainTimeout`. `order` is `drain` or `handOver`.
+    package mutating func drain(_ order: WorkerCommand = .drain, now: MonotonicTime) -> Action {
+        leave(order, killAt: now + policy.drainTimeout)
     }
 
     /// The slot shall end now; also when it drains already.
     package mutating func stop(now: MonotonicTime) -> Action {
         leave(.stop, killAt: now + policy.stopTimeout)
+    }
+
+    /// A look at a worker that drains: if its loop does not turn any more, it is not waited for until the deadline.
+    package mutating func lookAtDrain(now: MonotonicTime, lastBeat: MonotonicTime) -> Action {
+        switch state {
+        case .draining(let life, let order, let killAt) where order != .stop:
+            guard lastBeat + policy.heartbeatTimeout <= now else { return .none }
+            state = .draining(life, order: .stop, killAt: min(killAt, now + policy.abortGrace))
+            return .signal(Signal.abort, to: life.pid)
+        case .idle, .starting, .ready, .draining, .aborting, .killing, .backingOff, .ended, .abandoned:
+            return .none
+        }
     }
 
     // MARK: Transitions
@@ -230,7 +245,7 @@ package struct WorkerSlot {
         case .starting(let life, _), .ready(let life, _):
             state = .draining(life, order: order, killAt: killAt)
             return .tell(order)
-        case .draining(let life, order: .drain, let old) where order == .stop:
+        case .draining(let life, let present, let old) where order == .stop && present != .stop:
             // A second order only ever makes it faster.
             state = .draining(life, order: .stop, killAt: min(killAt, old))
             return .tell(.stop)

@@ -14,6 +14,7 @@ package final class Listener: EventSource {
     private let refused: (SystemError) -> Void
     private unowned let loop: EventLoop
     private var state = State.idle
+    private var total = 0
 
     private enum State { case idle, accepting, resting, stopped }
 
@@ -66,12 +67,23 @@ package final class Listener: EventSource {
         timerFired(at: loop.now)
     }
 
+    /// Takes everything that waits in the queue, before `stop`: nobody else will.
+    package func acceptWaiting() {
+        var taken: Int
+        repeat {
+            taken = total
+            ready(.readable, in: loop)
+        } while total != taken
+    }
+
     package override func ready(_ readiness: Readiness, in loop: EventLoop) {
         for _ in 0..<Self.batch {
             guard state == .accepting else { return }
             do throws(SystemError) {
                 switch try Socket.accept(descriptor) {
-                case .done(let (number, peer)): accepted(OwnedDescriptor(rawValue: number), peer)
+                case .done(let (number, peer)):
+                    total &+= 1
+                    accepted(OwnedDescriptor(rawValue: number), peer)
                 case .wouldBlock: return
                 }
             } catch {

@@ -6,9 +6,13 @@
 #include <grp.h>
 #include <pwd.h>
 #include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <linux/filter.h>
 #include <linux/openat2.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -16,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,8 +60,6 @@ int apus_usable_processors(void) {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
 }
-
-int apus_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 
 int apus_close_range(unsigned int first, unsigned int last) { return close_range(first, last, 0); }
 
@@ -160,3 +163,114 @@ long apus_compatible_getpid(void) {
     return -1;
 #endif
 }
+// What an orphan does although its loop is stuck: see apus_guard_orphan. All of it is set before the handler is.
+static int orphan_listeners[APUS_MAX_GUARDED];
+static volatile sig_atomic_t orphan_listener_count;
+static int orphan_replacement = -1;
+static unsigned orphan_seconds;
+static pid_t orphan_parent;
+
+static void orphaned(int signal) {
+    (void)signal;
+    if (getppid() == orphan_parent) return;
+    int code = errno;
+    for (int i = 0; i < orphan_listener_count; i++) dup3(orphan_replacement, orphan_listeners[i], O_CLOEXEC);
+    alarm(orphan_seconds);
+    errno = code;
+}
+
+int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds) {
+    if (count > APUS_MAX_GUARDED) count = APUS_MAX_GUARDED;
+    orphan_listener_count = 0;
+    memcpy(orphan_listeners, listeners, sizeof(int) * (size_t)count);
+    orphan_listener_count = count;
+    orphan_seconds = seconds;
+    orphan_parent = parent;
+    if (orphan_replacement < 0) orphan_replacement = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (orphan_replacement < 0) return -1;
+    struct sigaction action = {.sa_handler = orphaned, .sa_flags = SA_RESTART};
+    if (sigaction(APUS_ORPHANED, &action, NULL) != 0) return -1;
+    signal(SIGALRM, SIG_DFL);
+    // Whoever started the master may have blocked them.
+    sigset_t both;
+    sigemptyset(&both);
+    sigaddset(&both, APUS_ORPHANED);
+    sigaddset(&both, SIGALRM);
+    sigprocmask(SIG_UNBLOCK, &both, NULL);
+    return prctl(PR_SET_PDEATHSIG, APUS_ORPHANED, 0, 0, 0);
+}
+
+int apus_steer(int listener, unsigned count) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(SKF_AD_OFF + SKF_AD_RANDOM)),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    return setsockopt(listener, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
+}
+
+int apus_notify(const char *path, const char *text) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(address.sun_path, path, length);
+    if (path[0] == '@') address.sun_path[0] = 0;
+    int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (descriptor < 0) return -1;
+    ssize_t sent = sendto(
+        descriptor, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address,
+        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+    int code = errno;
+    close(descriptor);
+    errno = code;
+    return sent < 0 ? -1 : 0;
+}
+
+int apus_lock_file(int file) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(file, F_SETLK, &lock);
+}
+
+pid_t apus_lock_holder(int file) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(file, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) return 0;
+    return lock.l_pid;
+}
+
+// The memory of argv and the environment, one after the other, is what /proc shows as the command line.
+static char *title_start;
+static size_t title_room;
+
+__attribute__((constructor)) static void find_title_room(int count, char **arguments, char **variables) {
+    if (count < 1) return;
+    char *end = arguments[0];
+    for (int i = 0; i < count; i++)
+        if (arguments[i] == end) end += strlen(end) + 1;
+    for (int i = 0; variables[i]; i++)
+        if (variables[i] == end) end += strlen(end) + 1;
+    title_start = arguments[0];
+    title_room = (size_t)(end - arguments[0]);
+}
+
+void apus_set_title(const char *title) {
+    static int is_moved;
+    if (!title_start || title_room < 2) return;
+    if (!is_moved) {
+        for (char **variable = environ; *variable; variable++) {
+            char *copy = strdup(*variable);
+            if (!copy) return;
+            *variable = copy;
+        }
+        is_moved = 1;
+    }
+    size_t length = strlen(title);
+    if (length > title_room - 1) length = title_room - 1;
+    memcpy(title_start, title, length);
+    memset(title_start + length, 0, title_room - length);
+}
+
+int apus_execute(const char *program, char *const *arguments) { return execvp(program, arguments); }

@@ -12,7 +12,7 @@ struct ScoreboardTests {
         // The runner has threads, so the child may do nothing that takes a lock: everything it uses has been used before.
         let work = { () -> Int32 in
             row.beat(at: moment)
-            row.enter(.reading)
+            row.enter(.handler)
             for _ in 0..<1000 { row.add(.accepted, 1) }
             row.add(.connections, 7)
             row.add(.connections, -2)
@@ -32,7 +32,7 @@ struct ScoreboardTests {
         #expect(end == .exited(0))
 
         #expect(row.lastBeat == moment)
-        #expect(row.phase == .reading)
+        #expect(row.phase == .handler)
         #expect(row[.accepted] == 1000)
         #expect(row[.connections] == 5)
         #expect(row[.messages] == 0)

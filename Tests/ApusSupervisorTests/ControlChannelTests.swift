@@ -36,7 +36,7 @@ struct ControlChannelTests {
         }
         #expect(master.receive() == .record(WorkerReport.ready.record))
         #expect(master.receive() == .closed)
-        let isSent = master.send([WorkerCommand.stop.rawValue])
+        let isSent = master.send([WorkerCommand.stop.record[0]])
         #expect(!isSent)
     }
 
@@ -46,8 +46,8 @@ struct ControlChannelTests {
         let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first))
         let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
         var sent = 0
-        while sent < 100_000, master.send([WorkerCommand.drain.rawValue]) { sent += 1 }
+        while sent < 100_000, master.send([WorkerCommand.drain.record[0]]) { sent += 1 }
         #expect(sent < 100_000)
-        #expect(worker.receive() == .record([WorkerCommand.drain.rawValue]))
+        #expect(worker.receive() == .record([WorkerCommand.drain.record[0]]))
     }
 }

@@ -12,10 +12,18 @@ final class Fixture {
     private(set) var isAtEnd = false
     private var reaped: ProcessEnd?
 
-    init(_ arguments: String..., environment: [String] = []) throws {
-        let directory = try #require(CommandLine.arguments.first).split(separator: "/", omittingEmptySubsequences: false)
-            .dropLast()
-        let path = (directory + ["SupervisorFixture"]).joined(separator: "/")
+    /// The fixture, beside the tests.
+    static let path: String = {
+        let directory = CommandLine.arguments[0].split(separator: "/", omittingEmptySubsequences: false).dropLast()
+        return (directory + ["SupervisorFixture"]).joined(separator: "/")
+    }()
+
+    convenience init(_ arguments: String..., environment: [String] = []) throws {
+        try self.init(arguments: arguments, environment: environment)
+    }
+
+    init(arguments: [String], environment: [String] = []) throws {
+        let path = Self.path
         var pipeEnds: [Int32] = [-1, -1]
         try #require(pipe(&pipeEnds) == 0)
         for end in pipeEnds { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }

@@ -74,6 +74,23 @@ struct WorkerSlotOrderTests {
         #expect(bench.slot.isOver && !bench.slot.isAbandoned)
     }
 
+    @Test("a worker that hangs while it drains is aborted, and killed a second later; one that is told to stop has its deadline")
+    func hangsInDrain() {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        _ = bench.slot.drain(.handOver(closing: []), now: bench.now)
+        bench.pass(9_999)
+        #expect(bench.slot.lookAtDrain(now: bench.now, lastBeat: bench.lastBeat) == .none)
+        bench.pass(1)
+        #expect(bench.slot.lookAtDrain(now: bench.now, lastBeat: bench.lastBeat) == .signal(Signal.abort, to: bench.nextPid))
+        #expect(bench.slot.lookAtDrain(now: bench.now, lastBeat: bench.lastBeat) == .none)
+        let aborted = bench.now
+        #expect(bench.wake() == .signal(Signal.kill, to: bench.nextPid))
+        #expect(bench.now.millisecondsSince(aborted) == 1000)
+        #expect(bench.die() == .end)
+    }
+
     @Test("a stop just before the drain's deadline does not postpone the kill")
     func stopNeverPostpones() {
         var bench = SlotBench()

@@ -135,13 +135,15 @@ struct Tidy {
         #expect(readme.contains("```swift\n" + lines.dropFirst().joined(separator: "\n") + "```"))
     }
 
-    @Test("the README's limits are the code's")
+    @Test("the README's limits, and those of a configuration file, are the code's")
     func limits() throws {
         let readme = try #require(Files.text(Places.package + "/README.md"))
+        let settings = try #require(Files.text(Places.package + "/Sources/ApusCommand/Configuration/LimitSettings.swift"))
         let property = try Regex(#"public var (\w+)"#)
         for line in Self.lines(of: "Sources/Apus/Server/Limits.swift") {
             guard let name = try property.firstMatch(in: line.text)?.output[1].substring else { continue }
             #expect(readme.contains("| `\(name)` |"), "the README's table has no \(name)")
+            #expect(settings.contains("(\"\(name)\", "), "a configuration file cannot set \(name)")
         }
     }
 }

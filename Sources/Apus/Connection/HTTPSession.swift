@@ -77,7 +77,7 @@ final class HTTPSession {
             switch state {
             case .head:
                 guard position < end, !connection.isBackedUp else { return }
-                if context.isDraining, decoder.isIdle { return endConnection(&position, end) }
+                if context.isStopping, decoder.isIdle { return endConnection(&position, end) }
                 guard let head = readHead(&position, until: end) else { return }
                 begin(head)
             case .body(let head, var body, var content):
@@ -253,7 +253,7 @@ final class HTTPSession {
                 throw Rejection(
                     .badRequest, "none of these subprotocols is offered here; offered: \(offered.map(\.name).joined(separator: ", "))")
             }
-            if context.isDraining { throw Rejection(.serviceUnavailable, "this server is about to restart") }
+            if context.isStopping { throw Rejection(.serviceUnavailable, "this server is about to restart") }
             let request = request(head)
             let agreement = try ExtensionNegotiation.answer(asked.extensions ?? "", with: context.extensions) { offered in
                 context.allowsExtension?(offered, request) ?? true

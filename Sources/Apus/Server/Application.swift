@@ -9,47 +9,44 @@ final class Application {
     let server: Server
     let routes: Routes
     /// For each address that is listened on, in order; nil where TLS is not spoken.
-    let tls: [TLSContext?]
+    private let tls: [TLSContext?]
+    /// For those that a service manager has passed.
+    private let passedTLS: TLSContext?
     /// What workers give up; nil in a process of its own.
     private var sandbox: Sandbox?
     /// The bus of a server with several processes.
-    private(set) var bus: (mailboxes: Mailboxes, interest: InterestTable)?
+    var bus: (mailboxes: Mailboxes, interest: InterestTable)?
 
-    init(_ server: Server) throws(ConfigurationError) {
+    /// - Parameter ticketKeys: what session tickets are sealed with; the same for all generations, so that sessions outlive a reload.
+    init(_ server: Server, ticketKeys: TicketKeys = TicketKeys()) throws(ConfigurationError) {
         if let conflict = ExtensionNegotiation.conflict(in: server.extensions) { throw .extensions(conflict) }
         self.server = server
         routes = try server.configuredRoutes
-        let ticketKeys = TicketKeys()
-        var tls: [TLSContext?] = []
-        for (address, options) in server.addresses {
+        func context(_ options: ServerTLS?, _ place: String) throws(ConfigurationError) -> TLSContext? {
             do {
-                tls.append(try options.map { options throws(TLSSetupError) in try TLSContext(options, ticketKeys: ticketKeys) })
+                return try options.map { options throws(TLSSetupError) in try TLSContext(options, ticketKeys: ticketKeys) }
             } catch {
-                throw .tls("\(address)", error.description)
+                throw .tls(place, error.description)
             }
         }
+        passedTLS = try context(server.passedTLS, "the service manager's sockets")
+        var tls: [TLSContext?] = []
+        for (address, options) in server.addresses { tls.append(try context(options, "\(address)")) }
         self.tls = tls
     }
 
-    func listeners(slots: Int) throws(ConfigurationError) -> SlotListeners {
+    /// The TLS of a listener, by its address's place among those listened on.
+    func tls(at place: Int) -> TLSContext? { tls.isEmpty ? passedTLS : tls[place] }
+
+    /// For a loop in this process.
+    func listeners() throws(ConfigurationError) -> SlotListeners {
         var addresses: [SocketAddress] = []
         for (address, _) in server.addresses { addresses.append(try address.socketAddress) }
         _ = Process.raiseDescriptorLimit()
         do {
-            return try SlotListeners(addresses: addresses, slots: slots)
+            return try SlotListeners(addresses: addresses, slots: 1)
         } catch {
             throw .listen("\(error)")
-        }
-    }
-
-    /// Makes the bus, before the fork. Gives the master's end of it.
-    func makeBus(slots: Int) throws(ConfigurationError) -> ServerRemote {
-        do {
-            let (mailboxes, interest) = (try Mailboxes(slots: slots), try InterestTable(slots: slots))
-            bus = (mailboxes, interest)
-            return ServerRemote(Outsider(mailboxes, interest))
-        } catch {
-            throw .system("\(error)")
         }
     }
 
@@ -57,7 +54,7 @@ final class Application {
     func prepareSandbox() throws(ConfigurationError) {
         var features: Set<SystemCalls.Feature> = [.base]
         if !routes.mounts.isEmpty { features.insert(.files) }
-        if tls.contains(where: { $0 != nil }) { features.insert(.tls) }
+        if passedTLS != nil || tls.contains(where: { $0 != nil }) { features.insert(.tls) }
         if server.sandbox.allowsConnect { features.insert(.clients) }
         var sandbox = try server.sandbox.prepare(features: features, logger: server.logger)
         sandbox.readable = routes.mounts.map { $0.root.rawValue }
@@ -67,13 +64,7 @@ final class Application {
     /// What a worker may hold of what was open before the fork.
     private func declaredDescriptors(of worker: Worker) -> [Int32] {
         [0, 1, 2] + worker.descriptors + (bus?.mailboxes.descriptors ?? []) + routes.mounts.map { $0.root.rawValue }
-            + server.sandbox.keptDescriptors
-    }
-
-    /// In the master: a worker has ended, whether or not there will be another.
-    func workerEnded(slot: Int, generation: Int) {
-        guard let bus else { return }
-        BroadcastBus.ended(slot: slot, generation: generation, mailboxes: bus.mailboxes, interest: bus.interest)
+            + (server.logFile.map { [$0.workerDescriptor] } ?? []) + server.sandbox.keptDescriptors
     }
 
     /// A worker's life; its result is the exit status.
@@ -82,22 +73,22 @@ final class Application {
             if let sandbox, sandbox.mode != .off { try Confinement.closeDescriptors(except: declaredDescriptors(of: worker)) }
             let context = try Context(
                 self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation),
-                listening: worker.listeners, addresses: worker.addresses, owner: nil)
+                mailbox: worker.mailbox, listening: worker.listeners, owner: nil)
+            context.row = worker.row
             try worker.attach(to: context.loop) { command in
                 switch command {
-                case .drain: context.drain()
-                case .masterDied:
-                    context.drain()
-                    // Nobody accepts here any more, and a new master finds the addresses free.
-                    for listener in worker.listeners { OwnedDescriptor.close(listener) }
+                // Nobody accepts here any more: whoever comes next finds the addresses free.
+                case .drain: context.drain(closing: Array(worker.listeners.indices))
+                case .masterDied: context.drain(closing: Array(worker.listeners.indices), within: worker.orphanPatience)
+                case .handOver(let closing): context.drain(closing: closing)
                 case .stop: context.stop()
                 }
+                worker.closeListeners()
             }
             try context.makeWorkerStates()
             server.whenWorkerStarts?(context)
-            try sandbox?.enter(noting: worker.row)
+            try sandbox?.enter(noting: worker.row, changedUser: worker.guardAgainstMasterDeath)
             worker.reportReady()
-            context.row = worker.row
             try context.run()
             server.whenWorkerStops?(context)
             return 0

@@ -53,6 +53,7 @@ public final class Context {
     private(set) var remoteIfAsked: ContextRemote?
     private var reported = (accepted: 0, connections: 0, messages: 0)
     private var drainTimer: DeadlineTimer?
+    private var endTimer: DeadlineTimer?
     /// Keeps listeners that this context bound itself.
     private let owner: AnyObject?
     /// The other workers; nil in a process of its own.
@@ -75,10 +76,15 @@ public final class Context {
 
     private enum State {
         case running
-        /// No new connections; those there are end.
+        /// No new connections; those there are end when they have done what they are about.
         case draining
+        /// They end now.
+        case stopping
         case finished
     }
+
+    /// Where this worker's mail is.
+    let mailbox: Int
 
     /// Larger buffers than this are freed after use, in bytes.
     private static let maxScratchBytes = 256 * 1024
@@ -87,10 +93,13 @@ public final class Context {
     private static let reservedDescriptors = 64
 
     init(
-        _ application: Application, worker: WorkerIdentity, listening: [Int32], addresses: [SocketAddress], owner: AnyObject?
+        _ application: Application, worker: WorkerIdentity, mailbox: Int, listening: [WorkerListener], owner: AnyObject?
     ) throws(SystemError) {
         self.worker = worker
-        self.addresses = addresses
+        self.mailbox = mailbox
+        addresses = listening.reduce(into: []) { found, listener in
+            if !found.contains(listener.address) { found.append(listener.address) }
+        }
         self.owner = owner
         let server = application.server
         logger = server.logger
@@ -104,11 +113,10 @@ public final class Context {
         loop = try EventLoop()
         maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
-        for ((descriptor, address), tls) in zip(zip(listening, addresses), application.tls) {
-            // A Unix socket has no SO_REUSEPORT: all workers wait on the same one.
-            let isShared = address.port == nil && worker.count > 1
+        for socket in listening {
+            let tls = application.tls(at: socket.place)
             let listener = Listener(
-                descriptor: descriptor, isShared: isShared, loop: loop,
+                descriptor: socket.descriptor, isShared: socket.isShared, loop: loop,
                 accepted: { [unowned self] descriptor, peer in accept(descriptor, peer, tls) },
                 refused: { [unowned self] error in logger.warning("a connection was turned away: \(error)") })
             listeners.append(listener)
@@ -126,11 +134,11 @@ public final class Context {
     public convenience init(_ server: Server) throws(ConfigurationError) {
         Signal.ignore(Signal.brokenPipe)
         let application = try Application(server)
-        let listeners = try application.listeners(slots: 1)
+        let listeners = try application.listeners()
         do {
             try self.init(
-                application, worker: WorkerIdentity(slot: 0, count: 1, generation: 0), listening: listeners.descriptors(for: 0),
-                addresses: listeners.boundAddresses, owner: listeners)
+                application, worker: WorkerIdentity(slot: 0, count: 1, generation: 0), mailbox: 0, listening: listeners.listeners(for: 0),
+                owner: listeners)
         } catch {
             throw .system("\(error)")
         }
@@ -156,7 +164,7 @@ public final class Context {
         defer { isServing = false }
         settle()
         do {
-            row?.enter(.waiting)
+            row?.enter(isDraining ? .draining : .waiting)
             try loop.turn(timeout: hasWork ? .zero : timeout)
         } catch {
             throw .system("\(error)")
@@ -228,7 +236,7 @@ public final class Context {
         }
         bus?.flush()
         report()
-        if state == .draining, connections.isEmpty { state = .finished }
+        if isDraining, connections.isEmpty { state = .finished }
         if state == .finished { endWorkerStates() }
     }
 
@@ -301,50 +309,91 @@ public final class Context {
 
     var isDraining: Bool { state != .running }
 
+    /// Whether nothing new is to be begun, not even on a connection that is open.
+    var isStopping: Bool {
+        switch state {
+        case .running, .draining: false
+        case .stopping, .finished: true
+        }
+    }
+
     /// Ends quickly: every WebSocket gets a close frame with 1001, and what is left after a second is cut. `run` returns then.
-    public func stop() { end(code: .goingAway, window: .zero, timeout: .seconds(1)) }
+    public func stop() {
+        guard leave(.stopping, closing: []) else { return }
+        for connection in connections { connection.endIfIdle() }
+        close(connections.compactMap(\.openWebSocket)[...], .goingAway)
+        cut(after: .seconds(1))
+    }
 
-    /// Ends gracefully: no new connections; requests in flight are answered with `Connection: close`; WebSockets are closed with 1012, spread
-    /// over `Limits.drainWindow`; what is left after `Limits.drainTimeout` is cut. `run` returns then.
-    public func drain() { end(code: .serviceRestart, window: limits.drainWindow, timeout: limits.drainTimeout) }
+    /// Ends gracefully: no new connections; requests are answered with `Connection: close`; WebSockets are closed with 1012, spread
+    /// over `Limits.drainWindow` and no faster than `Limits.drainRate`; connections without a request end with the window; what is left after
+    /// `Limits.drainTimeout` is cut. `run` returns then.
+    public func drain() { drain(closing: Array(listeners.indices)) }
 
-    private func end(code: CloseCode, window: Duration, timeout: Duration) {
-        guard state != .finished else { return }
+    /// - Parameters:
+    ///   - closing: places of listeners that nobody will accept from any more: what waits there was promised a connection.
+    ///   - patience: less time than `Limits.drainTimeout`.
+    func drain(closing: [Int], within patience: Duration? = nil) {
+        let limit = min(limits.drainTimeout, patience ?? limits.drainTimeout)
+        guard leave(.draining, closing: closing) else { return }
+        let window = min(limits.drainWindow, limit / 2)
+        closeWebSockets(until: loop.now + window)
+        schedule(after: window) { [unowned self] in
+            for connection in connections { connection.endIfIdle() }
+        }
+        cut(after: limit)
+    }
+
+    /// Whether that is news.
+    private func leave(_ next: State, closing: [Int]) -> Bool {
+        switch (state, next) {
+        case (.running, _), (.draining, .stopping): break
+        default: return false
+        }
         if state == .running {
-            state = .draining
-            for listener in listeners {
-                // Those that wait in the queue were promised a connection.
-                listener.ready(.readable, in: loop)
+            for (place, listener) in listeners.enumerated() {
+                if closing.contains(place) { listener.acceptWaiting() }
                 listener.stop()
             }
         }
         clientSideIfAny?.end()
-        for connection in connections { connection.endIfIdle() }
+        state = next
         drainTimer?.cancel()
-        closeWebSockets(code, pauses: Int(window.wholeMilliseconds / Self.drainStep.wholeMilliseconds))
+        wakeUp()
+        return true
+    }
+
+    private func cut(after timeout: Duration) {
+        endTimer?.cancel()
         // The loop, and with it what it is to call, belongs to this context alone.
-        schedule(after: timeout) { [unowned self] in
+        endTimer = schedule(after: timeout) { [unowned self] in
             if !connections.isEmpty { logger.notice("\(connections.count) connections were cut when the time to drain had passed") }
             for connection in connections.reversed() { connection.lost() }
             state = .finished
         }
-        wakeUp()
     }
 
     private static let drainStep = Duration.milliseconds(50)
 
-    /// Closes a share of the open WebSockets, chosen at random, and the others in the steps that remain.
-    private func closeWebSockets(_ code: CloseCode, pauses: Int) {
+    /// Closes a share of the open WebSockets, chosen at random, and the others in the steps that remain until `end`, and later if the rate
+    /// does not allow so many.
+    private func closeWebSockets(until end: MonotonicTime) {
         var open = connections.compactMap(\.openWebSocket)
-        var share = pauses == 0 ? open.count : (open.count + pauses - 1) / pauses
-        while share > 0, !open.isEmpty {
-            let index = Int.random(in: 0..<open.count)
-            open.swapAt(index, open.count - 1)
-            open.removeLast().close(code: code, reason: code == .goingAway ? "the server stops" : "the service restarts")
-            share -= 1
+        open.shuffle()
+        let step = Self.drainStep.wholeMilliseconds
+        let steps = Int(clamping: end.millisecondsSince(loop.now) / step) + 1
+        let most = max(1, limits.drainRate * Int(step) / 1000)
+        let share = min((open.count + steps - 1) / steps, most)
+        close(open.prefix(share), .serviceRestart)
+        // Connections that are open now may become WebSockets later.
+        guard !connections.isEmpty else { return }
+        drainTimer = schedule(after: Self.drainStep + .milliseconds(Int64.random(in: -10...10))) { [unowned self] in
+            closeWebSockets(until: end)
         }
-        guard !open.isEmpty else { return }
-        drainTimer = schedule(after: Self.drainStep) { [unowned self] in closeWebSockets(code, pauses: pauses - 1) }
+    }
+
+    private func close(_ sockets: ArraySlice<WebSocket>, _ code: CloseCode) {
+        for socket in sockets { socket.close(code: code, reason: code == .goingAway ? "the server stops" : "the service restarts") }
     }
 }
 

@@ -45,6 +45,8 @@ public struct Limits: Sendable {
     public var drainTimeout = Duration.seconds(30)
     /// WebSockets are closed one by one over this window when a worker drains, so that not all clients reconnect at once.
     public var drainWindow = Duration.seconds(2)
+    /// WebSockets that a draining worker closes per second at most, however many there are: the window is exceeded then.
+    public var drainRate = 10_000
     /// A worker whose loop has not turned for this long is aborted and replaced.
     public var heartbeatTimeout = Duration.seconds(10)
 

@@ -28,14 +28,20 @@ public struct Server {
     public var echoesSubprotocolList = false
     /// What workers give up before they serve.
     public var sandbox = SandboxOptions()
-    /// Where the master writes its process number while it runs.
+    /// Where the master writes its process number while it runs. A second server with the same file does not start.
     public var pidFile: String?
+    /// Where `logger` writes, if that is a file: workers hand their lines to the master, which alone writes.
+    public var logFile: LogFile?
+    /// Called in the master on SIGHUP: describes the next generation of workers, which replaces the present one when all of it is ready. An
+    /// error it throws is logged and changes nothing. Nil: the same description again, its directories opened anew. Files of the description
+    /// (pid, port, log) are not changed by a reload.
+    public var reload: (() throws -> Server)?
     /// Where the master writes one line `ADDRESS:PORT` per listener, ports filled in, as soon as all workers accept.
     public var portFile: String?
     /// Called in the master when every worker accepts for the first time, with the addresses, ports filled in, and the number of workers.
     public var whenReady: (([SocketAddress], Int) -> Void)?
-    /// Called once in the master, before it forks: what it makes, every worker gets a copy of. The handle reaches all workers from the master, and
-    /// from processes that this function forks.
+    /// Called once in the master, before it forks workers of this description: what it makes, each of them gets a copy of. The handle reaches all
+    /// workers from the master, and from processes that this function forks.
     public var whenStarting: ((ServerRemote) -> Void)?
     /// Called in each worker before it accepts (libwebsockets' `LWS_CALLBACK_PROTOCOL_INIT`).
     public var whenWorkerStarts: ((Context) -> Void)?
@@ -44,11 +50,18 @@ public struct Server {
 
     private(set) var addresses: [(address: ListenAddress, tls: ServerTLS?)] = []
     private var routes = Routes()
-    private var protocolCount = 0
+    /// In the order of their numbers.
+    private(set) var protocolNames: [String] = []
     private var directories: [(prefix: String, directory: String)] = []
     var workerStates: [WorkerStateRecipe] = []
 
     public init() {}
+
+    /// The TLS of sockets that a service manager has passed, when there is no `listen(on:)`.
+    public var passedTLS: ServerTLS?
+
+    /// Whether a service manager has passed listening sockets to this process: then a server may do without `listen(on:)`.
+    public static var isSocketActivated: Bool { Activation.isPassed }
 
     /// Listens on an address, or on several when called again.
     ///
@@ -66,9 +79,9 @@ public struct Server {
         _ name: String, at path: String, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler
     ) -> WebSocketProtocol {
         precondition(HTTPMethod(rawValue: name).isToken, "a subprotocol's name is a token (RFC 6455 §4.1): \"\(name)\"")
-        let offered = WebSocketProtocol(name: name, path: path, id: .init(index: protocolCount), makeHandler: makeHandler)
-        protocolCount += 1
-        precondition(protocolCount <= InterestTable.maxProtocols, "a server has at most \(InterestTable.maxProtocols) protocols")
+        let offered = WebSocketProtocol(name: name, path: path, id: .init(index: protocolNames.count), makeHandler: makeHandler)
+        protocolNames.append("\(path) \(name)")
+        precondition(protocolNames.count <= InterestTable.maxProtocols, "a server has at most \(InterestTable.maxProtocols) protocols")
         precondition(routes.webSockets[path]?.contains { $0.name == name } != true, "\"\(name)\" is offered at \(path) already")
         routes.webSockets[path, default: []].append(offered)
         return offered
@@ -83,54 +96,25 @@ public struct Server {
     public mutating func files(at prefix: String, in directory: String) { directories.append((prefix, directory)) }
 
     /// Forks the workers and supervises them: what dies is restarted, what hangs is replaced. Returns after SIGTERM, SIGINT or SIGQUIT when
-    /// all workers are gone.
+    /// all workers are gone, or when a new program that SIGUSR2 has started has taken over.
+    ///
+    /// Signals have nginx's meanings: HUP replaces the workers (see `reload`), USR1 reopens the log, USR2 starts the program anew with the
+    /// listeners, TTIN and TTOU add and retire a worker, WINCH drains the workers. Sockets that a service manager passes (LISTEN_FDS) are used
+    /// for their addresses; all of them if `listen(on:)` was not called.
     ///
     /// Call it from a process that has one thread and has used no Task and no Dispatch queue.
     ///
     /// - Throws: `ConfigurationError`; nothing is left running.
     public func run() throws(ConfigurationError) {
-        guard !addresses.isEmpty else { throw .nothingToListenOn }
-        let application = try Application(self)
-        let count: Int =
-            switch workers {
-            case .auto: Process.usableProcessors()
-            case .count(let count): max(1, count)
-            }
-        for file in [pidFile, portFile] {
-            guard let file else { continue }
-            do { try FileSystem.checkReplaceable(file) } catch { throw .file(file, error.reason) }
-        }
-        let listeners = try application.listeners(slots: count)
-        let remote = try application.makeBus(slots: count)
-        try application.prepareSandbox()
-        whenStarting?(remote)
-        write("\(Process.id)\n", to: pidFile)
-        do {
-            var configuration = SupervisorConfiguration(workers: count)
-            configuration.heartbeatTimeout = limits.heartbeatTimeout
-            configuration.drainTimeout = limits.drainTimeout
-            let supervisor = try Supervisor(configuration: configuration, listeners: listeners, logger: logger) { worker in
-                application.serve(as: worker)
-            }
-            supervisor.whenEnded = { slot, generation in application.workerEnded(slot: slot, generation: generation) }
-            supervisor.whenAllReady = { addresses in
-                write(addresses.map { "\($0)\n" }.joined(), to: portFile)
-                whenReady?(addresses, count)
-            }
-            defer { for file in [pidFile, portFile] { if let file { FileSystem.remove(file) } } }
-            try supervisor.run()
-        } catch {
-            throw .workers("\(error)")
-        }
+        try MasterProcess(self).run()
     }
 
-    private func write(_ text: String, to file: String?) {
-        guard let file else { return }
-        do {
-            try FileSystem.replace(file, with: text)
-        } catch {
-            logger.error("cannot write \(file): \(error)")
-        }
+    /// Checks what can be checked without listening: addresses, directories, extensions.
+    ///
+    /// - Throws: `ConfigurationError`.
+    public func validate() throws(ConfigurationError) {
+        _ = try Application(self)
+        for (address, _) in addresses { _ = try address.socketAddress }
     }
 
     var configuredRoutes: Routes {

@@ -18,12 +18,19 @@ public struct StandardErrorLogHandler: LogHandler {
     }
 
     public func log(event: LogEvent) {
+        let line = LogLine.format(event.level, label, "\(event.message)", metadata.merging(event.metadata ?? [:]) { $1 })
+        try? FileSystem.writeAll(2, line + "\n")
+    }
+}
+
+/// How a line of the log looks.
+enum LogLine {
+    /// `2026-11-22T13:05:38.123Z notice apus: MESSAGE KEY=VALUE…`, without its end.
+    static func format(_ level: Logger.Level, _ label: String, _ message: String, _ metadata: Logger.Metadata) -> String {
         let (seconds, milliseconds) = WallClock.secondsAndMilliseconds()
         let fraction = String(milliseconds + 1000).dropFirst()
-        var line = "\(HTTPDate.formatTimestamp(secondsSince1970: seconds)).\(fraction)Z \(event.level) \(label): \(event.message)"
-        let extra = metadata.merging(event.metadata ?? [:]) { $1 }
-        for (key, value) in extra.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(value)" }
-        line += "\n"
-        try? FileSystem.writeAll(2, line)
+        var line = "\(HTTPDate.formatTimestamp(secondsSince1970: seconds)).\(fraction)Z \(level) \(label): \(message)"
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(value)" }
+        return line
     }
 }

@@ -171,7 +171,7 @@ extension Context {
     /// What other processes say.
     func makeBus(_ mailboxes: Mailboxes, _ interest: InterestTable) throws(SystemError) -> BroadcastBus {
         try BroadcastBus(
-            slot: worker.slot, generation: worker.generation, mailboxes: mailboxes, interest: interest, loop: loop,
+            place: mailbox, generation: worker.generation, mailboxes: mailboxes, interest: interest, loop: loop,
             handlers: .init(
                 received: { [unowned self] record in
                     switch record {

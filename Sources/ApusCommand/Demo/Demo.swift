@@ -2,11 +2,15 @@ import Apus
 
 /// What `apus serve` offers: the protocols of libwebsockets' test server, and a page that tries them.
 enum Demo {
-    /// Large enough for the Autobahn cases, in bytes.
-    private static let maxMessageBytes = 64 << 20
+    /// Messages large enough for the Autobahn cases.
+    static var limits: Limits {
+        var limits = Limits()
+        limits.maxMessageBytes = 64 << 20
+        return limits
+    }
 
     static func configure(_ server: inout Server, root: String?) {
-        server.limits.maxMessageBytes = maxMessageBytes
+        server.limits = limits
         // Every message is compressed, however short: Autobahn's cases take no other answer.
         var compression = PerMessageDeflate.Configuration()
         compression.threshold = 0

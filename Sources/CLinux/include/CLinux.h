@@ -35,8 +35,29 @@ const char *apus_signal_name(int signal);
 // CPUs this process may run on: the CPU_COUNT macro over sched_getaffinity; 0 when that fails.
 int apus_usable_processors(void);
 
-// The signal this process gets when its parent dies.
-int apus_die_with_parent(int signal);
+// Prepares this process for its parent's death, at which the kernel interrupts whatever it does: the listeners' numbers then name
+// /dev/null, so that the port is free although a callback is stuck, and SIGALRM ends the process `seconds` later.
+// To be called again after the process has changed its user, which clears the wish. Async-signal-safe calls only: dup3, alarm.
+int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds);
+#define APUS_MAX_GUARDED 256
+// Power failure: nobody else sends it to a process.
+#define APUS_ORPHANED 30
+
+// Spreads new connections over the first `count` sockets of a SO_REUSEPORT group, at random (SO_ATTACH_REUSEPORT_CBPF).
+int apus_steer(int listener, unsigned count);
+
+// One datagram to a service manager's socket: a path, or an abstract name that begins with @.
+int apus_notify(const char *path, const char *text);
+
+// fcntl F_SETLK and F_GETLK on a whole file; the holder is 0 when there is none. A fork does not inherit the lock.
+int apus_lock_file(int file);
+pid_t apus_lock_holder(int file);
+
+// What ps shows as the command line.
+void apus_set_title(const char *title);
+
+// Swift's overlay marks exec unavailable.
+int apus_execute(const char *program, char *const *arguments);
 
 // Calls that glibc has no function for, or hides; results and errno as the kernel gives them.
 int apus_close_range(unsigned int first, unsigned int last);

@@ -6,11 +6,14 @@ import Logging
 
 /// A supervisor with workers that misbehave as the arguments say: `SupervisorFixture KEY=VALUE...`.
 ///
-/// `workers=2 behavior=NAME heartbeat=MS start=MS drain=MS stop=MS orphan=MS unix=PATH port=NUMBER`. The behaviours: serve,
+/// `workers=2 behavior=NAME heartbeat=MS start=MS drain=MS stop=MS orphan=MS grace=MS unix=PATH port=NUMBER`. The behaviours: serve,
 /// crash, crash-later (all but the first process of each slot), failing (gives a reason), exit78, hang, trap, silent (never
 /// ready), ignore (any command but the master's death), deaf (every command); with `-once`, only slot 0's first process.
 /// One event a line on standard output, log lines with the prefix `log`: `up ADDRESS...`, `ready SLOT PID GENERATION`,
-/// `command SLOT NAME`, `error REASON`, `ended`.
+/// `command SLOT NAME`, `error REASON`, `left ROW`, `ended`.
+///
+/// HUP: `reload=NAME` is the behaviour of the next generation, `reload=invalid` a configuration that is refused, `reload-workers=2` another
+/// number of workers, `reload-port=0` one more address. USR2 starts the same program, with `upgrade=NAME` as its behaviour.
 let arguments = Dictionary(
     uniqueKeysWithValues: CommandLine.arguments.dropFirst().map { argument in
         let parts = argument.split(separator: "=", maxSplits: 1)
@@ -32,8 +35,7 @@ struct LineHandler: LogHandler {
     func log(event: LogEvent) { say("log \(event.level): \(event.message)") }
 }
 
-func work(_ worker: Worker) -> Int32 {
-    let behavior = arguments["behavior"] ?? "serve"
+func work(_ worker: Worker, _ behavior: String) -> Int32 {
     // Only the first process of slot 0 misbehaves, unless all shall.
     let isBad = behavior.hasSuffix("-once") ? worker.slot == 0 && worker.generation == 1 : true
     let kind = isBad ? behavior.replacing("-once", with: "") : "serve"
@@ -49,12 +51,22 @@ func work(_ worker: Worker) -> Int32 {
     do {
         let loop = try EventLoop()
         var isLeaving = false
+        var acceptors: [Acceptor] = []
         try worker.attach(to: loop) { command in
             say("command \(worker.slot) \(command)")
             isLeaving = kind == "ignore" ? command == .masterDied : true
+            if isLeaving, kind != "deaf" {
+                for acceptor in acceptors {
+                    acceptor.ready(.readable, in: loop)
+                    loop.remove(acceptor, descriptor: acceptor.descriptor)
+                }
+                worker.closeListeners()
+            }
         }
         for listener in worker.listeners {
-            try loop.add(Acceptor(listener, worker.row), descriptor: listener, for: [.readable, .exclusive])
+            let acceptor = Acceptor(listener.descriptor, worker.row)
+            acceptors.append(acceptor)
+            try loop.add(acceptor, descriptor: listener.descriptor, for: [.readable, .exclusive])
         }
         if kind == "hang" { loop.schedule(Hang(worker.row), after: .milliseconds(10)) }
         if kind == "trap" { loop.schedule(Trap(), after: .milliseconds(10)) }
@@ -76,15 +88,36 @@ do {
     configuration.drainTimeout = duration("drain", 30_000)
     configuration.stopTimeout = duration("stop", 2_000)
     configuration.orphanTimeout = duration("orphan", 5_000)
+    configuration.retirementGrace = duration("grace", 3_000)
     configuration.restartAttempts = 3
+    configuration.upgradeTimeout = duration("upgrade-timeout", 10_000)
+    configuration.maxWorkers = 6
+    let isUpgraded = Process.environment(Inheritance.channel) != nil
     var addresses: [SocketAddress] = []
     if let path = arguments["unix"] { addresses.append(.unix(path: path)) }
     addresses.append(.ipv4(0x7F00_0001, port: arguments["port"].flatMap { UInt16($0) } ?? 0))
-    let listeners = try SlotListeners(addresses: addresses, slots: configuration.workers)
+
+    func blueprint(_ behavior: String) -> Blueprint {
+        var blueprint = Blueprint(configuration: configuration, addresses: addresses) { work($0, behavior) }
+        blueprint.whenLeft = { say("left \($0)") }
+        return blueprint
+    }
+    let predecessor = Process.environment(Inheritance.channel).flatMap { Int32($0) }
+    let inherited = SlotListeners.inherit(Process.environment(Inheritance.listeners) ?? "")
     let supervisor = try Supervisor(
-        configuration: configuration, listeners: listeners, logger: Logger(label: "fixture") { _ in LineHandler() },
-        runWorker: work)
-    supervisor.whenAllReady = { say("up \($0.map(\.description).joined(separator: " "))") }
+        blueprint: blueprint((isUpgraded ? arguments["upgrade"] : nil) ?? arguments["behavior"] ?? "serve"),
+        listeners: SlotListeners(slots: configuration.workers, inherited: inherited),
+        logger: Logger(label: "fixture") { _ in LineHandler() }, predecessor: predecessor)
+    supervisor.makeBlueprint = {
+        if arguments["reload"] == "invalid" { throw SystemError(code: 22, call: "configuration") }
+        if let count = arguments["reload-workers"].flatMap({ Int($0) }) { configuration.workers = count }
+        if let port = arguments["reload-port"].flatMap({ UInt16($0) }) { addresses = [addresses[0], .ipv4(0x7F00_0002, port: port)] }
+        return blueprint(arguments["reload"] ?? "serve")
+    }
+    supervisor.whenReloaded = { addresses, _ in say("reloaded \(addresses.map(\.description).joined(separator: " "))") }
+    supervisor.whenUpgrading = { say("upgrading \($0)") }
+    if let program = arguments["program"] { supervisor.program = [program] + CommandLine.arguments.dropFirst() }
+    supervisor.whenAllReady = { addresses, _ in say("up \(addresses.map(\.description).joined(separator: " "))") }
     try supervisor.run()
     say("ended")
 } catch {

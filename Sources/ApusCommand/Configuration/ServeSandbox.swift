@@ -7,7 +7,7 @@ struct ServeSandbox: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             "enforced, or best-effort (what the system lacks is left out), or off.", valueName: "mode"))
-    var sandbox = Mode.enforced
+    var sandbox: SandboxOptions.Mode?
 
     @Option(name: .long, help: ArgumentHelp("What workers become when started as root: a name or a number; nobody.", valueName: "name"))
     var user: String?
@@ -21,24 +21,14 @@ struct ServeSandbox: ParsableArguments {
     @Flag(name: .long, help: "Try what an attacker in a worker would, with and without each layer; print what was wanted and got.")
     var sandboxSelftest = false
 
-    enum Mode: String, ExpressibleByArgument, CaseIterable {
-        case enforced
-        case bestEffort = "best-effort"
-        case off
-    }
-
-    var options: SandboxOptions {
-        var options = SandboxOptions()
-        options.mode =
-            switch sandbox {
-            case .enforced: .enforced
-            case .bestEffort: .bestEffort
-            case .off: .off
-            }
-        options.user = user
-        options.group = group
-        options.root = chroot
-        return options
+    /// Puts what is said here over what the file says.
+    func apply(to configuration: inout Configuration) {
+        if let sandbox { configuration.sandbox.mode = sandbox }
+        for (name, value, path) in [("user", user, \SandboxOptions.user), ("group", group, \.group), ("chroot", chroot, \.root)] {
+            guard let value else { continue }
+            configuration.sandbox[keyPath: path] = value
+            configuration.places[name] = .option(name)
+        }
     }
 
     /// The self-test: one line for each attempt with all layers, and one for each that went otherwise than wanted.
@@ -54,4 +44,23 @@ struct ServeSandbox: ParsableArguments {
         print("\(attempts) attempts, \(differences) otherwise than wanted")
         if differences > 0 { throw ExitCode(1) }
     }
+}
+
+extension SandboxOptions.Mode: ExpressibleByArgument, CaseIterable {
+    public static let allCases: [Self] = [.enforced, .bestEffort, .off]
+
+    var name: String {
+        switch self {
+        case .enforced: "enforced"
+        case .bestEffort: "best-effort"
+        case .off: "off"
+        }
+    }
+
+    public init?(argument: String) {
+        guard let mode = Self.allCases.first(where: { $0.name == argument }) else { return nil }
+        self = mode
+    }
+
+    public static var allValueStrings: [String] { allCases.map(\.name) }
 }

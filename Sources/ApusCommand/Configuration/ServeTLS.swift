@@ -1,6 +1,5 @@
 import Apus
 import ArgumentParser
-import Foundation
 
 /// The options of `apus serve` that make it speak TLS.
 struct ServeTLS: ParsableArguments {
@@ -26,15 +25,13 @@ struct ServeTLS: ParsableArguments {
     var tlsCa: String?
 
     @Option(name: .long, help: ArgumentHelp("Whether clients are asked for a certificate: off, optional or required.", valueName: "mode"))
-    var tlsClientCertificate = ClientCertificate.off
+    var tlsClientCertificate = Configuration.TLS.ClientCertificate.off
 
     @Flag(name: .long, help: "Serve plain HTTP to clients that speak it where TLS is spoken, instead of answering 400.")
     var tlsAllowPlain = false
 
-    enum ClientCertificate: String, ExpressibleByArgument, CaseIterable { case off, optional, required }
-
-    /// Nil without a certificate.
-    var options: ServerTLS? {
+    /// Nil without any of them.
+    var settings: Configuration.TLS? {
         get throws {
             guard tlsCertificate.count == tlsKey.count else {
                 throw ValidationError(
@@ -46,30 +43,19 @@ struct ServeTLS: ParsableArguments {
                 }
                 return nil
             }
-            let passphrase = try tlsKeyPassphrase.map(Self.firstLine)
-            var options = ServerTLS(
-                zip(tlsCertificate, tlsKey).map { chain, key in
-                    guard let passphrase else { return TLSIdentity(certificateChain: chain, privateKey: key) }
-                    return TLSIdentity(certificateChain: chain, privateKey: .encryptedFile(key, passphrase: { passphrase }))
-                })
-            options.identities[0].ocspResponse = tlsOcsp
-            options.allowsPlainHTTP = tlsAllowPlain
+            var settings = Configuration.TLS(
+                certificates: tlsCertificate, keys: tlsKey, passphrase: tlsKeyPassphrase, ocsp: tlsOcsp, allowsPlain: tlsAllowPlain)
             switch (tlsClientCertificate, tlsCa) {
-            case (.off, nil): break
             case (.off, _?): throw ValidationError("--tls-ca wants --tls-client-certificate optional or required")
-            case (.optional, let authorities?): options.clientCertificates = .optional(authorities: authorities)
-            case (.required, let authorities?): options.clientCertificates = .required(authorities: authorities)
             case (.optional, nil), (.required, nil):
                 throw ValidationError("--tls-client-certificate \(tlsClientCertificate.rawValue) wants --tls-ca FILE")
+            case (.off, nil), (.optional, _?), (.required, _?): break
             }
-            return options
+            settings.authorities = tlsCa
+            settings.clientCertificate = tlsClientCertificate
+            return settings
         }
-    }
-
-    private static func firstLine(of file: String) throws -> String {
-        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-            throw ValidationError("--tls-key-passphrase: cannot read \"\(file)\"")
-        }
-        return String(text.prefix { !$0.isNewline })
     }
 }
+
+extension Configuration.TLS.ClientCertificate: ExpressibleByArgument {}

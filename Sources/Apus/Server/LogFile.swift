@@ -1,0 +1,165 @@
+import ApusPlatform
+public import Logging
+
+/// A log file for a server with several processes: only the master writes it. Workers hand their lines over a channel that never blocks
+/// them, and need no right to any file. A line that cannot be written (the disk is full, the file as large as it may be) or handed over is
+/// lost; how many were is written as soon as there is room again, a second later at most.
+///
+///     let log = try LogFile("/var/log/apus.log")
+///     LoggingSystem.bootstrap { LogFile.Handler(log, label: $0) }
+///     server.logFile = log
+///
+/// SIGUSR1 opens the file anew, for who rotates logs.
+public final class LogFile: @unchecked Sendable {
+    /// Where it is written.
+    public private(set) var path: String
+    private var file: OwnedDescriptor
+    /// From every worker to the master.
+    private let sending: OwnedDescriptor
+    private let receiving: OwnedDescriptor
+    /// Who writes: the one process, or a worker that hands over.
+    private var isWorker = false
+    /// Lines that nobody will read, since the last that was written.
+    private var lost = 0
+    /// The file ends in the middle of a line.
+    private var isCut = false
+
+    /// What the kernel may hold for the master, in bytes.
+    private static let channelBytes: Int32 = 1 << 20
+    /// Longer lines are cut. Bytes.
+    private static let maxLineBytes = 16 * 1024
+
+    /// Opens the file, or makes it.
+    ///
+    /// - Throws: `ConfigurationError.file`.
+    public init(_ path: String) throws(ConfigurationError) {
+        self.path = path
+        do {
+            file = try FileSystem.openForAppending(path)
+            let pair = try Socket.packetPair().release()
+            sending = OwnedDescriptor(rawValue: pair.first)
+            receiving = OwnedDescriptor(rawValue: pair.second)
+            try Socket.set(.sendBuffer(Self.channelBytes), on: pair.first)
+        } catch {
+            throw .file(path, error.reason)
+        }
+        // A limit on the size of files is an error to count, not a death.
+        Signal.ignore(Signal.fileSize)
+    }
+
+    /// Opens the file anew, perhaps at another place: the old one may have been moved away. If that fails the old one stays.
+    ///
+    /// - Throws: `ConfigurationError.file`.
+    public func reopen(at newPath: String? = nil) throws(ConfigurationError) {
+        do {
+            file = try FileSystem.openForAppending(newPath ?? path)
+        } catch {
+            throw .file(newPath ?? path, error.reason)
+        }
+        path = newPath ?? path
+        isCut = false
+    }
+
+    // MARK: In a worker
+
+    /// All that a worker needs of it.
+    var workerDescriptor: Int32 { sending.rawValue }
+
+    func becomeWorker() { isWorker = true }
+
+    // MARK: In the master
+
+    /// Takes what workers have handed over, from the master's loop.
+    func attach(to loop: EventLoop) throws(SystemError) {
+        let reader = Reader(self)
+        try loop.add(reader, descriptor: receiving.rawValue, for: .readable)
+        loop.schedule(reader, after: .milliseconds(500))
+    }
+
+    private final class Reader: EventSource {
+        private let log: LogFile
+        /// Lines taken in one turn: the master has other things to do.
+        private static let batch = 256
+
+        init(_ log: LogFile) { self.log = log }
+
+        override func ready(_ readiness: Readiness, in loop: EventLoop) {
+            for _ in 0..<Self.batch {
+                guard case .done(let line)? = try? Socket.receivePacket(log.receiving.rawValue, maxBytes: LogFile.maxLineBytes),
+                    !line.isEmpty
+                else { break }
+                log.append(line)
+            }
+            loop.schedule(self, after: .milliseconds(500))
+        }
+
+        override func timerFired(at now: MonotonicTime) { log.append([]) }
+    }
+
+    // MARK: Lines
+
+    /// Writes a line, with its end; never waits.
+    func write(_ line: String) {
+        var bytes = Array(line.utf8.prefix(Self.maxLineBytes - 1))
+        bytes.append(UInt8(ascii: "\n"))
+        if isWorker { handOver(bytes) } else { append(bytes) }
+    }
+
+    private func handOver(_ line: [UInt8]) {
+        if lost > 0 {
+            guard sends(Array(Self.note(lost, "a worker could not hand over").utf8)) else { return lost += 1 }
+            lost = 0
+        }
+        if !sends(line) { lost += 1 }
+    }
+
+    private func sends(_ line: [UInt8]) -> Bool {
+        guard case .done? = try? Socket.send(sending.rawValue, line) else { return false }
+        return true
+    }
+
+    /// Writes lines that are complete; an empty one only says what was lost before.
+    private func append(_ line: [UInt8]) {
+        if lost > 0 {
+            guard isWritten(Array(Self.note(lost, "could not be written").utf8)) else {
+                if !line.isEmpty { lost += 1 }
+                return
+            }
+            lost = 0
+        }
+        if !line.isEmpty, !isWritten(line) { lost += 1 }
+    }
+
+    private func isWritten(_ line: [UInt8]) -> Bool {
+        let bytes = isCut ? [UInt8(ascii: "\n")] + line : line
+        guard case .done(let count)? = try? FileSystem.write(file.rawValue, bytes), count > 0 else { return false }
+        isCut = count < bytes.count
+        return !isCut
+    }
+
+    private static func note(_ lost: Int, _ reason: String) -> String {
+        LogLine.format(.warning, "apus", "\(lost) log \(lost == 1 ? "line" : "lines") lost: \(reason)", [:]) + "\n"
+    }
+
+    /// Writes to a `LogFile`.
+    public struct Handler: LogHandler {
+        private let file: LogFile
+        private let label: String
+        public var logLevel = Logger.Level.info
+        public var metadata = Logger.Metadata()
+
+        public init(_ file: LogFile, label: String) {
+            self.file = file
+            self.label = label
+        }
+
+        public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+
+        public func log(event: LogEvent) {
+            file.write(LogLine.format(event.level, label, "\(event.message)", metadata.merging(event.metadata ?? [:]) { $1 }))
+        }
+    }
+}

@@ -1,0 +1,220 @@
+import ApusBus
+import ApusPlatform
+import ApusSupervisor
+import ApusTransport
+import Logging
+
+/// `Server.run()`: what the master has besides its supervisor.
+final class MasterProcess {
+    private var server: Server
+    private let listeners: SlotListeners
+    /// Addresses that a service manager has opened; served when the description names none.
+    private let passed: [SocketAddress]
+    private let pidFile: PidFile?
+    private let predecessor: Int32?
+    /// Taken before the title overwrites it.
+    private let program = CommandLine.arguments
+    private var bus: Bus
+    private let ticketKeys = TicketKeys()
+
+    struct Bus {
+        let mailboxes: Mailboxes
+        let interest: InterestTable
+        /// Slots that it has room for.
+        let slots: Int
+        /// The master's end.
+        let remote: ServerRemote
+        /// The protocols in the order of their numbers, which records carry.
+        let protocols: [String]
+    }
+
+    /// How long an address that is in use may stay so: the workers of a master that was killed need a moment to let go.
+    private static let listenPatience = Duration.milliseconds(300)
+    private static let listenPauseMilliseconds: Int32 = 20
+
+    init(_ server: Server) throws(ConfigurationError) {
+        self.server = server
+        for file in [server.pidFile, server.portFile] {
+            guard let file else { continue }
+            do { try FileSystem.checkReplaceable(file) } catch { throw .file(file, error.reason) }
+        }
+        let inheritance = try Activation.take()
+        predecessor = inheritance.predecessor
+        passed = inheritance.groups.map(\.bound)
+        listeners = SlotListeners(slots: Self.workers(of: server), inherited: inheritance.groups)
+        bus = try Self.makeBus(for: server)
+        let addresses = try Self.addresses(of: server, passed: passed)
+        _ = Process.raiseDescriptorLimit()
+        try Self.listen(on: addresses, listeners)
+        pidFile = if let path = server.pidFile { try PidFile(path) } else { nil }
+    }
+
+    private static func listen(on addresses: [SocketAddress], _ listeners: SlotListeners) throws(ConfigurationError) {
+        let deadline = MonotonicTime.now() + listenPatience
+        while true {
+            do throws(ListenError) {
+                _ = try listeners.open(addresses)
+                return
+            } catch {
+                guard error.isAddressInUse, MonotonicTime.now() < deadline else { throw .listen("\(error)") }
+                Process.pause(milliseconds: listenPauseMilliseconds)
+            }
+        }
+    }
+
+    private static func workers(of server: Server) -> Int {
+        switch server.workers {
+        case .auto: Process.usableProcessors()
+        case .count(let count): max(1, count)
+        }
+    }
+
+    private static func addresses(of server: Server, passed: [SocketAddress]) throws(ConfigurationError) -> [SocketAddress] {
+        if server.addresses.isEmpty {
+            if passed.isEmpty { throw .nothingToListenOn }
+            return passed
+        }
+        var addresses: [SocketAddress] = []
+        for (address, _) in server.addresses { addresses.append(try address.socketAddress) }
+        return addresses
+    }
+
+    // MARK: Generations
+
+    /// Room for half as many workers again: a slot costs every process a few descriptors.
+    private static func makeBus(for server: Server) throws(ConfigurationError) -> Bus {
+        let count = workers(of: server)
+        let slots = min(count + max(4, count / 2), max(count, 1024))
+        do {
+            let (mailboxes, interest) = (try Mailboxes(slots: slots), try InterestTable(slots: slots))
+            return Bus(
+                mailboxes: mailboxes, interest: interest, slots: slots, remote: ServerRemote(Outsider(mailboxes, interest)),
+                protocols: server.protocolNames)
+        } catch {
+            throw .system("\(error)")
+        }
+    }
+
+    private func blueprint() throws(ConfigurationError) -> Blueprint {
+        let application = try Application(server, ticketKeys: ticketKeys)
+        try application.prepareSandbox()
+        let bus = bus
+        application.bus = (bus.mailboxes, bus.interest)
+        var configuration = SupervisorConfiguration(workers: Self.workers(of: server))
+        configuration.maxWorkers = bus.slots
+        configuration.heartbeatTimeout = server.limits.heartbeatTimeout
+        // The worker ends by itself; only if it does not, it is ended.
+        configuration.drainTimeout = server.limits.drainTimeout + .seconds(2)
+        let addresses = try Self.addresses(of: server, passed: passed)
+        var blueprint = Blueprint(configuration: configuration, addresses: addresses) { [logFile = server.logFile] worker in
+            logFile?.becomeWorker()
+            return application.serve(as: worker)
+        }
+        blueprint.whenEnded = { mailbox, life in
+            BroadcastBus.ended(place: mailbox, generation: life, mailboxes: bus.mailboxes, interest: bus.interest)
+        }
+        return blueprint
+    }
+
+    /// The next generation's description. The records of the present one's bus carry numbers of protocols, and it has room for so many slots:
+    /// a description that does not fit gets a bus of its own.
+    private func reload() throws -> Blueprint {
+        let before = (server, bus)
+        do {
+            if let describe = server.reload {
+                var next = try describe()
+                next.logFile = server.logFile
+                next.reload = next.reload ?? server.reload
+                server = next
+                if Self.workers(of: next) > bus.slots || next.protocolNames != bus.protocols { bus = try Self.makeBus(for: next) }
+                next.whenStarting?(bus.remote)
+            }
+            return try blueprint()
+        } catch {
+            (server, bus) = before
+            throw error
+        }
+    }
+
+    // MARK: Running
+
+    func run() throws(ConfigurationError) {
+        let blueprint = try blueprint()
+        server.whenStarting?(bus.remote)
+        do {
+            let supervisor = try Supervisor(
+                blueprint: blueprint, listeners: listeners, logger: server.logger, predecessor: predecessor)
+            try server.logFile?.attach(to: supervisor.loop)
+            supervisor.program = program
+            supervisor.makeBlueprint = { [unowned self] in try reload() }
+            supervisor.reopenLogs = { [unowned self] in reopenLogs() }
+            supervisor.whenUpgrading = { [pidFile] in pidFile?.follow($0) }
+            supervisor.whenAllReady = { [unowned self] addresses, count in
+                writePorts(addresses)
+                server.whenReady?(addresses, count)
+            }
+            supervisor.whenReloaded = { [unowned self] addresses, _ in writePorts(addresses) }
+            defer {
+                pidFile?.remove()
+                // A new program has written its own.
+                if !supervisor.isHandedOver, let file = server.portFile { FileSystem.remove(file) }
+            }
+            try supervisor.run()
+        } catch {
+            throw .workers("\(error)")
+        }
+    }
+
+    private func reopenLogs() {
+        do { try server.logFile?.reopen() } catch { server.logger.error("\(error)") }
+    }
+
+    private func writePorts(_ addresses: [SocketAddress]) {
+        guard let file = server.portFile else { return }
+        do {
+            try FileSystem.replace(file, with: addresses.map { "\($0)\n" }.joined())
+        } catch {
+            server.logger.error("cannot write \(file): \(error)")
+        }
+    }
+}
+
+/// What another process has opened for this one, told by environment variables.
+enum Activation {
+    /// Where the service manager's descriptors begin (sd_listen_fds(3)).
+    private static let firstDescriptor: Int32 = 3
+
+    /// Whether a service manager has passed listening sockets to this process, or to the program before it.
+    static var isPassed: Bool {
+        if let text = Process.environment(Inheritance.listeners) { return text.contains("=shared:") }
+        return passedCount > 0
+    }
+
+    private static var passedCount: Int32 {
+        guard Process.environment("LISTEN_PID").flatMap({ Int32($0) }) == Process.id,
+            let count = Process.environment("LISTEN_FDS").flatMap({ Int32($0) }), count > 0, count < 10_000
+        else { return 0 }
+        return count
+    }
+
+    /// Takes everything over, and the variables away: they are not for those that this process starts.
+    static func take() throws(ConfigurationError) -> (groups: [ListenerGroup], predecessor: Int32?) {
+        defer {
+            for name in [Inheritance.listeners, Inheritance.channel, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+                Process.removeEnvironment(name)
+            }
+        }
+        if let text = Process.environment(Inheritance.listeners) {
+            let channel = Process.environment(Inheritance.channel).flatMap { Int32($0) }.flatMap { Process.isOpen($0) ? $0 : nil }
+            if let channel { do { try Socket.adopt(channel) } catch { throw .system("\(Inheritance.channel): \(error)") } }
+            return (SlotListeners.inherit(text), channel)
+        }
+        let count = passedCount
+        let names = (Process.environment("LISTEN_FDNAMES") ?? "").split(separator: ":", omittingEmptySubsequences: false)
+        for place in 0..<count where !Socket.isListening(firstDescriptor + place) {
+            let name = Int(place) < names.count ? " (\(names[Int(place)]))" : ""
+            throw .listen("descriptor \(firstDescriptor + place)\(name) of LISTEN_FDS is no listening stream socket")
+        }
+        return (SlotListeners.inherit(descriptors: firstDescriptor..<firstDescriptor + count), nil)
+    }
+}

@@ -1,0 +1,40 @@
+import ApusPlatform
+import ApusSupervisor
+
+/// The file with the master's process number, locked while the master runs: a second instance with the same file does not start. On an
+/// upgrade it steps aside, to `FILE.oldbin`, as nginx's does.
+final class PidFile {
+    private let path: String
+    private var current: String
+    /// Open as long as the lock shall hold.
+    private let file: FileLock
+
+    /// - Throws: `ConfigurationError.file`.
+    init(_ path: String) throws(ConfigurationError) {
+        self.path = path
+        current = path
+        if let holder = FileLock.holder(of: path) {
+            throw .file(path, "process \(holder) runs already and has this pid file")
+        }
+        do {
+            file = try FileLock(replacing: path, with: "\(Process.id)\n")
+        } catch {
+            throw .file(path, error.reason)
+        }
+    }
+
+    func follow(_ stage: UpgradeStage) {
+        let aside = path + ".oldbin"
+        switch stage {
+        case .starting: move(to: aside)
+        case .failed: move(to: path)
+        case .done: break
+        }
+    }
+
+    private func move(to place: String) {
+        if (try? FileSystem.rename(current, to: place)) != nil { current = place }
+    }
+
+    func remove() { FileSystem.remove(current) }
+}

@@ -1,0 +1,207 @@
+import Apus
+import Foundation
+import Logging
+import Yams
+
+/// Reads a configuration file: YAML, with the keys of `settings` and no others. Every mistake is one error that names the file, the line,
+/// what is wrong and what would be right.
+struct ConfigurationFile {
+    private let path: String
+    private var configuration: Configuration
+
+    /// Larger files are a mistake. Bytes.
+    private static let maxBytes = 1 << 20
+
+    /// Sets what the file at `path` says.
+    static func apply(_ path: String, to configuration: inout Configuration) throws {
+        var file = ConfigurationFile(path: path, configuration: configuration)
+        try file.read()
+        configuration = file.configuration
+    }
+
+    private init(path: String, configuration: Configuration) {
+        self.path = path
+        self.configuration = configuration
+    }
+
+    private static let settings: [String: @Sendable (inout ConfigurationFile, Node) throws -> Void] = [
+        "listen": { file, node in
+            file.configuration.listen = try file.texts(node, "an address or a list of addresses").map { text, node in
+                do { return try ListenAddress(parsing: text) } catch { throw file.error(node, "listen: \(error)") }
+            }
+        },
+        "workers": { file, node in
+            let text = try file.text(node, "workers", wants: "auto or a number from 1 to 1024")
+            guard let workers = Server.Workers(parsing: text) else {
+                throw file.error(node, "workers: \"\(text)\": it wants auto or a number from 1 to 1024")
+            }
+            file.configuration.workers = workers
+        },
+        "root": { file, node in file.configuration.root = try file.text(node, "root", wants: "a directory") },
+        "allow-origin": { file, node in
+            file.configuration.allowOrigin = try file.texts(node, "an origin, a list of origins, or \"*\"").map(\.0)
+        },
+        "tls": { file, node in try file.readTLS(node) },
+        "sandbox": { file, node in
+            file.configuration.sandbox.mode = try file.choice(node, "sandbox", SandboxOptions.Mode.allCases, \.name)
+        },
+        "user": { file, node in file.configuration.sandbox.user = try file.text(node, "user", wants: "a name or number") },
+        "group": { file, node in file.configuration.sandbox.group = try file.text(node, "group", wants: "a name or number") },
+        "chroot": { file, node in file.configuration.sandbox.root = try file.text(node, "chroot", wants: "a directory") },
+        "log": { file, node in file.configuration.log = try file.text(node, "log", wants: "a file") },
+        "log-level": { file, node in
+            file.configuration.logLevel = try file.choice(node, "log-level", Logger.Level.allCases) { $0.rawValue }
+        },
+        "pid-file": { file, node in file.configuration.pidFile = try file.text(node, "pid-file", wants: "a file") },
+        "port-file": { file, node in file.configuration.portFile = try file.text(node, "port-file", wants: "a file") },
+        "echo-subprotocol-list": { file, node in
+            file.configuration.echoSubprotocolList = try file.choice(node, "echo-subprotocol-list", [true, false]) { "\($0)" }
+        },
+        "limits": { file, node in try file.readLimits(node) },
+    ]
+
+    // MARK: Reading
+
+    private mutating func read() throws {
+        guard let data = FileManager.default.contents(atPath: path) else {
+            throw SettingError(place: .option("config"), reason: "cannot read the configuration file \"\(path)\": \(reason())")
+        }
+        guard data.count <= Self.maxBytes else { throw error(1, "the file has more than \(Self.maxBytes) bytes") }
+        guard let text = String(data: data, encoding: .utf8) else { throw error(1, "the file is not UTF-8") }
+        let root: Node?
+        do {
+            root = try Yams.compose(yaml: text)
+        } catch let fault as YamlError {
+            throw self.error(fault)
+        }
+        guard let root, root != Node("") else { return }
+        for (key, value) in try entries(root, "the file") {
+            guard let name = key.scalar?.string, let set = Self.settings[name] else {
+                throw unknown(key, in: "", known: Self.settings.keys.sorted())
+            }
+            configuration.places[name] = .line(line(of: key), of: path)
+            try set(&self, value)
+        }
+    }
+
+    /// Why a file cannot be read, in the system's words.
+    private func reason() -> String {
+        do {
+            _ = try Data(contentsOf: URL(fileURLWithPath: path))
+            return "it has just changed"
+        } catch CocoaError.fileReadNoSuchFile {
+            return "No such file or directory"
+        } catch CocoaError.fileReadNoPermission {
+            return "Permission denied"
+        } catch {
+            return "it is no readable file"
+        }
+    }
+
+    private mutating func readTLS(_ node: Node) throws {
+        var tls = Configuration.TLS()
+        for (key, value) in try entries(node, "tls") {
+            switch key.scalar?.string {
+            case "certificate": tls.certificates = try texts(value, "a file or a list of files").map(\.0)
+            case "key": tls.keys = try texts(value, "a file or a list of files").map(\.0)
+            case "passphrase": tls.passphrase = try text(value, "tls.passphrase", wants: "a file")
+            case "ocsp": tls.ocsp = try text(value, "tls.ocsp", wants: "a file")
+            case "allow-plain": tls.allowsPlain = try choice(value, "tls.allow-plain", [true, false]) { "\($0)" }
+            case "ca": tls.authorities = try text(value, "tls.ca", wants: "a file")
+            case "client-certificate":
+                tls.clientCertificate = try choice(value, "tls.client-certificate", Configuration.TLS.ClientCertificate.allCases) {
+                    $0.rawValue
+                }
+            case nil, .some:
+                throw unknown(key, in: "tls.", known: ["allow-plain", "ca", "certificate", "client-certificate", "key", "ocsp", "passphrase"])
+            }
+        }
+        for (name, value) in [("certificate", tls.certificates), ("key", tls.keys)] where value.isEmpty {
+            throw error(node, "tls: it wants \(name), a file")
+        }
+        guard tls.certificates.count == tls.keys.count else {
+            throw error(node, "tls: \(tls.certificates.count) certificates and \(tls.keys.count) keys: each wants the other")
+        }
+        if tls.clientCertificate != .off, tls.authorities == nil {
+            throw error(node, "tls: client-certificate wants ca, the file of who signs them")
+        }
+        configuration.tls = tls
+    }
+
+    private mutating func readLimits(_ node: Node) throws {
+        for (key, value) in try entries(node, "limits") {
+            guard let name = key.scalar?.string, let setting = LimitSettings.all.first(where: { $0.name == name }) else {
+                throw unknown(key, in: "limits.", known: LimitSettings.all.map(\.name))
+            }
+            let text = try text(value, "limits.\(name)", wants: "a value")
+            if let wanted = LimitSettings.set(setting.kind, to: text, in: &configuration.limits) {
+                throw error(value, "limits.\(name): \"\(text)\": it wants \(wanted)")
+            }
+        }
+    }
+
+    // MARK: Nodes
+
+    private func entries(_ node: Node, _ name: String) throws -> [(Node, Node)] {
+        guard let mapping = node.mapping else { throw error(node, "\(name): it wants keys with values, KEY: VALUE") }
+        return mapping.map { ($0.key, $0.value) }
+    }
+
+    private func text(_ node: Node, _ name: String, wants wanted: String) throws -> String {
+        guard let text = node.scalar?.string, !text.isEmpty else { throw error(node, "\(name): it wants \(wanted)") }
+        return text
+    }
+
+    /// One text, or a list of them.
+    private func texts(_ node: Node, _ wanted: String) throws -> [(String, Node)] {
+        let nodes = node.sequence.map { Array($0) } ?? [node]
+        return try nodes.map { (try text($0, "this", wants: wanted), $0) }
+    }
+
+    private func choice<Value>(_ node: Node, _ name: String, _ values: [Value], _ word: (Value) -> String) throws -> Value {
+        let words = values.map(word)
+        let wanted = "\(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
+        let text = try text(node, name, wants: wanted)
+        guard let place = words.firstIndex(of: text) else { throw error(node, "\(name): \"\(text)\": it wants \(wanted)") }
+        return values[place]
+    }
+
+    // MARK: Mistakes
+
+    private func line(of node: Node) -> Int { node.mark?.line ?? 1 }
+
+    private func error(_ node: Node, _ reason: String) -> SettingError { error(line(of: node), reason) }
+
+    private func error(_ line: Int, _ reason: String) -> SettingError { SettingError(place: .line(line, of: path), reason: reason) }
+
+    private func unknown(_ key: Node, in prefix: String, known: [String]) -> SettingError {
+        let name = key.scalar?.string ?? "a key that is no text"
+        return error(key, "unknown key \"\(prefix)\(name)\"; there are \(known.joined(separator: ", "))")
+    }
+
+    /// What the parser says of a file that is no YAML.
+    private func error(_ fault: YamlError) -> SettingError {
+        switch fault {
+        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _), .composer(_, let problem, let mark, _):
+            return error(mark.line, "no YAML: \(problem)")
+        case .duplicatedKeysInMapping(let duplicates, let context):
+            return error(context.mark.line, "a key stands twice: \(duplicates.sorted().joined(separator: ", "))")
+        case .reader(let problem, _, _, _), .writer(let problem), .emitter(let problem), .representer(let problem):
+            return error(1, "no YAML: \(problem)")
+        case .no, .memory, .dataCouldNotBeDecoded:
+            return error(1, "no YAML: \(fault)")
+        }
+    }
+}
+
+extension Server.Workers {
+    /// `auto` or a number from 1 to 1024.
+    init?(parsing text: String) {
+        if text == "auto" {
+            self = .auto
+        } else {
+            guard let count = Int(text), (1...1024).contains(count) else { return nil }
+            self = .count(count)
+        }
+    }
+}

@@ -1,0 +1,46 @@
+import Apus
+import Foundation
+
+extension Configuration {
+    /// The files that TLS is made from, and who must show a certificate.
+    struct TLS: Equatable {
+        enum ClientCertificate: String, CaseIterable { case off, optional, required }
+
+        /// Files of certificate chains, and of the key for each.
+        var certificates: [String] = []
+        var keys: [String] = []
+        /// The file with the keys' passphrase.
+        var passphrase: String?
+        /// The response to staple for the first certificate.
+        var ocsp: String?
+        var allowsPlain = false
+        /// Whose signature a client's certificate must have.
+        var authorities: String?
+        var clientCertificate = ClientCertificate.off
+
+        /// What the library is told. The passphrase is read anew by each call.
+        func options() throws -> ServerTLS {
+            let passphrase = try passphrase.map(Self.firstLine)
+            var options = ServerTLS(
+                zip(certificates, keys).map { chain, key in
+                    guard let passphrase else { return TLSIdentity(certificateChain: chain, privateKey: key) }
+                    return TLSIdentity(certificateChain: chain, privateKey: .encryptedFile(key, passphrase: { passphrase }))
+                })
+            options.identities[0].ocspResponse = ocsp
+            options.allowsPlainHTTP = allowsPlain
+            switch clientCertificate {
+            case .off: break
+            case .optional: options.clientCertificates = .optional(authorities: authorities ?? "")
+            case .required: options.clientCertificates = .required(authorities: authorities ?? "")
+            }
+            return options
+        }
+
+        private static func firstLine(of file: String) throws -> String {
+            guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+                throw ConfigurationError.file(file, "the keys' passphrase cannot be read")
+            }
+            return String(text.prefix { !$0.isNewline })
+        }
+    }
+}

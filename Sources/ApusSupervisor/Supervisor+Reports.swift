@@ -1,0 +1,75 @@
+import ApusBus
+import ApusPlatform
+import Logging
+
+/// What the master says of how things stand: to the log while workers drain, to the service manager always.
+extension Supervisor {
+    private static let progressInterval = Duration.seconds(1)
+
+    func startReporting() {
+        let alarm = Alarm { [unowned self] alarm, now in
+            loop.schedule(alarm, at: now + Self.progressInterval)
+            lookAtDrain(now)
+            reportDrain()
+            reportStatus()
+        }
+        progressAlarm = alarm
+        loop.schedule(alarm, after: Self.progressInterval)
+        guard let interval = notifier.watchdogInterval else { return }
+        let watchdog = Alarm { [unowned self] alarm, now in
+            loop.schedule(alarm, at: now + interval / 3)
+            if isHealthy(at: now) { notifier.watchdog() }
+        }
+        loop.schedule(watchdog, at: loop.now)
+    }
+
+    /// Whether some worker serves, and none that should has an old heartbeat.
+    private func isHealthy(at now: MonotonicTime) -> Bool {
+        switch course {
+        case .ending: return true
+        case .comingUp, .up: break
+        }
+        let ready = incumbents.filter(\.machine.isReady)
+        guard !ready.isEmpty || agenda.isParked else { return false }
+        // The supervisor replaces a stuck worker itself; only if that does not help is the whole service ill.
+        let oldest = configuration.heartbeatTimeout + .seconds(2)
+        return ready.allSatisfy { now < scoreboard[$0.row].lastBeat + oldest }
+    }
+
+    private func lookAtDrain(_ now: MonotonicTime) {
+        for line in lines where line.role == .leaving && line.process != nil {
+            carryOut(line.machine.lookAtDrain(now: now, lastBeat: scoreboard[line.row].lastBeat), in: line)
+        }
+    }
+
+    private func reportDrain() {
+        let leaving = lines.filter { $0.role == .leaving && $0.process != nil }
+        guard !leaving.isEmpty else { return }
+        let connections = leaving.reduce(0) { $0 + scoreboard[$1.row][.connections] }
+        logger.info(
+            "draining: \(leaving.count) \(leaving.count == 1 ? "worker" : "workers"), \(connections) \(connections == 1 ? "connection" : "connections") left"
+        )
+    }
+
+    private func reportStatus() {
+        if case .ending = course { return }
+        let status = status
+        guard status != lastStatus else { return }
+        lastStatus = status
+        notifier.status(status)
+    }
+
+    /// `2 of 2 workers ready, 17 connections open, 4711 accepted`
+    var status: String {
+        var open = 0
+        var accepted = 0
+        for row in 0..<2 * max(lives.count, slots) where row < scoreboard.slots {
+            open += scoreboard[row][.connections]
+            accepted += scoreboard[row][.accepted]
+        }
+        let ready = incumbents.count { $0.machine.isReady }
+        let leaving = lines.count { $0.role == .leaving && $0.process != nil }
+        let drain = leaving > 0 ? ", \(leaving) draining" : ""
+        return "\(ready) of \(slots) workers ready\(drain), \(open) connections open, \(accepted) accepted"
+    }
+}

@@ -1,0 +1,96 @@
+import Glibc
+import TestSupport
+import Testing
+
+extension Integration {
+    @Suite("The configuration file")
+    struct ConfigurationFile {
+        struct Mistake: Sendable, CustomTestStringConvertible {
+            let text: String
+            let line: Int
+            /// What the one line must say, besides the file and the line.
+            let words: [String]
+            var testDescription: String { text }
+        }
+
+        static let mistakes = [
+            Mistake(text: "lisen: 127.0.0.1:0", line: 1, words: ["\"lisen\"", "listen", "workers"]),
+            Mistake(text: "# a\nworkers: many", line: 2, words: ["workers", "\"many\"", "auto or a number from 1 to 1024"]),
+            Mistake(text: "workers: 0", line: 1, words: ["workers", "\"0\""]),
+            Mistake(text: "workers: 1\nworkers: 2", line: 1, words: ["twice", "workers"]),
+            Mistake(text: "listen:\n  - 127.0.0.1:0\n  - 127.0.0.1:65536", line: 3, words: ["65536"]),
+            Mistake(text: "listen: [::1:80]", line: 1, words: ["no YAML"]),
+            Mistake(text: "listen: \"::1:80\"", line: 1, words: ["[::1]:80"]),
+            Mistake(text: "root: /nowhere", line: 1, words: ["/nowhere", "No such file"]),
+            Mistake(text: "\nroot: {a: b}", line: 2, words: ["root", "a directory"]),
+            Mistake(text: "limits:\n  maxMessageBytes: 1 MB", line: 2, words: ["limits.maxMessageBytes", "\"1 MB\"", "KiB"]),
+            Mistake(text: "limits:\n  drainWindow: 5", line: 2, words: ["limits.drainWindow", "\"5\"", "10 s"]),
+            Mistake(text: "limits:\n  maxMessages: 5", line: 2, words: ["limits.maxMessages", "maxMessageBytes"]),
+            Mistake(text: "limits:\n  slowSubscribers: drop", line: 2, words: ["close or skip"]),
+            Mistake(text: "log-level: loud", line: 1, words: ["loud", "trace, debug"]),
+            Mistake(text: "tls:\n  key: a.pem", line: 2, words: ["tls", "certificate"]),
+            Mistake(text: "tls:\n  certficate: a.pem", line: 2, words: ["tls.certficate", "certificate"]),
+            Mistake(text: "workers: [", line: 2, words: ["no YAML"]),
+            Mistake(text: "- workers", line: 1, words: ["KEY: VALUE"]),
+            Mistake(text: "workers: 1\n\troot: /", line: 2, words: ["no YAML"]),
+        ]
+
+        @Test("a mistake is one line that names the file, the line and what would be right", arguments: mistakes)
+        func mistake(_ mistake: Mistake) throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            try Files.write(Array((mistake.text + "\n").utf8), to: file)
+            for command in [["check", "-c", file], ["serve", "-c", file]] {
+                let process = try ChildProcess([Places.command] + command)
+                let end = try process.wait(within: .seconds(5))
+                #expect(end == .exited(78))
+                #expect(process.standardError.hasPrefix("apus: \(file):\(mistake.line): "), "\(process.standardError)")
+                #expect(process.standardError.split(separator: "\n").count == 1)
+                for word in mistake.words { #expect(process.standardError.contains(word), "\(process.standardError)") }
+            }
+        }
+
+        @Test("check prints a file that says the same again, and options go before the file")
+        func check() throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            let text = "listen: 127.0.0.1:1\nworkers: 3\nlimits:\n  drainWindow: 500 ms\n  maxBufferedBytes: 96 KiB\n  drainRate: 7\n"
+            try Files.write(Array(text.utf8), to: file)
+            let first = try run([Places.command, "check", "-c", file, "--workers", "2"])
+            for line in ["workers: 2", "  - \"127.0.0.1:1\"", "  drainWindow: 500 ms", "  maxBufferedBytes: 96 KiB", "  drainRate: 7"] {
+                #expect(first.split(separator: "\n").contains(Substring(line)), "\(first)")
+            }
+            try Files.write(Array(first.utf8), to: file)
+            #expect(try run([Places.command, "check", "-c", file]) == first)
+        }
+
+        @Test("HUP: a broken or half-written file is one error and changes nothing; a good one is obeyed, by every worker")
+        func reload() throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            let good = "listen: 127.0.0.1:0\nlimits:\n  maxRequestTargetBytes: 8 KiB\n"
+            try Files.write(Array(good.utf8), to: file)
+            let server = try ApusServer(workers: 2, "-c", file, "--listen", "127.0.0.1:0")
+            let workers = server.workers
+            let long = "GET /" + String(repeating: "a", count: 200)
+            #expect(try server.connect().request(long).status == 404)
+            for (number, broken) in [
+                "workers: [", "nonsense: 1", "limits:\n  drainRate: -1", String(good.dropLast(6)) + "x", "root: /nowhere",
+            ].enumerated() {
+                try Files.write(Array(broken.utf8), to: file)
+                server.process.signal(SIGHUP)
+                let isSaid = Deadline(after: .seconds(5)).wait {
+                    server.process.standardError.split(separator: "\n").count { $0.contains("the reload changes nothing: \(file):") }
+                        == number + 1
+                }
+                #expect(isSaid, "\(server.process.standardError)")
+            }
+            #expect(server.workers == workers)
+            try Files.write(Array("limits:\n  maxRequestTargetBytes: 100\n".utf8), to: file)
+            server.process.signal(SIGHUP)
+            #expect(Deadline(after: .seconds(5)).wait { server.process.standardError.contains("generation 1 serves with 2 workers") })
+            for _ in 0..<20 { #expect(try server.connect().request(long).status == 414) }
+            #expect(try server.end() == .exited(0))
+        }
+    }
+}
