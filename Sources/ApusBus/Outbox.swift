@@ -60,7 +60,7 @@ struct Outbox {
     }
 
     /// Packets in an interval, or records in a packet, that are much.
-    private static let muchSaid = 16
+    private static let muchSaid = 64
     /// Milliseconds for which much is gathered.
     private static let interval: UInt64 = 2
 

@@ -223,8 +223,10 @@ extension Integration {
                 #expect(isRising && seen.first == 0)
                 let lost = number - seen.count + (lastLater ?? 0)
                 func dropped() -> Int {
-                    server.process.standardError.matches(of: /(\d+) records of worker 0 were dropped/).compactMap { Int($0.output.1) }
-                        .reduce(0, +)
+                    server.process.standardError.matches(of: /worker 3 did not read in time: (\d+) records of worker 0 were/).compactMap {
+                        Int($0.output.1)
+                    }
+                    .reduce(0, +)
                 }
                 #expect(lost > 0 && Deadline(after: .seconds(10)).wait { dropped() >= lost }, "\(lost): \(server.process.standardError)")
                 #expect(dropped() == lost)

@@ -69,6 +69,12 @@ extension Integration {
             #expect(try python("chromium_page.py", "http://127.0.0.1:\(server.port)/") == "ok\n")
         }
 
+        @Test("two tabs of Chromium on different workers see each other's lines on the drawing board")
+        func board() throws {
+            let server = try ApusServer(workers: 3)
+            #expect(try python("chromium_board.py", "http://127.0.0.1:\(server.port)/") == "ok\n")
+        }
+
         @Test("a page of another origin gets no WebSocket, unless it is allowed", arguments: [false, true])
         func origins(allowed: Bool) throws {
             let origin = "http://example.test"

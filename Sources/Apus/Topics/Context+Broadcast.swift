@@ -183,7 +183,8 @@ extension Context {
                     }
                 },
                 gap: { [unowned self] sender, lost in
-                    logger.warning("\(lost) records of \(Self.name(ofSender: sender)) were dropped while this worker did not read")
+                    logger.warning(
+                        "worker \(worker.slot) did not read in time: \(lost) records of \(Self.name(ofSender: sender)) were dropped")
                     if hasPublications { deliverPublications(isLast: false) }
                     for socket in openWebSockets() where !socket.subscriptions.isEmpty { socket.handler.missed(lost, on: socket) }
                 },

@@ -19,8 +19,9 @@ enum Demo {
         server.allowsExtension = { _, request in request.fields["sec-websocket-protocol"] != "dumb-increment-protocol" }
         server.webSocket("echo", at: "/") { _ in Echo() }
         server.webSocket("dumb-increment-protocol", at: "/") { _ in Increment() }
-        let mirror = Mirror()
+        let mirror = server.workerState { _ in Mirror() }
         server.webSocket("lws-mirror-protocol", at: "/") { _ in Mirror.Member(of: mirror) }
+        server.webSocket("board", at: "/board") { _ in Mirror.BoardMember(of: mirror) }
         server.webSocket("broadcast", at: "/broadcast") { _ in Broadcaster() }
         server.webSocket("fraggle-protocol", at: "/") { _ in Fraggle() }
         server.webSocket("worker", at: "/worker") { _ in WorkerName() }

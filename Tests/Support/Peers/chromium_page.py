@@ -29,31 +29,44 @@ def devtools_address(process):
     sys.exit("chromium ended before it said where DevTools listens")
 
 
-def drive(browser, url):
+class Tab:
+    """A page of the browser."""
+
     numbers = itertools.count(1)
 
-    def call(method, session=None, **parameters):
-        number = next(numbers)
+    def __init__(self, browser, url):
+        self.browser = browser
+        self.session = None
+        self.target = self.call("Target.createTarget", url=url)["result"]["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=self.target, flatten=True)["result"]["sessionId"]
+
+    def call(self, method, **parameters):
+        number = next(self.numbers)
         request = {"id": number, "method": method, "params": parameters}
-        if session:
-            request["sessionId"] = session
-        browser.send(json.dumps(request))
+        if self.session:
+            request["sessionId"] = self.session
+        self.browser.send(json.dumps(request))
         while True:
-            answer = json.loads(browser.recv(timeout=TIMEOUT))
+            answer = json.loads(self.browser.recv(timeout=TIMEOUT))
             if answer.get("id") == number:
                 return answer
 
-    target = call("Target.createTarget", url=url)["result"]["targetId"]
-    session = call("Target.attachToTarget", targetId=target, flatten=True)["result"]["sessionId"]
-    # While the page replaces about:blank its context goes, and the question is asked again of the next one.
-    for _ in range(10):
-        answer = call("Runtime.evaluate", session, expression=WAIT, awaitPromise=True, returnByValue=True)
-        if "result" in answer and "value" in answer["result"]["result"]:
-            return answer["result"]["result"]["value"]
-    sys.exit(f"the page never settled: {answer}")
+    def wait(self, expression):
+        """The value of a promise in the page."""
+        # While the page replaces about:blank its context goes, and the question is asked again of the next one.
+        for _ in range(10):
+            answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+            if "result" in answer and "value" in answer["result"]["result"]:
+                return answer["result"]["result"]["value"]
+        sys.exit(f"the page never settled: {answer}")
+
+    def close(self):
+        target, self.session = self.target, None
+        self.call("Target.closeTarget", targetId=target)
 
 
-def main():
+def run(drive):
+    """Starts a browser, and prints what `drive` makes of its DevTools connection."""
     # A stuck browser must not stop the tests: the alarm ends this process, and `finally` below the browser.
     signal.signal(signal.SIGALRM, lambda *_: sys.exit("no answer from chromium in time"))
     signal.alarm(2 * TIMEOUT)
@@ -66,10 +79,11 @@ def main():
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
             with connect(devtools_address(process), max_size=None) as browser:
-                print(drive(browser, sys.argv[1]))
+                print(drive(browser))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-main()
+if __name__ == "__main__":
+    run(lambda browser: Tab(browser, sys.argv[1]).wait(WAIT))
