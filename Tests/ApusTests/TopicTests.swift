@@ -139,18 +139,18 @@ struct TopicTests {
         #expect(try room.received() == [["still"], [], ["still"]])
     }
 
-    @Test("a name of 32,767 slashes costs its length: 1,000 publications with patterns about, each to what it matches")
+    @Test("a name of 32,767 slashes costs its length: 100 publications with patterns about, each to what it matches")
     func slashes() throws {
         let room = try Room(2)
         for pattern in ["/#", "a/#", "//////////#"] { room.sockets[0].subscribe(to: pattern) }
         let name = String(repeating: "/", count: 32_767)
         room.sockets[1].subscribe(to: name + "/#")
         let started = ContinuousClock.now
-        for _ in 0..<1000 { room.publish("x", to: name) }
+        for _ in 0..<100 { room.publish("x", to: name) }
         let time = ContinuousClock.now - started
-        #expect(try room.received() == [Array(repeating: "x", count: 1000), Array(repeating: "x", count: 1000)])
+        #expect(try room.received() == [Array(repeating: "x", count: 100), Array(repeating: "x", count: 100)])
         // Some 1 ms each. Were each prefix compared or hashed from its beginning, each would take half a second.
-        #expect(time < .seconds(60), "\(time)")
+        #expect(time < .seconds(10), "\(time)")
     }
 
     // MARK: Order within a turn

@@ -158,8 +158,8 @@ extension Context {
     private func receivers(of run: PublicationRun) -> [WebSocket] {
         var receivers: [WebSocket] = []
         for topic in [run.topics.first].compactMap(\.self) + run.topics.others {
-            for socket in topic.subscribers where socket.lastRun != run.number {
-                socket.lastRun = run.number
+            for socket in topic.subscribers where !socket.runMark.has(.receives, in: run.number) {
+                socket.runMark.set(.receives, in: run.number)
                 receivers.append(socket)
             }
         }

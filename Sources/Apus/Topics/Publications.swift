@@ -46,7 +46,23 @@ final class PublicationRun {
         let excluded: WebSocket?
     }
 
-    /// Rises from run to run.
+    /// What a connection knows of the last run that concerns it: one word, because every connection has it.
+    struct Mark {
+        enum Note: Int {
+            /// There is a publication that it does not get.
+            case excluded = 1
+            /// It is among the receivers already, by another topic.
+            case receives = 2
+        }
+
+        private var word = 0
+
+        func has(_ note: Note, in run: Int) -> Bool { word >> 2 == run && word & note.rawValue != 0 }
+
+        mutating func set(_ note: Note, in run: Int) { word = (word >> 2 == run ? word : run << 2) | note.rawValue }
+    }
+
+    /// Rises from run to run, from 1.
     let number: Int
     let topics: MatchingTopics
     /// The frames for connections without extensions.
@@ -82,14 +98,14 @@ final class PublicationRun {
         entries.append(Entry(kind: kind, payload: start..<frames.count, excluded: excluding))
         if let excluding {
             excludes = true
-            excluding.excludingRun = number
+            excluding.runMark.set(.excluded, in: number)
         }
         return size
     }
 
     /// Whether this connection does not get all of it.
     @inline(__always)
-    func excludes(_ socket: WebSocket) -> Bool { excludes && socket.excludingRun == number }
+    func excludes(_ socket: WebSocket) -> Bool { excludes && socket.runMark.has(.excluded, in: number) }
 
     /// The frames for connections whose extensions are `chain`; nil if those treat each connection's messages differently.
     func frames(for chain: ExtensionChain) -> ByteChunk? {

@@ -32,10 +32,8 @@ public final class WebSocket {
     var receiving = Receiving.active
     var wantsWritable = false
     var subscriptions: [Subscription] = []
-    /// The number of the last run of publications that reached this connection by one of several topics, and of the last one that has one
-    /// which it does not get.
-    var lastRun = 0
-    var excludingRun = 0
+    /// The last run of publications that concerns this connection in particular, see `PublicationRun`.
+    var runMark = PublicationRun.Mark()
     /// A message of ours has begun and not ended.
     var isSendingFragments = false
     /// A ping has gone out and nothing has come since.
