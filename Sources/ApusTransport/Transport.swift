@@ -174,6 +174,9 @@ package final class Transport {
     /// The peer has said that it will send no more, while its end of the socket may still be open.
     package var inputHasEnded: Bool { tls?.inputHasEnded ?? false }
 
+    /// The input of TLS ended in a way that anybody in between can bring about (RFC 8446 §6.1).
+    package var inputWasCut: Bool { tls?.inputWasCut ?? false }
+
     /// What protects these bytes, once the handshake is done.
     package var security: Security { if let tls { .tls(tls.information()) } else { .plain } }
 

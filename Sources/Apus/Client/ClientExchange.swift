@@ -152,6 +152,8 @@ public final class ClientExchange {
     /// The peer will send no more: the end of a body that is not framed otherwise.
     func peerEnded() {
         guard case .receiving(let connection, var decoder) = state else { return }
+        // A body whose end only the connection's end tells is complete only if the server said so in TLS.
+        if connection.transport.inputWasCut { return fail(.closed(.body)) }
         do {
             try decoder.finish()
             finish(connection)

@@ -76,6 +76,9 @@ import COpenSSL
     /// The other side will send no more.
     package var inputHasEnded: Bool { if case .ended = state { true } else { false } }
 
+    /// The input ended without a word of the other side's (close_notify): somebody in between may have cut it.
+    package private(set) var inputWasCut = false
+
     // MARK: Handshake
 
     /// Receives what has come and goes on with the handshake as far as that allows.
@@ -164,6 +167,7 @@ import COpenSSL
         switch try buffers.receive(from: socket) {
         case .done(0):
             state = .ended
+            inputWasCut = true
             return .done(0)
         case .done: return try unsafe open(into: buffer, on: socket)
         case .wouldBlock: return .wouldBlock

@@ -27,12 +27,17 @@ async def process(connection, request):
     return None
 
 
+def choose(connection, offered):
+    """The first that is known; none if none is asked for."""
+    return next((name for name in offered if name in ("first", "second")), None)
+
+
 async def main():
     context = None
     if len(sys.argv) > 2:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(sys.argv[1], sys.argv[2])
-    options = {"subprotocols": ["second", "first"], "process_request": process, "ssl": context, "max_size": None}
+    options = {"select_subprotocol": choose, "process_request": process, "ssl": context, "max_size": None}
     async with serve(handle, "127.0.0.1", 0, **options) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.get_running_loop().create_future()
