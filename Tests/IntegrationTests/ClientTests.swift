@@ -120,6 +120,19 @@ extension Integration {
             #expect((result.status == 0) == shown, "\(result)")
         }
 
+        @Test("who connects again resumes the TLS session")
+        func resumption() throws {
+            let peer = try Peer([
+                Places.python, Places.peer("tls_closer.py"), Certificates.path("localhost.pem"), Certificates.path("localhost.key"),
+            ])
+            let client = try ChildProcess([
+                Places.command, "connect", "wss://localhost:\(peer.port)/", "--reconnect", "--ca", Certificates.path("authority.pem"),
+            ])
+            let hasResumed = Deadline(after: .seconds(20)).wait { peer.process.standardOutput.contains("resumed") }
+            #expect(hasResumed, "\(peer.process.standardOutput)\(client.standardError)")
+            #expect(peer.process.standardOutput.split(separator: "\n").dropFirst().first == "new")
+        }
+
         @Test("TLS that is garbage, or stalls", arguments: ["garbage", "silence"])
         func brokenTLS(kind: String) throws {
             let listener = try RawListener()
@@ -260,15 +273,14 @@ extension Integration {
             _ = server
         }
 
-        @Test("a peer's control characters do not reach a terminal; colours do")
-        func terminal() throws {
+        @Test("a peer's control characters do not reach a terminal; colours do, unless NO_COLOR is set", arguments: ["", "1"])
+        func terminal(noColour: String) throws {
             let peer = try Peer.websockets()
             let command = "printf 'a\\033[31mb\\n' | \(Places.command) connect ws://127.0.0.1:\(peer.port)/ --count 1"
-            let process = try ChildProcess(["script", "-qec", command, "/dev/null"])
+            let process = try ChildProcess(["script", "-qec", command, "/dev/null"], environment: ["NO_COLOR": noColour])
             #expect(try process.wait(within: .seconds(20)) == .exited(0))
-            #expect(
-                process.standardOutput.contains("a\\u{1B}[31mb") && process.standardOutput.contains("\u{1B}[34m"),
-                "\(process.standardOutput)")
+            #expect(process.standardOutput.contains("a\\u{1B}[31mb"), "\(process.standardOutput)")
+            #expect(process.standardOutput.contains("\u{1B}[34m") == noColour.isEmpty, "\(process.standardOutput)")
         }
 
         @Test("apus ping sums up, on its own and on SIGINT; silence is loss")
