@@ -1,4 +1,5 @@
-// Runs the cases of an Autobahn fuzzing server, echoing what each sends: AutobahnClient ws://HOST:PORT
+// Runs the cases of an Autobahn fuzzing server, echoing what each sends: AutobahnClient [no-takeover] ws://HOST:PORT
+// It offers permessage-deflate with context takeover, or without: some cases want to be told that the client does without.
 import Apus
 
 /// One connection: the server's case, or a question.
@@ -22,15 +23,15 @@ struct Driver {
     private var options = ClientOptions()
     private let url: String
 
-    init(_ url: String) throws {
+    init(_ url: String, takesOver: Bool) throws {
         self.url = url
         var server = Server()
         server.limits.maxMessageBytes = 64 << 20
         server.limits.maxBufferedBytes = 64 << 20
         context = try Context(server)
         var deflate = PerMessageDeflate.Configuration()
-        deflate.serverContextTakeover = .allowed
-        deflate.clientContextTakeover = .allowed
+        deflate.serverContextTakeover = takesOver ? .allowed : .never
+        deflate.clientContextTakeover = takesOver ? .allowed : .never
         deflate.threshold = 0
         options.extensions = [PerMessageDeflate(deflate)]
     }
@@ -50,7 +51,8 @@ struct Driver {
     }
 }
 
-let driver = try Driver(CommandLine.arguments[1])
+guard let url = CommandLine.arguments.dropFirst().last else { fatalError("usage: AutobahnClient [no-takeover] ws://HOST:PORT") }
+let driver = try Driver(url, takesOver: !CommandLine.arguments.contains("no-takeover"))
 guard let count = try driver.run("/getCaseCount", echoes: false).flatMap({ Int($0) }) else {
     fatalError("the server does not say how many cases it has")
 }

@@ -1,6 +1,6 @@
 """Runs kosoku as a fuzzing server, a client's test driver against it, and judges the report.
 
-Usage: kosoku_server.py CLIENT SECONDS COUNT PATTERN ...; CLIENT gets the server's URL as its argument. A pattern that begins with - leaves
+Usage: kosoku_server.py CLIENT SECONDS COUNT PATTERN ...; CLIENT, with arguments of its own, gets the server's URL as the last. A pattern that begins with - leaves
 its cases out; there must be COUNT of them.
 """
 
@@ -27,7 +27,7 @@ def main():
             address = server.stderr.readline().split()[-1]
             reader = threading.Thread(target=lambda: said.extend(server.stderr))
             reader.start()
-            run = subprocess.run([client, address], capture_output=True, text=True, timeout=float(seconds))
+            run = subprocess.run([*client.split(), address], capture_output=True, text=True, timeout=float(seconds))
             server.wait(timeout=20)
         finally:
             server.kill()
