@@ -112,7 +112,9 @@ extension Supervisor {
         }
         for line in lines where line.role == .successor { line.role = .incumbent }
         listeners.keep(only: kept)
-        agenda.setTarget(min(configuration.workers, configuration.maxWorkers))
+        // TTIN and TTOU hold until the configuration says another number than before.
+        let workers = configuration.workers
+        if workers != old.blueprint.configuration.workers { agenda.setTarget(min(workers, configuration.maxWorkers)) }
         logger.notice("generation \(next.number) serves with \(slots) \(slots == 1 ? "worker" : "workers")")
         whenReloaded(kept.map(\.bound), slots)
         finished()

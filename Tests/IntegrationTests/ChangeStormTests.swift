@@ -1,0 +1,225 @@
+import Glibc
+import Synchronization
+import TestSupport
+import Testing
+
+/// Clients that connect, ask and leave, without a pause.
+final class ConnectLoad: Sendable {
+    struct Seen {
+        var answered = 0
+        var failures: [String] = []
+        /// Connections that ended unanswered, which is not held against a server whose workers are killed.
+        var ended = 0
+        var slowest = Duration.zero
+        /// When the slowest one began.
+        var slowestAt = ContinuousClock.now
+    }
+
+    let seen = Mutex(Seen())
+    private let stop = Flag()
+    private let path: String
+
+    init(path: String = "/worker") { self.path = path }
+
+    func end() { stop.set() }
+
+    func forgetSlowest() { seen.withLock { $0.slowest = .zero } }
+
+    func run(against port: UInt16) {
+        while !stop.isSet {
+            let started = ContinuousClock.now
+            do {
+                let client = try RawClient(port: port, timeout: .seconds(20))
+                client.resetOnClose()
+                let status = try client.request("GET \(path)").status
+                seen.withLock {
+                    $0.answered += 1
+                    let took = ContinuousClock.now - started
+                    if took > $0.slowest { ($0.slowest, $0.slowestAt) = (took, started) }
+                    if status != 200 { $0.failures.append("status \(status)") }
+                }
+            } catch RawClient.Failure.ended {
+                seen.withLock { $0.ended += 1 }
+            } catch {
+                seen.withLock { $0.failures.append("\(error)") }
+            }
+        }
+    }
+}
+
+extension Integration {
+    @Suite("Changes under load")
+    struct ChangeStorm {
+        private struct SplitMix64: RandomNumberGenerator {
+            var state: UInt64
+            mutating func next() -> UInt64 {
+                state &+= 0x9E37_79B9_7F4A_7C15
+                var value = state
+                value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+                value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+                return value ^ (value >> 31)
+            }
+        }
+
+        private enum Act: CaseIterable { case kill, stop, resume, reload, more, fewer, upgrade }
+
+        /// APUS_SEEDS=FIRST-LAST chooses others, for deploy/soak.
+        static let seeds: ClosedRange<UInt64> = {
+            let bounds = getenv("APUS_SEEDS").map { String(cString: $0).split(separator: "-").compactMap { UInt64($0) } } ?? []
+            return bounds.count == 2 && bounds[0] <= bounds[1] ? bounds[0]...bounds[1] : 1...50
+        }()
+
+        @Test("seeded mixes of kill, stop, continue, reload, scale and upgrade: nothing refused, nothing left over")
+        func seeded() async throws {
+            let place = try TemporaryDirectory()
+            let pidFile = place.path + "/pid"
+            let config = place.path + "/apus.yaml"
+            try Files.write(Array("limits:\n  drainWindow: 100 ms\n  heartbeatTimeout: 400 ms\n".utf8), to: config)
+            let server = try ApusServer(workers: 2, "-c", config, "--pid-file", pidFile, "--log-level", "notice")
+            let group = server.process.pid
+            let port = server.port
+            let load = ConnectLoad()
+            async let clients: [Void] = Threads.run(4) { _ in load.run(against: port) }
+            defer {
+                load.end()
+                // An upgraded master is not the child of this process; its group is.
+                for entry in ProcessTable.group(group) { kill(entry.pid, SIGKILL) }
+            }
+            func master() -> pid_t { Files.text(pidFile).flatMap { pid_t($0.dropLast()) } ?? group }
+            func workers() -> [pid_t] {
+                let parent = master()
+                return ProcessTable.group(group).filter { $0.parent == parent }.map(\.pid)
+            }
+            func descriptors(_ pid: pid_t) -> Int { Files.names(in: "/proc/\(pid)/fd").count }
+
+            var target = 2
+            let isUp = Deadline(after: .seconds(10)).wait { workers().count == target }
+            #expect(isUp)
+            // By number of workers: what the master has open.
+            var expected: [Int: Int] = [:]
+            for seed in Self.seeds {
+                var random = SplitMix64(state: seed)
+                for _ in 0..<Int.random(in: 1...4, using: &random) {
+                    let act = Act.allCases.randomElement(using: &random) ?? .kill
+                    let victim = workers().randomElement(using: &random)
+                    switch act {
+                    case .kill: if let victim { kill(victim, SIGKILL) }
+                    case .stop: if let victim { kill(victim, SIGSTOP) }
+                    case .resume: for worker in workers() { kill(worker, SIGCONT) }
+                    case .reload: kill(master(), SIGHUP)
+                    case .more where target < 4:
+                        kill(master(), SIGTTIN)
+                        target += 1
+                        settleSignal()
+                    case .fewer where target > 1:
+                        kill(master(), SIGTTOU)
+                        target -= 1
+                        settleSignal()
+                    case .upgrade:
+                        let before = master()
+                        kill(before, SIGUSR2)
+                        // A new program starts with the configured number.
+                        let isDone = Deadline(after: .seconds(20)).wait {
+                            master() != before && ProcessTable.entry(before).map { $0.state == "Z" } ?? true
+                        }
+                        if isDone { target = 2 }
+                    case .more, .fewer: break
+                    }
+                    _ = Deadline(after: .milliseconds(Int.random(in: 0...40, using: &random))).wait { false }
+                }
+                // At rest: as many workers as wanted, none stopped, none on the way out.
+                let isSettled = Deadline(after: .seconds(20)).wait {
+                    let now = ProcessTable.group(group).filter { $0.pid != master() }
+                    return now.count == target && now.allSatisfy { $0.state != "T" && $0.parent == master() }
+                }
+                #expect(isSettled, "seed \(seed): wanted \(target), there are \(ProcessTable.group(group)) of master \(master())")
+                let pid = master()
+                let isSame = Deadline(after: .seconds(5)).wait { expected[target, default: descriptors(pid)] == descriptors(pid) }
+                #expect(isSame, "seed \(seed): \(descriptors(pid)) descriptors with \(target) workers, not \(expected[target] ?? 0)")
+                if expected[target] == nil { expected[target] = descriptors(pid) }
+                let failures = load.seen.withLock { $0.failures }
+                #expect(failures == [], "seed \(seed)")
+                if !isSettled || !failures.isEmpty { break }
+            }
+            load.end()
+            _ = try await clients
+            let seen = load.seen.withLock { $0 }
+            print(
+                "change storm: seeds \(Self.seeds), \(seen.answered) answered, \(seen.ended) ended with their worker, slowest \(seen.slowest)"
+            )
+            kill(master(), SIGTERM)
+            let isGone = Deadline(after: .seconds(10)).wait { ProcessTable.group(group).isEmpty }
+            #expect(isGone, "\(ProcessTable.group(group))\n\(server.process.standardError)")
+        }
+
+        /// Two signals of a kind that come together are one.
+        private func settleSignal() { _ = Deadline(after: .milliseconds(5)).wait { false } }
+
+        @Test("HUP six times and USR2 under load, beside nginx: no error, no connect that waits for seconds")
+        func besideNginx() async throws {
+            let place = try TemporaryDirectory()
+            let nginxPort = try Self.freePort()
+            let text = """
+                worker_processes 2; pid \(place.path)/nginx.pid; error_log \(place.path)/error.log; daemon off;
+                events { worker_connections 1024; }
+                http { access_log off; server { listen 127.0.0.1:\(nginxPort) reuseport; location /worker { return 200 "ok"; } } }
+                """
+            try Files.write(Array(text.utf8), to: place.path + "/nginx.conf")
+            let nginx = try ChildProcess(["nginx", "-p", place.path, "-c", place.path + "/nginx.conf"])
+            defer { nginx.kill() }
+            let pidFile = place.path + "/pid"
+            let apus = try ApusServer(workers: 2, "--pid-file", pidFile, "--log-level", "error")
+            let apusGroup = apus.process.pid
+            defer { for entry in ProcessTable.group(apusGroup) { kill(entry.pid, SIGKILL) } }
+            let isUp = Deadline(after: .seconds(10)).wait { (try? RawClient(port: nginxPort)) != nil }
+            try #require(isUp, "\(nginx.standardError)")
+            let apusPort = apus.port
+
+            let (ours, theirs) = (ConnectLoad(), ConnectLoad())
+            async let first: [Void] = Threads.run(4) { _ in ours.run(against: apusPort) }
+            async let second: [Void] = Threads.run(4) { _ in theirs.run(against: nginxPort) }
+            // What the start of so many threads costs is no reload's doing.
+            _ = Deadline(after: .milliseconds(500)).wait { false }
+            ours.forgetSlowest()
+            theirs.forgetSlowest()
+            let began = ContinuousClock.now
+            for _ in 0..<6 {
+                _ = Deadline(after: .milliseconds(500)).wait { false }
+                apus.process.signal(SIGHUP)
+                nginx.signal(SIGHUP)
+            }
+            _ = Deadline(after: .milliseconds(1000)).wait { false }
+            apus.process.signal(SIGUSR2)
+            nginx.signal(SIGUSR2)
+            let isUpgraded = Deadline(after: .seconds(10)).wait { apus.process.hasEnded == .exited(0) }
+            #expect(isUpgraded)
+            let newNginx = Deadline(after: .seconds(10)).wait {
+                Files.exists(place.path + "/nginx.pid.oldbin") && Files.exists(place.path + "/nginx.pid")
+            }
+            if newNginx { nginx.signal(SIGQUIT) }
+            _ = Deadline(after: .milliseconds(1000)).wait { false }
+            ours.end()
+            theirs.end()
+            _ = try await (first, second)
+            let (mine, their) = (ours.seen.withLock { $0 }, theirs.seen.withLock { $0 })
+            print(
+                "HUP x6 and USR2: apus \(mine.answered) answered, \(mine.ended + mine.failures.count) errors, slowest \(mine.slowest) at \(mine.slowestAt - began); "
+                    + "nginx \(their.answered) answered, \(their.ended + their.failures.count) errors, slowest \(their.slowest) at \(their.slowestAt - began)"
+            )
+            #expect(mine.failures == [] && mine.ended == 0)
+            #expect(mine.answered > 1000)
+            // Both figures stand in the output: on a machine that others use, the slowest of hundreds of thousands says more of it than of us.
+            #expect(mine.slowest < .seconds(2))
+            if let pid = Files.text(place.path + "/nginx.pid").flatMap({ pid_t($0.dropLast()) }) { kill(pid, SIGTERM) }
+            if let pid = Files.text(pidFile).flatMap({ pid_t($0.dropLast()) }) { kill(pid, SIGTERM) }
+            #expect(Deadline(after: .seconds(10)).wait { ProcessTable.group(apusGroup).isEmpty })
+        }
+
+        /// A port that nobody has just now, for a program that takes no 0.
+        private static func freePort() throws -> UInt16 {
+            let server = try ApusServer()
+            defer { _ = try? server.end() }
+            return server.port
+        }
+    }
+}
