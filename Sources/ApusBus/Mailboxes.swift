@@ -41,11 +41,14 @@ package final class Mailboxes: Sendable {
 
     package var places: Int { pairs.count }
 
+    /// Where a process of the slot reads, and its row of the interest table. Two processes of a slot that live at a time, one that drains and the
+    /// one that replaces it, are on different sides, 0 and 1.
+    package static func place(slot: Int, side: Int) -> Int { slot * placesPerSlot + side }
+
     /// Every descriptor of every mailbox: each worker holds them all.
     package var descriptors: [Int32] {
         pairs.flatMap { [$0.sending.rawValue, $0.receiving.rawValue] } + wakers.map(\.descriptor)
     }
-
 
     /// Where to write for a place.
     func sending(to place: Int) -> Int32 { pairs[place].sending.rawValue }

@@ -52,7 +52,7 @@ package final class Worker {
     /// Where this worker's mail is among all: two places per slot.
     package var mailbox: Int { Self.mailbox(slot: slot, side: side) }
 
-    package static func mailbox(slot: Int, side: Int) -> Int { slot * 2 + side }
+    static func mailbox(slot: Int, side: Int) -> Int { Mailboxes.place(slot: slot, side: side) }
 
     /// A tenth of the timeout, so that one late beat is no verdict; at most a second, at least 10 ms.
     static func beatInterval(for timeout: Duration) -> Duration { min(max(timeout / 10, .milliseconds(10)), .seconds(1)) }

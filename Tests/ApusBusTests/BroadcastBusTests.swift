@@ -36,7 +36,8 @@ final class Station {
         loop = try EventLoop()
         let log = log
         bus = try BroadcastBus(
-            slot: slot, generation: generation, mailboxes: mailboxes, interest: interest, loop: loop, limits: limits,
+            place: Mailboxes.place(slot: slot, side: generation % 2), generation: generation, mailboxes: mailboxes, interest: interest,
+            loop: loop, limits: limits,
             handlers: .init(
                 received: { log.events.append(.record(CopiedRecord($0))) }, gap: { log.events.append(.gap($0, $1)) },
                 requested: { log.events.append(.requested($0, $1)) }, takesMore: { _ in log.takesMore }))
@@ -84,7 +85,7 @@ struct BroadcastBusTests {
     }
 
     /// Where the first process of a slot is.
-    static func place(_ slot: Int) -> Int { Mailboxes.place(slot: slot, generation: 0) }
+    static func place(_ slot: Int) -> Int { Mailboxes.place(slot: slot, side: 0) }
 
     /// Puts bytes into the mailbox of a slot's first process.
     func send(_ bytes: [UInt8], to slot: Int) throws { _ = try Socket.send(mailboxes.sending(to: Self.place(slot)), bytes) }
@@ -312,7 +313,7 @@ struct BroadcastBusTests {
             try first.turn()
             first.publish("unsent")
         }
-        BroadcastBus.ended(slot: 1, generation: 0, mailboxes: mailboxes, interest: interest)
+        BroadcastBus.ended(place: Mailboxes.place(slot: 1, side: 0), generation: 0, mailboxes: mailboxes, interest: interest)
         first.publish("while there is none")
         for generation in 1...4 {
             // The second and the fourth read the mailbox of the one that died.
@@ -325,7 +326,8 @@ struct BroadcastBusTests {
             try settle(first, successor)
             #expect(successor.texts == ["for it"], "generation \(generation)")
             #expect(successor.bus.counts.packetsSkipped == 0, "the mailbox was emptied")
-            BroadcastBus.ended(slot: 1, generation: generation, mailboxes: mailboxes, interest: interest)
+            BroadcastBus.ended(
+                place: Mailboxes.place(slot: 1, side: generation % 2), generation: generation, mailboxes: mailboxes, interest: interest)
         }
         #expect(first.bus.counts.recordsDropped == 0)
     }
@@ -373,7 +375,7 @@ struct BroadcastBusTests {
             for name in names { #expect(station.texts.filter { $0.hasPrefix("\(name) ") } == (0..<500).map { "\(name) \($0)" }) }
             #expect(station.events.count == 1000)
         }
-        BroadcastBus.ended(slot: 1, generation: 3, mailboxes: mailboxes, interest: interest)
+        BroadcastBus.ended(place: Mailboxes.place(slot: 1, side: 1), generation: 3, mailboxes: mailboxes, interest: interest)
         first.publish("after")
         try settle(first, new)
         #expect(new.texts.last == "after" && new.events.count == 1001)
@@ -396,7 +398,7 @@ struct BroadcastBusTests {
         old.publish("it still speaks")
         try settle(first, old, new)
         #expect(first.texts == ["it still speaks"])
-        BroadcastBus.ended(slot: 1, generation: 1, mailboxes: mailboxes, interest: interest)
+        BroadcastBus.ended(place: Mailboxes.place(slot: 1, side: 1), generation: 1, mailboxes: mailboxes, interest: interest)
         #expect(new.bus.hasPlace, "the end of the old one takes nothing from the new one")
     }
 

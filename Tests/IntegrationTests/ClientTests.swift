@@ -302,12 +302,17 @@ extension Integration {
 
         // MARK: Autobahn
 
-        /// The parts of the suite: what the driver is told, what is chosen, how many cases that is, and how many of them only report.
-        private static let autobahn: [(options: String, patterns: [String], count: Int, informational: Int)] = [
-            ("", ["-9.*", "-12.*", "-13.*"], 247, 3), ("", ["9.*"], 54, 0), ("", ["12.*"], 90, 0), (" no-takeover", ["13.*"], 126, 0),
-        ]
+        /// The parts of the suite: what the driver is told, what is chosen, how many cases that is, and how many of them only report. The compressing
+        /// cases take kosoku a quarter of an hour: APUS_WHOLE_AUTOBAHN=1 has all of them, otherwise one group of each section will do.
+        private static let autobahn: [(options: String, patterns: [String], count: Int, informational: Int)] = {
+            let compressing: [(String, [String], Int, Int)] =
+                getenv("APUS_WHOLE_AUTOBAHN") == nil
+                ? [("", ["12.1.*"], 18, 0), (" no-takeover", ["13.1.*"], 18, 0)]
+                : [("", ["12.*"], 90, 0), (" no-takeover", ["13.*"], 126, 0)]
+            return [("", ["-9.*", "-12.*", "-13.*"], 247, 3), ("", ["9.*"], 54, 0)] + compressing
+        }()
 
-        @Test("the 517 cases of Autobahn's fuzzing server are passed")
+        @Test("the cases of Autobahn's fuzzing server are passed")
         func autobahn() throws {
             for (options, patterns, count, informational) in Self.autobahn {
                 let arguments = [Places.besideTests("AutobahnClient") + options, "900", "\(count)"] + patterns

@@ -44,7 +44,7 @@ extension Configuration {
             add("  client-certificate", tls.clientCertificate.rawValue)
             add("  allow-plain", "\(tls.allowsPlain)")
         }
-        add("sandbox", sandbox.mode.name)
+        add("sandbox", sandboxMode.rawValue)
         add("user", sandbox.user.map(Self.quoted))
         add("group", sandbox.group.map(Self.quoted))
         add("chroot", sandbox.root.map(Self.quoted))

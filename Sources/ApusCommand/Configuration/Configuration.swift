@@ -22,6 +22,7 @@ struct Configuration {
     var allowOrigin: [String] = []
     var tls: TLS?
     var sandbox = SandboxOptions()
+    var sandboxMode = SandboxMode.enforced
     var logLevel = Logger.Level.info
     var log: String?
     var pidFile: String?
@@ -49,6 +50,7 @@ struct Configuration {
         server.passedTLS = tls
         for address in listen.isEmpty && !Self.isSocketActivated ? [Self.defaultAddress] : listen { server.listen(on: address, tls: tls) }
         server.sandbox = sandbox
+        server.sandbox.mode = sandboxMode.option
         if allowOrigin.contains("*") { server.origins = .any } else if !allowOrigin.isEmpty { server.origins = .list(allowOrigin) }
         server.echoesSubprotocolList = echoSubprotocolList
         server.pidFile = pidFile

@@ -43,7 +43,7 @@ struct ConfigurationFile {
         },
         "tls": { file, node in try file.readTLS(node) },
         "sandbox": { file, node in
-            file.configuration.sandbox.mode = try file.choice(node, "sandbox", SandboxOptions.Mode.allCases, \.name)
+            file.configuration.sandboxMode = try file.choice(node, "sandbox", SandboxMode.allCases) { $0.rawValue }
         },
         "user": { file, node in file.configuration.sandbox.user = try file.text(node, "user", wants: "a name or number") },
         "group": { file, node in file.configuration.sandbox.group = try file.text(node, "group", wants: "a name or number") },
@@ -113,7 +113,8 @@ struct ConfigurationFile {
                     $0.rawValue
                 }
             case nil, .some:
-                throw unknown(key, in: "tls.", known: ["allow-plain", "ca", "certificate", "client-certificate", "key", "ocsp", "passphrase"])
+                throw unknown(
+                    key, in: "tls.", known: ["allow-plain", "ca", "certificate", "client-certificate", "key", "ocsp", "passphrase"])
             }
         }
         for (name, value) in [("certificate", tls.certificates), ("key", tls.keys)] where value.isEmpty {

@@ -7,7 +7,7 @@ struct ServeSandbox: ParsableArguments {
         name: .long,
         help: ArgumentHelp(
             "enforced, or best-effort (what the system lacks is left out), or off.", valueName: "mode"))
-    var sandbox: SandboxOptions.Mode?
+    var sandbox: SandboxMode?
 
     @Option(name: .long, help: ArgumentHelp("What workers become when started as root: a name or a number; nobody.", valueName: "name"))
     var user: String?
@@ -23,7 +23,7 @@ struct ServeSandbox: ParsableArguments {
 
     /// Puts what is said here over what the file says.
     func apply(to configuration: inout Configuration) {
-        if let sandbox { configuration.sandbox.mode = sandbox }
+        if let sandbox { configuration.sandboxMode = sandbox }
         for (name, value, path) in [("user", user, \SandboxOptions.user), ("group", group, \.group), ("chroot", chroot, \.root)] {
             guard let value else { continue }
             configuration.sandbox[keyPath: path] = value
@@ -46,21 +46,17 @@ struct ServeSandbox: ParsableArguments {
     }
 }
 
-extension SandboxOptions.Mode: ExpressibleByArgument, CaseIterable {
-    public static let allCases: [Self] = [.enforced, .bestEffort, .off]
+/// How much of the sandbox there must be, as it is written.
+enum SandboxMode: String, ExpressibleByArgument, CaseIterable {
+    case enforced
+    case bestEffort = "best-effort"
+    case off
 
-    var name: String {
+    var option: SandboxOptions.Mode {
         switch self {
-        case .enforced: "enforced"
-        case .bestEffort: "best-effort"
-        case .off: "off"
+        case .enforced: .enforced
+        case .bestEffort: .bestEffort
+        case .off: .off
         }
     }
-
-    public init?(argument: String) {
-        guard let mode = Self.allCases.first(where: { $0.name == argument }) else { return nil }
-        self = mode
-    }
-
-    public static var allValueStrings: [String] { allCases.map(\.name) }
 }

@@ -52,6 +52,7 @@ package enum SystemCalls {
     private static let (inet, inet6, unix) = (2, 10, 1)
     private static let acceptFlags = 0o2004000
     private static let duplicate = 1030
+    private static let parentDeathSignal = 1
     private static let emptyPath = 0x1000
 
     static let all: [Rule] = [
@@ -88,6 +89,10 @@ package enum SystemCalls {
         Rule("rt_sigprocmask", .base, "abort"),
         Rule("rt_sigaction", .base, "abort"),
         Rule("rt_sigreturn", .base, "the end of a signal's handler"),
+        Rule("prctl", .base, "the signal of the master's death", [[.argument(0, is32: parentDeathSignal)]]),
+        Rule("getppid", .base, "whether the master lives"),
+        Rule("dup3", .base, "an orphan that is stuck lets go of its listeners"),
+        Rule("alarm", .base, "and ends in time"),
         Rule("restart_syscall", .base, "a wait goes on after SIGSTOP and SIGCONT"),
         Rule("exit_group", .base, "the end"),
 

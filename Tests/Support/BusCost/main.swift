@@ -42,12 +42,14 @@ final class Metronome: TimerNode {
 
 @MainActor func station(slot: Int, _ loop: EventLoop, received: @escaping (Record) -> Void) throws -> BroadcastBus {
     try BroadcastBus(
-        slot: slot, generation: 0, mailboxes: mailboxes, interest: interest, loop: loop,
+        place: Mailboxes.place(slot: slot, side: 0), generation: 0, mailboxes: mailboxes, interest: interest, loop: loop,
         handlers: .init(received: received, gap: { _, lost in exit(Int32(lost)) }, requested: { _, _ in }))
 }
 
+let master = Process.id
 let receiver = try Process.fork {
-    guard Process.dieWithParent(getppid(), signal: SIGKILL), let loop = try? EventLoop(),
+    // The parent kills it when it is done; this ends it if the parent dies first.
+    guard (try? Process.guardOrphan(of: master, listeners: [], seconds: 1)) != nil, let loop = try? EventLoop(),
         let bus = try? station(
             slot: 1, loop,
             received: {
@@ -72,7 +74,7 @@ clock_getcpuclockid(receiver.pid, &receiverClock)
 let loop = try EventLoop()
 let bus = try station(slot: 0, loop, received: { _ in })
 let hash = TopicHash.of(topic.rawSpan)
-while !interest.isInterested(Mailboxes.place(slot: 1, generation: 0), topicHash: hash) { try loop.turn(timeout: .milliseconds(1)) }
+while !interest.isInterested(Mailboxes.place(slot: 1, side: 0), topicHash: hash) { try loop.turn(timeout: .milliseconds(1)) }
 
 var isPublishing = false
 var published = 0

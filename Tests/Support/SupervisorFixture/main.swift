@@ -99,7 +99,7 @@ do {
 
     func blueprint(_ behavior: String) -> Blueprint {
         var blueprint = Blueprint(configuration: configuration, addresses: addresses) { work($0, behavior) }
-        blueprint.whenLeft = { say("left \($0)") }
+        blueprint.whenEnded = { row, _ in say("left \(row)") }
         return blueprint
     }
     let predecessor = Process.environment(Inheritance.channel).flatMap { Int32($0) }
