@@ -64,7 +64,11 @@ let package = Package(
             dependencies: ["ApusSupervisor", "ApusPlatform", "ApusBus", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support/SupervisorFixture", swiftSettings: testSettings),
         .testTarget(
-            name: "ApusSupervisorTests", dependencies: ["ApusSupervisor", "ApusPlatform", "ApusBus", "SupervisorFixture"],
+            name: "ApusSupervisorTests",
+            dependencies: [
+                "ApusSupervisor", "ApusPlatform", "ApusBus", "CSeccomp", "SupervisorFixture",
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: testSettings),
         .target(name: "CZlib"),
         .target(name: "ApusCodec", dependencies: ["CZlib"], swiftSettings: settings),
@@ -95,6 +99,8 @@ let package = Package(
             name: "AutobahnClient", dependencies: ["Apus"], path: "Tests/Support/AutobahnClient", swiftSettings: testSettings),
         .executableTarget(
             name: "BusFixture", dependencies: ["Apus", "ApusPlatform"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
+        .executableTarget(
+            name: "SandboxFixture", dependencies: ["Apus", "CSeccomp"], path: "Tests/Support/SandboxFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "ApusCommand",
             dependencies: [

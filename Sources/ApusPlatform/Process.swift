@@ -153,6 +153,10 @@ package enum Signal {
     package static let brokenPipe = SIGPIPE
     /// A system call that a filter forbids.
     package static let badCall = SIGSYS
+    /// Raised by a process that finds itself broken.
+    package static let traps = [SIGILL, SIGTRAP, SIGFPE, SIGABRT]
+    /// Raised by the use of memory that is not there.
+    package static let memoryFaults = [SIGSEGV, SIGBUS]
     /// Those that a fault or an assertion raises; language runtimes like to install handlers for them.
     package static let faults = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS]
 

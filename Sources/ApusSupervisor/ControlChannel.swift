@@ -43,9 +43,12 @@ enum WorkerReport: Equatable {
     case ready
     /// It cannot go on, and will end; the text is for the log.
     case failed(reason: String)
+    /// It wrote this to standard error, which may tell why it dies.
+    case wrote(String)
 
     private static let readyTag = UInt8(ascii: "R")
     private static let failedTag = UInt8(ascii: "F")
+    static let wroteTag = UInt8(ascii: "W")
     /// A reason is cut here, so that a record always fits the reader's buffer. Bytes.
     static let maxReasonBytes = 1000
 
@@ -53,6 +56,7 @@ enum WorkerReport: Equatable {
         switch self {
         case .ready: [Self.readyTag]
         case .failed(let reason): [Self.failedTag] + reason.utf8.prefix(Self.maxReasonBytes)
+        case .wrote(let text): [Self.wroteTag] + text.utf8.prefix(Self.maxReasonBytes)
         }
     }
 
@@ -60,10 +64,16 @@ enum WorkerReport: Equatable {
     init?(record: [UInt8]) {
         switch record.first {
         case Self.readyTag where record.count == 1: self = .ready
-        // A reason may have been cut inside a character: decoding repairs it.
-        case Self.failedTag: self = .failed(reason: String(decoding: record.dropFirst(), as: UTF8.self))
+        case Self.failedTag: self = .failed(reason: Self.line(record.dropFirst()))
+        case Self.wroteTag: self = .wrote(Self.line(record.dropFirst()))
         default: return nil
         }
+    }
+
+    /// Who has taken a worker over must not write lines of the master's log: it stays one. A text may have been cut inside a character:
+    /// decoding repairs it.
+    private static func line(_ bytes: ArraySlice<UInt8>) -> String {
+        String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: " ") : $0 }, as: UTF8.self)
     }
 }
 

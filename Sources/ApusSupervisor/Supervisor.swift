@@ -105,6 +105,7 @@ package final class Supervisor {
     let logger: Logger
     package let loop: EventLoop
     let signals: OwnedDescriptor
+    var deaths = DeathCounts()
     var random = SystemRandomNumberGenerator()
 
     /// Every line that is not over, and incumbents that are.

@@ -77,6 +77,7 @@ package final class Worker {
             Process.setTitle(title + (order == .stop ? " (stopping)" : " (draining)"))
             command(order)
         }
+        StandardError.relay(to: channel.descriptor, tag: WorkerReport.wroteTag, maxBytes: WorkerReport.maxReasonBytes)
         let signals = try Signal.descriptor(for: [Signal.terminate, Signal.quit]).release()  // open until the process ends
         let signalWatch = Watch { _ in
             // The slot's socket stays with the master: a successor serves what waits there.

@@ -57,6 +57,7 @@ final class WorkerProcess {
     let startedAt: MonotonicTime
     /// What the worker said of its own failure.
     var reason: String?
+    var lastWords = LastWords()
     var watches: [(watch: Watch, descriptor: Int32)] = []
 
     init(child: consuming ChildProcess, channel: consuming ControlChannel, startedAt: MonotonicTime) {
@@ -223,6 +224,8 @@ extension Supervisor {
                     becameReady(line)
                 case .failed(let reason):
                     process.reason = reason
+                case .wrote(let text):
+                    process.lastWords.heard(text)
                 case nil:
                     logger.error("worker \(line.slot) (pid \(process.pid)) sent an unknown record")
                 }
@@ -238,14 +241,17 @@ extension Supervisor {
         line.generation.blueprint.whenEnded(line.row, line.life)
         scoreboard[line.row].setProcess(0)
         let now = MonotonicTime.now()
+        let death = WorkerDeath(
+            end, violation: scoreboard[line.row].violation, wasAborted: line.machine.isBeingAborted, reason: process.reason,
+            lastWords: process.lastWords.text)
         let sequel = line.machine.ended(end, now: now, random: &random)
 
-        let cause = process.reason.map { "\(end) (\($0))" } ?? "\(end)"
         let uptime = seconds(now.millisecondsSince(process.startedAt))
-        let text: Logger.Message = "worker \(line.slot) (pid \(process.pid)) ended: \(cause) after \(uptime); \(sequel)"
-        logger.log(level: sequel == .end && end == .exited(0) ? .info : .warning, text)
+        let text: Logger.Message = "worker \(line.slot) (pid \(process.pid)) ended: \(death) after \(uptime); \(sequel)"
+        let wasAsked = sequel == .end && end == .exited(0)
+        logger.log(level: wasAsked ? .info : .warning, text, metadata: wasAsked ? nil : deaths.counting(death))
         settle(line)
-        judgeCourse(after: line, reason: cause)
+        judgeCourse(after: line, reason: "\(death)")
     }
 
     private func log(_ signal: Int32, to pid: Int32, in line: WorkerLine) {

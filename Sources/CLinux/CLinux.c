@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
@@ -44,6 +45,8 @@ int apus_open_beneath(int root, const char *path) {
     };
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
+
+int apus_open_name(const char *path) { return open(path, O_PATH | O_CLOEXEC); }
 
 int apus_create_beneath(int root, const char *path) {
     struct open_how how = {.flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, .mode = 0600, .resolve = RESOLVE_BENEATH};
@@ -109,7 +112,9 @@ int apus_chroot(const char *path) { return chroot(path) != 0 ? -1 : chdir("/"); 
 #define APUS_LANDLOCK_NET_BIND (1ULL << 0)
 #define APUS_LANDLOCK_NET_CONNECT (1ULL << 1)
 #define APUS_LANDLOCK_SCOPES 3ULL
+#define APUS_LANDLOCK_RULE_NET_PORT 2
 struct apus_landlock_rules { unsigned long long files, network, scopes; };
+struct apus_landlock_port { unsigned long long allowed, port; };
 
 int apus_landlock_version(void) {
     return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -130,6 +135,11 @@ int apus_landlock_allow_reading(int rules, int beneath, int is_directory) {
     struct landlock_path_beneath_attr attribute = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = beneath};
     if (is_directory) attribute.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
     return (int)syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &attribute, 0);
+}
+
+int apus_landlock_allow_any_port(int rules) {
+    struct apus_landlock_port attribute = {.allowed = APUS_LANDLOCK_NET_BIND, .port = 0};
+    return (int)syscall(SYS_landlock_add_rule, rules, APUS_LANDLOCK_RULE_NET_PORT, &attribute, 0);
 }
 
 int apus_landlock_restrict(int rules) { return (int)syscall(SYS_landlock_restrict_self, rules, 0); }
@@ -274,3 +284,31 @@ void apus_set_title(const char *title) {
 }
 
 int apus_execute(const char *program, char *const *arguments) { return execvp(program, arguments); }
+
+static struct { int channel; unsigned char tag; size_t max; } relay;
+
+// Runs while the process dies, so it takes no memory and no lock.
+static ssize_t relay_error(void *cookie, const char *bytes, size_t count) {
+    (void)cookie;
+    int saved = errno;
+    char record[1024];
+    size_t part = count;
+    while (part > 0 && bytes[part - 1] == '\n') part--;
+    if (part > relay.max) part = relay.max;
+    if (part > sizeof record - 1) part = sizeof record - 1;
+    record[0] = (char)relay.tag;
+    memcpy(record + 1, bytes, part);
+    if (part > 0) (void)send(relay.channel, record, part + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    errno = saved;
+    return write(STDERR_FILENO, bytes, count);
+}
+
+void apus_relay_errors(int channel, unsigned char tag, size_t max) {
+    relay.channel = channel;
+    relay.tag = tag;
+    relay.max = max;
+    FILE *stream = fopencookie(NULL, "w", (cookie_io_functions_t){.write = relay_error});
+    if (!stream) return;
+    setvbuf(stream, NULL, _IONBF, 0);
+    stderr = stream;
+}

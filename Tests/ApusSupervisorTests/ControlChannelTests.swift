@@ -10,6 +10,7 @@ struct ControlChannelTests {
         arguments: [
             (WorkerReport.ready, WorkerReport.ready), (.failed(reason: ""), .failed(reason: "")),
             (.failed(reason: "grün"), .failed(reason: "grün")),
+            (.wrote("Fatal error: grün"), .wrote("Fatal error: grün")),
             (.failed(reason: String(repeating: "x", count: 5000)), .failed(reason: String(repeating: "x", count: 1000))),
         ])
     func reports(sent: WorkerReport, received: WorkerReport) throws {

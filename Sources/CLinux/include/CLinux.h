@@ -21,6 +21,9 @@ int apus_unacknowledged_bytes(int descriptor);
 // Opens `path` for reading beneath the directory `root` and nowhere else: no `..`, no absolute or magic link leaves it.
 int apus_open_beneath(int root, const char *path);
 
+// Names what stands at a path (O_PATH, a GNU extension).
+int apus_open_name(const char *path);
+
 // Makes a file there, or nowhere.
 int apus_create_beneath(int root, const char *path);
 
@@ -79,6 +82,8 @@ int apus_landlock_version(void);
 int apus_landlock_create(int version, int may_connect);
 // The file may be read; or the files beneath the directory, and directories among them be opened.
 int apus_landlock_allow_reading(int rules, int beneath, int is_directory);
+// A socket may be bound to a port that the kernel chooses.
+int apus_landlock_allow_any_port(int rules);
 int apus_landlock_restrict(int rules);
 
 // The ids of a name; the group is the user's own. 0, or an errno; ENOENT if there is no such name.
@@ -89,5 +94,8 @@ int apus_find_group(const char *name, unsigned int *group);
 long apus_raw_call(long number, long a, long b, long c, long d, long e, long f);
 // The same through the gate of 32-bit programs: getpid.
 long apus_compatible_getpid(void);
+
+// From now on what is written to `stderr` is sent to `channel`, too: a record of `tag` and at most `max` bytes.
+void apus_relay_errors(int channel, unsigned char tag, size_t max);
 
 #endif
