@@ -20,6 +20,11 @@ package enum FileSystem {
         OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) })
     }
 
+    /// Names what stands at a path, without the right to read it (`O_PATH`).
+    package static func openName(_ path: String) throws(SystemError) -> OwnedDescriptor {
+        OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe apus_open_name(path) })
+    }
+
     /// Opens the file at the relative `path` for reading; `..`, absolute and magic links cannot leave `root`
     /// (`openat2(2)` with `RESOLVE_BENEATH`). Throws `ENOENT`, `EXDEV` (it would leave), `EACCES`, `ELOOP`.
     package static func openBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {

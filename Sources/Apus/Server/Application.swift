@@ -58,6 +58,7 @@ final class Application {
         if server.sandbox.allowsConnect { features.insert(.clients) }
         var sandbox = try server.sandbox.prepare(features: features, logger: server.logger)
         sandbox.readable = routes.mounts.map { $0.root.rawValue }
+        if server.sandbox.allowsConnect { sandbox.readablePaths = SandboxOptions.clientFiles + OpenSSLFiles.authorities }
         self.sandbox = sandbox
     }
 

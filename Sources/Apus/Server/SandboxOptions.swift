@@ -15,7 +15,8 @@ public struct SandboxOptions: Sendable {
     public var group: String?
     /// A directory to become the root of the workers' file system.
     public var root: String?
-    /// Whether handlers may connect to other servers.
+    /// Whether handlers may connect to other servers. Then workers may also read what that takes: `/etc/hosts`, the resolver's
+    /// configuration and the system's certificates of authorities, those that are there when a worker starts.
     public var allowsConnect = false
     /// Descriptors, opened before `run()`, that workers keep. All others are closed in them, and their numbers used again.
     public var keptDescriptors: [Int32] = []
@@ -70,6 +71,11 @@ public struct SandboxOptions: Sendable {
     }
 
     private static let defaultUser = "nobody"
+
+    /// What names are resolved with. c-ares draws the numbers of its queries from the device, and from a guessable sequence without it.
+    static let clientFiles = [
+        "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/svc.conf", "/dev/urandom",
+    ]
 
     private func find(_ user: String) throws(ConfigurationError) -> Sandbox.Identity {
         do { return try Sandbox.Identity(user: user, group: group) } catch { throw .sandbox(error.description) }

@@ -45,6 +45,7 @@ extension Configuration {
             add("  allow-plain", "\(tls.allowsPlain)")
         }
         add("sandbox", sandboxMode.rawValue)
+        add("allow-connect", "\(sandbox.allowsConnect)")
         add("user", sandbox.user.map(Self.quoted))
         add("group", sandbox.group.map(Self.quoted))
         add("chroot", sandbox.root.map(Self.quoted))

@@ -45,6 +45,9 @@ struct ConfigurationFile {
         "sandbox": { file, node in
             file.configuration.sandboxMode = try file.choice(node, "sandbox", SandboxMode.allCases) { $0.rawValue }
         },
+        "allow-connect": { file, node in
+            file.configuration.sandbox.allowsConnect = try file.choice(node, "allow-connect", [true, false]) { "\($0)" }
+        },
         "user": { file, node in file.configuration.sandbox.user = try file.text(node, "user", wants: "a name or number") },
         "group": { file, node in file.configuration.sandbox.group = try file.text(node, "group", wants: "a name or number") },
         "chroot": { file, node in file.configuration.sandbox.root = try file.text(node, "chroot", wants: "a directory") },

@@ -18,12 +18,16 @@ struct ServeSandbox: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("A directory to become the root of the workers' file system.", valueName: "dir"))
     var chroot: String?
 
+    @Flag(name: .long, help: "Let handlers connect to other servers, and read what that takes.")
+    var allowConnect = false
+
     @Flag(name: .long, help: "Try what an attacker in a worker would, with and without each layer; print what was wanted and got.")
     var sandboxSelftest = false
 
     /// Puts what is said here over what the file says.
     func apply(to configuration: inout Configuration) {
         if let sandbox { configuration.sandboxMode = sandbox }
+        if allowConnect { configuration.sandbox.allowsConnect = true }
         for (name, value, path) in [("user", user, \SandboxOptions.user), ("group", group, \.group), ("chroot", chroot, \.root)] {
             guard let value else { continue }
             configuration.sandbox[keyPath: path] = value

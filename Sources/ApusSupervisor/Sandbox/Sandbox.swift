@@ -20,6 +20,8 @@ package struct Sandbox: Sendable {
     package var features: Set<SystemCalls.Feature>
     /// Directories, and files, opened already, beneath which they may read.
     package var readable: [Int32] = []
+    /// Files, and directories, that are opened by their names later; those that are not there by now stay out of reach.
+    package var readablePaths: [String] = []
     /// For the self-test.
     var layers = Set(Layer.allCases)
 
@@ -87,7 +89,10 @@ package struct Sandbox: Sendable {
         if layers.contains(.landlock) {
             if let version = Confinement.landlockVersion {
                 try step("Landlock") { () throws(SystemError) in
-                    try Confinement.landlock(version: version, readable: readable, mayConnect: features.contains(.clients))
+                    var named: [Int32] = []
+                    defer { for descriptor in named { OwnedDescriptor.close(descriptor) } }
+                    for path in readablePaths { if let name = try? FileSystem.openName(path).release() { named.append(name) } }
+                    try Confinement.landlock(version: version, readable: readable + named, mayConnect: features.contains(.clients))
                 }
             } else if mode == .enforced {
                 throw SandboxError("Landlock: this kernel has none")

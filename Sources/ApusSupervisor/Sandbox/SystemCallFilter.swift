@@ -15,6 +15,8 @@ enum SystemCallFilter {
         // Other gates into the kernel, such as that of 32-bit programs, are shut.
         try unsafe check(seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, apus_act_kill_process), "the gate of other architectures")
         try unsafe check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2), "a tree instead of a list")
+        // Threads that the application has started already are in it, too.
+        try unsafe check(seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1), "all threads")
         if let row {
             guard unsafe apus_note_violations(row.violationCell) == 0 else { throw SandboxError("seccomp: no handler of violations") }
             try unsafe check(seccomp_rule_add_array(filter, apus_act_kill_process, apus_deadly_call(), 0, nil), "the end of a violation")
@@ -23,7 +25,7 @@ enum SystemCallFilter {
         for (name, errno) in SystemCalls.refused where !allowed.contains(name) {
             try unsafe add(filter, apus_act_errno(UInt16(errno)), name, [])
         }
-        for rule in rules {
+        for rule in rules where rule.insteadOf.map({ unsafe seccomp_syscall_resolve_name($0) < 0 }) ?? true {
             if rule.conditions.isEmpty { try unsafe add(filter, apus_act_allow, rule.name, []) }
             for line in rule.conditions { try unsafe add(filter, apus_act_allow, rule.name, line) }
         }

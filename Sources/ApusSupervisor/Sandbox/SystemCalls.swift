@@ -18,12 +18,15 @@ package enum SystemCalls {
         let reason: String
         /// Each line: conditions that must hold together; one line suffices. Empty: always.
         var conditions: [[Condition]] = []
+        /// Left out on machines that have the call of this name.
+        var insteadOf: String?
 
-        init(_ name: String, _ feature: Feature, _ reason: String, _ conditions: [[Condition]] = []) {
+        init(_ name: String, _ feature: Feature, _ reason: String, _ conditions: [[Condition]] = [], insteadOf: String? = nil) {
             self.name = name
             self.feature = feature
             self.reason = reason
             self.conditions = conditions
+            self.insteadOf = insteadOf
         }
     }
 
@@ -47,38 +50,44 @@ package enum SystemCalls {
     // Numbers of the kernel's interface, which are the same on every machine that Apus runs on.
     private static let protExec = 4
     private static let siocoutq = 0x5411
-    private static let (tcpLevel, noDelay) = (6, 1)
-    private static let (socketLevel, socketError) = (1, 4)
+    private static let (ipLevel, socketLevel, tcpLevel) = (0, 1, 6)
+    private static let (noDelay, keepAliveIdle, keepAliveInterval, keepAliveProbes) = (1, 4, 5, 6)
+    private static let (socketError, keepAlive, bindToDevice, bindWithoutPort) = (4, 9, 25, 24)
     private static let (inet, inet6, unix) = (2, 10, 1)
     private static let acceptFlags = 0o2004000
-    private static let duplicate = 1030
-    private static let parentDeathSignal = 1
+    private static let (getFlags, setFlags, setDescriptorFlags, duplicate) = (3, 4, 2, 1030)
+    private static let dontNeed = 4
+    private static let setParentDeathSignal = 1
     private static let emptyPath = 0x1000
+    private static let standardError = 2
+    /// O_WRONLY, O_RDWR, O_CREAT, O_TRUNC and O_APPEND.
+    private static let writingFlags = 0o3103
+
+    private static func option(_ level: Int, _ name: Int) -> [Condition] { [.argument(1, is32: level), .argument(2, is32: name)] }
 
     static let all: [Rule] = [
         // The hot ones have no conditions: those would be looked at with each call.
         Rule("epoll_wait", .base, "the loop waits"),
-        Rule("epoll_pwait", .base, "the same, where there is no epoll_wait"),
+        Rule("epoll_pwait", .base, "the loop waits", insteadOf: "epoll_wait"),
         Rule("epoll_ctl", .base, "what the loop watches"),
         Rule("recvfrom", .base, "connections and mailboxes are read"),
         Rule("sendto", .base, "connections and mailboxes are written"),
         Rule("sendmsg", .base, "several pieces leave in one call"),
-        Rule("recvmsg", .base, "records of the control channel"),
         Rule("read", .base, "eventfd and signalfd"),
         Rule("write", .base, "log lines, eventfd"),
+        Rule("writev", .base, "the C library's last words", [[.argument(0, is32: standardError)]]),
         Rule("close", .base, "connections end"),
         Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),
-        Rule("setsockopt", .base, "TCP_NODELAY of a connection", [[.argument(1, is32: tcpLevel), .argument(2, is32: noDelay)]]),
         Rule("shutdown", .base, "the end of our answers, before the peer's", [[.argument(1, is32: 1)]]),
         Rule("ioctl", .base, "how much the peer has not acknowledged", [[.argument(1, is32: siocoutq)]]),
-        Rule("getpeername", .base, "who connected"),
         Rule("fcntl", .base, "a listener's spare descriptor", [[.argument(1, is32: duplicate)]]),
         Rule("mmap", .base, "memory, never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
         Rule("mprotect", .base, "the allocator's; never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
         Rule("munmap", .base, "memory is given back"),
         Rule("mremap", .base, "large buffers grow", [[.argument(3, masked: ~1, is: 0)]]),
-        Rule("madvise", .base, "memory is given back", [[.argument(2, is32: 4)], [.argument(2, is32: 8)]]),
+        Rule("madvise", .base, "memory is given back", [[.argument(2, is32: dontNeed)]]),
         Rule("brk", .base, "memory"),
+        Rule("sysinfo", .base, "the C library's qsort asks how much memory there is"),
         Rule("futex", .base, "locks of the runtime, between threads of the application"),
         Rule("getrandom", .base, "masking keys, jitter"),
         Rule("clock_gettime", .base, "the clock, where the vDSO has none"),
@@ -87,13 +96,13 @@ package enum SystemCalls {
         Rule("gettid", .base, "abort"),
         Rule("tgkill", .base, "abort: the process's own threads only"),
         Rule("rt_sigprocmask", .base, "abort"),
-        Rule("rt_sigaction", .base, "abort"),
-        Rule("rt_sigreturn", .base, "the end of a signal's handler"),
-        Rule("prctl", .base, "the signal of the master's death", [[.argument(0, is32: parentDeathSignal)]]),
-        Rule("getppid", .base, "whether the master lives"),
-        Rule("dup3", .base, "an orphan that is stuck lets go of its listeners"),
-        Rule("alarm", .base, "and ends in time"),
-        Rule("restart_syscall", .base, "a wait goes on after SIGSTOP and SIGCONT"),
+        Rule("rt_sigaction", .base, "abort; the master's death"),
+        // What a worker does when the master dies, though its loop be stuck: see `WorkerCommand.masterDied`.
+        Rule("getppid", .base, "has the master died?"),
+        Rule("prctl", .base, "to be told when it does", [[.argument(0, is32: setParentDeathSignal)]]),
+        Rule("dup3", .base, "the listeners' addresses become free"),
+        Rule("alarm", .base, "an orphan ends in time"),
+        Rule("rt_sigreturn", .base, "the end of that signal's handler"),
         Rule("exit_group", .base, "the end"),
 
         Rule("openat2", .files, "a file beneath a root that is open already", [[.argument(3, is: 24)]]),
@@ -103,12 +112,27 @@ package enum SystemCalls {
         Rule("pread64", .files, "a file leaves through TLS"),
 
         Rule(
-            "socket", .clients, "a connection is opened",
+            "socket", .clients, "a connection is opened, a name server asked",
             [[.argument(0, is32: inet)], [.argument(0, is32: inet6)], [.argument(0, is32: unix)]]),
         Rule("connect", .clients, "the same"),
         Rule("bind", .clients, "from an address of choice"),
-        Rule("getsockname", .clients, "from which one"),
-        Rule("getsockopt", .clients, "how a connect ended", [[.argument(1, is32: socketLevel), .argument(2, is32: socketError)]]),
+        Rule("getsockopt", .clients, "how a connect ended", [option(socketLevel, socketError)]),
+        Rule(
+            "setsockopt", .clients, "no delay, keep-alive, and where a connection leaves from",
+            [
+                option(tcpLevel, noDelay), option(socketLevel, keepAlive), option(tcpLevel, keepAliveIdle),
+                option(tcpLevel, keepAliveInterval),
+                option(tcpLevel, keepAliveProbes), option(socketLevel, bindToDevice), option(ipLevel, bindWithoutPort),
+            ]),
+        Rule(
+            "fcntl", .clients, "the resolver's sockets",
+            [[.argument(1, is32: getFlags)], [.argument(1, is32: setFlags)], [.argument(1, is32: setDescriptorFlags)]]),
+        // Landlock says which.
+        Rule(
+            "openat", .clients, "hosts, the resolver's configuration, certificates of authorities",
+            [[.argument(2, masked: writingFlags, is: 0)]]),
+        Rule("newfstatat", .clients, "the same"),
+        Rule("writev", .clients, "a name server is asked by TCP"),
     ]
 
     static func allowed(for features: Set<Feature>) -> [Rule] { all.filter { $0.feature == .base || features.contains($0.feature) } }

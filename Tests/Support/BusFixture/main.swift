@@ -65,6 +65,8 @@ final class Member: WebSocketHandler {
 var server = Server()
 server.workers = .count(4)
 server.listen(on: .tcp("127.0.0.1", port: 0))
+// Workers ask the outside process by this.
+server.sandbox.keptDescriptors = [orders[1]]
 server.portFile = CommandLine.arguments.last
 let all = server.webSocket("member", at: "/") { [asked, orders] _ in Member(asked, orders[1]) }
 server.http(.get, at: "/worker") {
