@@ -135,7 +135,7 @@ extension Supervisor {
                     return true
                 case .failed(let reason):
                     upgrade.reason = reason
-                case nil:
+                case .wrote, nil:
                     logger.error("the new program (pid \(upgrade.pid)) sent an unknown record")
                 }
             }
