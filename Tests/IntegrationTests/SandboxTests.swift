@@ -70,13 +70,13 @@ extension Integration {
             for worker in process.group where worker.parent == process.pid {
                 let open = Self.descriptors(of: worker.pid)
                 let kinds = Dictionary(open.filter { $0.key > 2 }.map { ($0.value, 1) }, uniquingKeysWith: +)
-                // The loop, and its spare for when there is no other; its own waker, and those of the two mailboxes.
+                // The loop, and its spare for when there is no other; its own waker, and those of the four mailboxes.
                 #expect(
                     kinds.filter { $0.key != "socket" } == [
-                        "anon_inode:[eventpoll]": 2, "anon_inode:[eventfd]": 3, "anon_inode:[signalfd]": 1, place.path: 1,
+                        "anon_inode:[eventpoll]": 2, "anon_inode:[eventfd]": 5, "anon_inode:[signalfd]": 1, place.path: 1,
                     ], "\(open)")
-                // The listener, the control channel, and both ends of the two mailboxes.
-                #expect(kinds["socket"] == 6, "\(open)")
+                // The listener, the control channel, and both ends of the mailboxes.
+                #expect(kinds["socket"] == 10, "\(open)")
             }
         }
 
@@ -227,6 +227,28 @@ extension Integration {
             #expect(isLogged, "\(server.process.standardError)")
         }
 
+        @Test("allowsConnect: a handler's clients resolve names, connect, and check certificates against the system's authorities")
+        func clients() throws {
+            let place = try TemporaryDirectory()
+            try run([Places.package + "/deploy/dev-cert", place.path])
+            let certificate = ["--tls-certificate", place.path + "/localhost.pem", "--tls-key", place.path + "/localhost.key"]
+            let secure = try ApusServer(options: certificate)
+            let server = try Misbehaving("connect")
+            let first = server.worker
+            let fetch = { (address: String, fields: String...) throws -> String in
+                let client = try RawClient(port: server.port)
+                try client.send("GET /fetch HTTP/1.1\r\nHost: h\r\nX-Address: \(address)\r\n\(fields.map { $0 + "\r\n" }.joined())\r\n")
+                return try client.response().text
+            }
+            #expect(try fetch("http://localhost:\(server.port)/do/warn") == "warned")
+            #expect(try fetch("http://127.0.0.1:\(server.port)/do/warn", "X-From: 127.0.0.3") == "warned")
+            #expect(try fetch("https://localhost:\(secure.port)/worker").contains("certificate is not acceptable"))
+            // Whether or not there is a name server here: it is asked, or found missing, without the end of the process.
+            let unknown = try fetch("http://nobody.invalid/")
+            #expect(unknown.contains("cannot resolve") || unknown.contains("timed out"), "\(unknown)")
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
         @Test("SIGSTOP and SIGCONT leave a worker alive, in the wait and under load")
         func stopped() throws {
             let server = try ApusServer()
@@ -235,7 +257,7 @@ extension Integration {
                 let client = try server.connect()
                 kill(worker, SIGSTOP)
                 try client.send("GET /worker HTTP/1.1\r\nHost: h\r\n\r\n")
-                let isStopped = Deadline(after: .seconds(5)).wait { ProcessTable.entry(worker)?.state == "T" }
+                let isStopped = Deadline(after: .seconds(5)).wait { ["T", "t"].contains(ProcessTable.entry(worker)?.state) }
                 #expect(isStopped)
                 kill(worker, SIGCONT)
                 #expect(try client.response().status == 200)

@@ -132,6 +132,7 @@ package enum SystemCalls {
             "openat", .clients, "hosts, the resolver's configuration, certificates of authorities",
             [[.argument(2, masked: writingFlags, is: 0)]]),
         Rule("newfstatat", .clients, "the same"),
+        Rule("getdents64", .clients, "OpenSSL looks through the directory of authorities"),
         Rule("writev", .clients, "a name server is asked by TCP"),
     ]
 

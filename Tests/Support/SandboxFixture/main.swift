@@ -1,6 +1,7 @@
 // A server whose handlers do what they must not, or die: `SandboxFixture FILE [connect]` writes its address to FILE. `GET /call/NAME` makes
 // the system call of that name and answers with 0 or its errno; `GET /do/NAME` does what `Deed` says and answers with what came of it.
-// With `connect`, handlers may connect to other servers.
+// `GET /fetch` answers with what is found at the address in `X-Address`, asked for from the address in `X-From`. With `connect`, handlers may
+// connect to other servers.
 import Apus
 import CSeccomp
 import Glibc
@@ -140,5 +141,17 @@ for name in ["execve", "ptrace", "bpf", "open", "socket", "clone3", "listen"] {
 }
 for deed in Deed.allCases {
     server.http(.get, at: "/do/" + deed.rawValue) { $0.respond(text: deed.done(), type: "text/plain") }
+}
+server.http(.get, at: "/fetch") { exchange in
+    var options = ClientOptions()
+    options.keepAlive = ClientOptions.KeepAlive()
+    options.bindAddress = exchange.request.fields["x-from"]
+    options.timeouts.name = .seconds(2)
+    exchange.context.request(exchange.request.fields["x-address"] ?? "", options: options) { result in
+        switch result {
+        case .success(let response): exchange.respond(text: String(decoding: response.body, as: UTF8.self))
+        case .failure(let error): exchange.respond(text: "\(error)")
+        }
+    }
 }
 try server.run()
