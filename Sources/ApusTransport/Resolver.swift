@@ -4,7 +4,8 @@ import CCares
 /// Names to addresses, by c-ares on the worker's own loop: no thread, and no descriptor while nothing is asked.
 ///
 /// `/etc/hosts` and `/etc/resolv.conf` are read as the system says, anew whenever the first name after a pause is asked for.
-/// `localhost` and names below it are the loopback addresses, whatever the files say (RFC 6761 §6.3).
+/// `localhost` and names below it are the loopback addresses, whatever the files say, and names below `invalid` do not exist: nobody is asked
+/// (RFC 6761 §6.3, §6.4).
 @safe package final class Resolver {
     /// What is told of a name, in this order: addresses once or twice, then the end.
     package enum Event {
@@ -57,8 +58,12 @@ import CCares
         lookup.query = query
         running[ObjectIdentifier(query)] = query
         shared[name] = query
-        if Self.isLoopbackName(name) {
+        if Self.isName(name, in: "localhost") {
             query.answers = (six: .found([.ipv6(high: 0, low: 1, port: 0, scope: 0)]), four: .found([.ipv4(0x7F00_0001, port: 0)]))
+            answered.append(query)
+        } else if Self.isName(name, in: "invalid") {
+            let failure = ResolverFailure(ARES_ENOTFOUND)
+            query.answers = (six: .failed(failure), four: .failed(failure))
             answered.append(query)
         } else {
             ask(query)
@@ -68,11 +73,11 @@ import CCares
         return lookup
     }
 
-    /// `localhost`, and what ends in `.localhost`, with or without the root's dot.
-    package static func isLoopbackName(_ name: String) -> Bool {
+    /// Whether a name is the top-level domain or below it, with or without the root's dot.
+    private static func isName(_ name: String, in domain: String) -> Bool {
         let lowercase = name.lowercased()
         let plain = lowercase.hasSuffix(".") ? String(lowercase.dropLast()) : lowercase
-        return plain == "localhost" || plain.hasSuffix(".localhost")
+        return plain == domain || plain.hasSuffix("." + domain)
     }
 
     // MARK: c-ares

@@ -175,6 +175,16 @@ struct ResolverTests {
         withExtendedLifetime(lookup) {}
     }
 
+    @Test("a name below .invalid does not exist, and nobody is asked", arguments: ["x.invalid", "INVALID", "a.b.invalid."])
+    func invalid(name: String) throws {
+        let stage = try Stage(four: Self.four, six: Self.six)
+        let lookup = stage.ask(name)
+        try stage.turn { stage.isOver() }
+        #expect(stage.events == ["Domain name not found"])
+        #expect(stage.questions.isEmpty && !stage.resolver.isActive)
+        withExtendedLifetime(lookup) {}
+    }
+
     @Test("/etc/hosts is honoured: this host's own name has an address, if it stands there")
     func hosts() throws {
         guard let file = fopen("/etc/hosts", "r") else { return }

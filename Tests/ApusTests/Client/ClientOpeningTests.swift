@@ -345,7 +345,6 @@ struct ClientOpeningTests {
             #expect(attempt.errors.count == 1)
         }
         let named = Attempt(stage, "ws://does-not-exist.invalid/")
-        try stage.turn()
         named.connection?.cancel()
         guard case .cancelled = try named.failure() else {
             Issue.record("\(named.errors)")
@@ -360,7 +359,7 @@ struct ClientOpeningTests {
         let waiting = Attempt(stage, server.url)
         let peer = try server.accept()
         _ = try peer.requestHead()
-        // No turn comes between: a name server that answers at once has not answered.
+        // No turn comes between: that there is no such name has not been told.
         let connecting = Attempt(stage, "ws://does-not-exist.invalid/")
         stage.context.drain()
         let late = Attempt(stage, server.url)
