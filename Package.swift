@@ -47,7 +47,7 @@ let package = Package(
             name: "ListenerFixture", dependencies: ["ApusTransport", "ApusPlatform"], path: "Tests/Support/ListenerFixture",
             swiftSettings: testSettings),
         .testTarget(
-            name: "ApusTransportTests", dependencies: ["ApusTransport", "ApusPlatform", "ListenerFixture"],
+            name: "ApusTransportTests", dependencies: ["ApusTransport", "ApusPlatform", "ListenerFixture", "TestSupport"],
             swiftSettings: testSettings),
         .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
         .target(name: "ApusBus", dependencies: ["ApusPlatform"], swiftSettings: settings),

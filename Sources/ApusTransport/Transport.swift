@@ -116,6 +116,7 @@ package final class Transport {
     @inline(__always)
     package func write(_ chunk: ByteChunk) throws(SystemError) {
         guard queuedBytes == 0 else { return enqueue(chunk) }
+        if let tls { return try unsafe write(chunk.bytes, through: tls) }
         switch try unsafe Socket.send(number, chunk.bytes) {
         case .done(chunk.count): return
         case .done(let sent): queue.append(chunk, from: sent)

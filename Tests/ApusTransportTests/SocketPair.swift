@@ -34,6 +34,12 @@ final class SocketPair {
         return OwnedDescriptor(rawValue: near)
     }
 
+    /// `far`, which the caller closes from now on.
+    func takeFar() -> OwnedDescriptor {
+        isFarOpen = false
+        return OwnedDescriptor(rawValue: far)
+    }
+
     /// What has arrived at the far end.
     func received() -> [UInt8] { receiveAll(far) }
 }

@@ -1,0 +1,99 @@
+import ApusPlatform
+import ApusTransport
+import TestSupport
+import Testing
+
+@Suite("Transports that speak TLS")
+struct TLSTransportTests {
+    /// A server's and a client's transport over two connected sockets, their handshake done.
+    struct Secured {
+        let server: Transport
+        let client: Transport
+        let received = ReceiveBuffer(capacity: 64 * 1024)
+
+        init(sendBufferBytes: Int32?) throws {
+            let place = try TemporaryDirectory()
+            let (certificate, key) = (place.path + "/certificate", place.path + "/key")
+            let maker = try ChildProcess([
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test", "-keyout",
+                key, "-out", certificate,
+            ])
+            try #require(try maker.wait(within: .seconds(30)) == .exited(0))
+            let pair = try SocketPair(sendBufferBytes: sendBufferBytes)
+            server = Transport(pair.takeNear())
+            client = Transport(pair.takeFar())
+            let identity = TLSIdentity(certificateChain: certificate, privateKey: key)
+            let context = try TLSContext(ServerTLS(identity), ticketKeys: TicketKeys())
+            server.start(TLSSession(server: context, buffers: TLSBuffers(receiveBytes: 64 * 1024)))
+            var options = ClientTLS()
+            options.verification = .none
+            client.start(
+                TLSSession(client: try TLSContext(options), host: "test", port: 443, buffers: TLSBuffers(receiveBytes: 64 * 1024)))
+            var isDone = (client: false, server: false)
+            for _ in 0..<10 where !(isDone.client && isDone.server) {
+                if !isDone.client, case .done = try client.handshake() { isDone.client = true }
+                if !isDone.server, case .done = try server.handshake() { isDone.server = true }
+            }
+            try #require(isDone.client && isDone.server)
+        }
+
+        /// Everything that the client can open now.
+        func arrived() throws -> [UInt8] {
+            var bytes: [UInt8] = []
+            while case .done(let count) = try received.receive(from: client), count > 0 {
+                let start = ReceiveBuffer.headroom
+                bytes += received.bytes.extracting(start..<start + count).withUnsafeBytes { Array($0) }
+            }
+            return bytes
+        }
+
+        /// Everything that the server sends until it has sent all.
+        func drain() throws -> [UInt8] {
+            var bytes = try arrived()
+            while try server.flush() == .blocked { bytes += try arrived() }
+            return try bytes + arrived()
+        }
+    }
+
+    /// The ways to send bytes; the order is theirs.
+    static let ways: [@Sendable (Transport, [UInt8]) throws -> Void] = [
+        { try $0.write(TransportTests.output($1)) },
+        { transport, bytes in
+            let half = bytes.count / 2
+            let head = TransportTests.output(Array(bytes[..<half]))
+            try TransportTests.span(Array(bytes[half...])) { try transport.write(head, $0) }
+        },
+        { try $0.write(chunk($1)) },
+        { transport, bytes in TransportTests.span(bytes) { transport.enqueue(copying: $0) } },
+        { $0.enqueue(TransportTests.output($1)) },
+        { $0.enqueue(chunk($1)) },
+        { $0.enqueue(SharedFile(try temporaryFile($1)), offset: 0, count: $1.count) },
+    ]
+
+    static func chunk(_ bytes: [UInt8]) -> ByteChunk {
+        let chunk = ByteChunk(capacity: bytes.count)
+        TransportTests.span(bytes) { chunk.append($0) }
+        return chunk
+    }
+
+    @Test("whatever way bytes are sent, they are sealed", arguments: ways.indices, [1, 1000, 300_000])
+    func sealed(way: Int, count: Int) throws {
+        for buffer in [nil, 4608] as [Int32?] {
+            let secured = try Secured(sendBufferBytes: buffer)
+            try Self.ways[way](secured.server, pattern(count))
+            #expect(try secured.drain() == pattern(count))
+            #expect(secured.server.bufferedBytes == 0)
+        }
+    }
+
+    @Test("one way behind the other, in order, with a kernel that takes little")
+    func order() throws {
+        let secured = try Secured(sendBufferBytes: 4608)
+        var sent = 0
+        for way in Self.ways + Self.ways.reversed() {
+            try way(secured.server, pattern(10_000, from: sent))
+            sent += 10_000
+        }
+        #expect(try secured.drain() == pattern(sent))
+    }
+}
