@@ -136,7 +136,7 @@ extension Integration {
             #expect(output.contains("OK - Compliant"), "\(output)")
         }
 
-        @Test("whole and large files over TLS, and Chromium over wss")
+        @Test("whole and large files over TLS, python's websockets and Chromium over wss")
         func peers() throws {
             let place = try TemporaryDirectory()
             let content = (0..<10_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
@@ -144,6 +144,10 @@ extension Integration {
             let server = try ApusServer(workers: 2, options: try Certificates.options("localhost"))
             let authority = try Certificates.path("authority.pem")
             let spki = try #require(Files.text(Certificates.path("localhost.spki"))).filter { !$0.isNewline }
+            let output = try run([
+                "env", "SSL_CERT_FILE=\(authority)", Places.python, Places.peer("websockets_client.py"), "wss://localhost:\(server.port)",
+            ])
+            #expect(output.split(separator: "\n").count == 11)
             #expect(try python("chromium_page.py", "https://localhost:\(server.port)/", spki) == "ok\n")
 
             let files = try ApusServer(options: try Certificates.options("localhost") + ["--root", place.path])
