@@ -110,9 +110,10 @@ struct ControlChannel: ~Copyable {
         }
     }
 
-    func receive() -> Received {
-        let number = end.rawValue
-        return unsafe withUnsafeTemporaryAllocation(byteCount: Self.maxRecordBytes, alignment: 1) { buffer in
+    func receive() -> Received { Self.receive(from: end.rawValue) }
+
+    static func receive(from number: Int32) -> Received {
+        unsafe withUnsafeTemporaryAllocation(byteCount: maxRecordBytes, alignment: 1) { buffer in
             do {
                 switch try unsafe Socket.receive(number, into: buffer) {
                 case .done(0): return .closed

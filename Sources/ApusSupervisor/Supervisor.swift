@@ -144,6 +144,8 @@ package final class Supervisor {
     package var reopenLogs: () -> Void = {}
     /// What USR2 starts; nil: it has no effect.
     package var program: [String]?
+    /// What the new program gets besides the listeners, such as keys: `Inheritance.bequest` gives it there. At most 1,000 bytes.
+    package var bequest: () -> [UInt8] = { [] }
     /// Called as an upgrade goes on.
     package var whenUpgrading: (UpgradeStage) -> Void = { _ in }
 

@@ -15,8 +15,14 @@ package enum UpgradeStage: Equatable {
 package enum Inheritance {
     /// `SlotListeners.handedDown`.
     package static let listeners = "APUS_LISTENERS"
-    /// The descriptor on which the old program waits to hear that the new one is ready.
+    /// The descriptor on which the old program waits to hear that the new one is ready, and on which `Supervisor.bequest` lies.
     package static let channel = "APUS_UPGRADE"
+
+    /// What the old program has left for the new one; nil if it leaves nothing.
+    package static func bequest(on channel: Int32) -> [UInt8]? {
+        guard case .record(let bytes) = ControlChannel.receive(from: channel) else { return nil }
+        return bytes
+    }
 }
 
 /// The new program, from its start until all its workers accept.
@@ -58,6 +64,8 @@ extension Supervisor {
             let channel = ControlChannel(OwnedDescriptor(rawValue: pair.first))
             let theirs = OwnedDescriptor(rawValue: pair.second)
             let number = theirs.rawValue
+            let legacy = bequest()
+            if !legacy.isEmpty { channel.send(legacy) }
             let closing = masterDescriptors + [channel.descriptor]
             let child = try Process.fork { runProgram(program, channel: number, closing: closing) }
             _ = consume theirs

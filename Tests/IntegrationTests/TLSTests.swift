@@ -58,7 +58,7 @@ extension Integration {
             #expect(try Self.curl(server).standardOutput.contains("workers"))
         }
 
-        @Test("a session is resumed by any worker and by a worker's successor", arguments: ["-tls1_2", "-tls1_3"])
+        @Test("a session is resumed by any worker, its successors, after a reload and by a new program", arguments: ["-tls1_2", "-tls1_3"])
         func resumption(version: String) throws {
             let server = try ApusServer(workers: 3, options: try Certificates.options("localhost"))
             let place = try TemporaryDirectory()
@@ -80,6 +80,13 @@ extension Integration {
             let old = server.workers
             for worker in old { kill(worker, SIGKILL) }
             #expect(Deadline(after: .seconds(10)).wait { Set(server.workers).isDisjoint(with: old) && server.workers.count == 3 })
+            #expect(try resume().isResumed)
+            server.process.signal(SIGHUP)
+            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("generation 1 serves") })
+            #expect(try resume().isResumed)
+            // The new program ends with the group of the old one.
+            server.process.signal(SIGUSR2)
+            #expect(try server.process.wait(within: .seconds(20)) == .exited(0))
             #expect(try resume().isResumed)
         }
 

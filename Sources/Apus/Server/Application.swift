@@ -12,6 +12,7 @@ final class Application {
     private let tls: [TLSContext?]
     /// For those that a service manager has passed.
     private let passedTLS: TLSContext?
+    private let ticketKeys: TicketKeys
     /// What workers give up; nil in a process of its own.
     private var sandbox: Sandbox?
     /// The bus of a server with several processes.
@@ -21,6 +22,7 @@ final class Application {
     init(_ server: Server, ticketKeys: TicketKeys = TicketKeys()) throws(ConfigurationError) {
         if let conflict = ExtensionNegotiation.conflict(in: server.extensions) { throw .extensions(conflict) }
         self.server = server
+        self.ticketKeys = ticketKeys
         routes = try server.configuredRoutes
         func context(_ options: ServerTLS?, _ place: String) throws(ConfigurationError) -> TLSContext? {
             do {
@@ -70,6 +72,8 @@ final class Application {
 
     /// A worker's life; its result is the exit status.
     func serve(as worker: Worker) -> Int32 {
+        // The master's may be of a period that is over.
+        ticketKeys.advance()
         do {
             if let sandbox, sandbox.mode != .off { try Confinement.closeDescriptors(except: declaredDescriptors(of: worker)) }
             let context = try Context(

@@ -15,7 +15,7 @@ final class MasterProcess {
     /// Taken before the title overwrites it.
     private let program = CommandLine.arguments
     private var bus: Bus
-    private let ticketKeys = TicketKeys()
+    private let ticketKeys: TicketKeys
 
     struct Bus {
         let mailboxes: Mailboxes
@@ -40,6 +40,7 @@ final class MasterProcess {
         }
         let inheritance = try Activation.take()
         predecessor = inheritance.predecessor
+        ticketKeys = inheritance.predecessor.flatMap { Inheritance.bequest(on: $0) }.flatMap { TicketKeys(handedDown: $0) } ?? TicketKeys()
         passed = inheritance.groups.map(\.bound)
         listeners = SlotListeners(slots: Self.workers(of: server), inherited: inheritance.groups)
         bus = try Self.makeBus(for: server)
@@ -146,6 +147,7 @@ final class MasterProcess {
                 blueprint: blueprint, listeners: listeners, logger: server.logger, predecessor: predecessor)
             try server.logFile?.attach(to: supervisor.loop)
             supervisor.program = program
+            supervisor.bequest = { [ticketKeys] in ticketKeys.handedDown }
             supervisor.makeBlueprint = { [unowned self] in try reload() }
             supervisor.reopenLogs = { [unowned self] in reopenLogs() }
             supervisor.whenUpgrading = { [pidFile] in pidFile?.follow($0) }

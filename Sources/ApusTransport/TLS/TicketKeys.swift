@@ -2,12 +2,12 @@ import ApusPlatform
 import COpenSSL
 
 /// The keys that session tickets are sealed with (RFC 5077 §4, RFC 8446 §4.6.1): the same in all processes that began with one secret, so that
-/// a session is resumed by any worker and its successors, and replaced every hour.
+/// a session is resumed by any worker, its successors and those of the next program, and replaced every hour.
 ///
 /// Each period's secret is derived from the one before, which is then forgotten: who gets hold of a worker's memory cannot open tickets, and
 /// with them recorded connections, of periods that are over.
 package final class TicketKeys {
-    struct Keys {
+    struct Keys: Equatable {
         var name: [UInt8]
         var cipher: [UInt8]
         var mac: [UInt8]
@@ -17,9 +17,18 @@ package final class TicketKeys {
             cipher = TicketKeys.derive(secret, "cipher")
             mac = TicketKeys.derive(secret, "mac")
         }
+
+        init(_ bytes: ArraySlice<UInt8>) {
+            name = Array(bytes.prefix(TicketKeys.nameBytes))
+            cipher = Array(bytes.dropFirst(TicketKeys.nameBytes).prefix(TicketKeys.secretBytes))
+            mac = Array(bytes.suffix(TicketKeys.secretBytes))
+        }
     }
 
     static let nameBytes = 16
+    /// Of the secret, and of each key derived from it.
+    private static let secretBytes = 32
+    private static let numberBytes = 8
     /// How long a key seals tickets, in seconds. Tickets of the period before are accepted, and sealed anew.
     private static let period = 3600
 
@@ -32,18 +41,39 @@ package final class TicketKeys {
     /// - Parameters:
     ///   - secret: 32 unpredictable bytes.
     ///   - clock: seconds since 1970.
-    package init(secret: [UInt8] = SystemRandom.bytes(32), clock: @escaping () -> Int = WallClock.seconds) {
+    package init(secret: [UInt8] = SystemRandom.bytes(secretBytes), clock: @escaping () -> Int = WallClock.seconds) {
         self.secret = secret
         self.clock = clock
         number = clock() / Self.period
         current = Keys(of: secret)
     }
 
+    /// For what `handedDown` gave in another process; nil for anything else.
+    package convenience init?(handedDown bytes: [UInt8], clock: @escaping () -> Int = WallClock.seconds) {
+        let keysBytes = Self.nameBytes + 2 * Self.secretBytes
+        guard [0, keysBytes].contains(bytes.count - Self.numberBytes - Self.secretBytes) else { return nil }
+        let rest = bytes.dropFirst(Self.numberBytes)
+        self.init(secret: Array(rest.prefix(Self.secretBytes)), clock: clock)
+        number = bytes.prefix(Self.numberBytes).reversed().reduce(0) { $0 << 8 | Int($1) }
+        let old = rest.dropFirst(Self.secretBytes)
+        if !old.isEmpty { previous = Keys(old) }
+    }
+
+    /// What a successor of this program needs to accept its tickets, and nobody else may see.
+    package var handedDown: [UInt8] {
+        advance()
+        let number = (0..<Self.numberBytes).map { UInt8(truncatingIfNeeded: self.number >> (8 * $0)) }
+        return number + secret + (previous.map { $0.name + $0.cipher + $0.mac } ?? [])
+    }
+
     /// Goes on to the period that it is now. A clock that was set back keeps the keys it has.
-    func advance() {
+    package func advance() {
         let now = clock() / Self.period
         while number < now {
-            secret = Self.derive(secret, "next")
+            let next = Self.derive(secret, "next")
+            // What is freed could be found in memory long after.
+            unsafe secret.withUnsafeMutableBytes { unsafe OPENSSL_cleanse($0.baseAddress, $0.count) }
+            secret = next
             previous = current
             current = Keys(of: secret)
             number += 1
@@ -51,13 +81,13 @@ package final class TicketKeys {
     }
 
     private static func derive(_ secret: [UInt8], _ label: StaticString) -> [UInt8] {
-        unsafe [UInt8](unsafeUninitializedCapacity: 32) { buffer, used in
+        unsafe [UInt8](unsafeUninitializedCapacity: secretBytes) { buffer, used in
             // SAFETY: SHA-256 gives 32 octets; the key and the label outlive the call.
             unsafe secret.withUnsafeBytes { key in
                 _ = unsafe HMAC(
                     EVP_sha256(), key.baseAddress, Int32(key.count), label.utf8Start, label.utf8CodeUnitCount, buffer.baseAddress, nil)
             }
-            used = 32
+            used = secretBytes
         }
     }
 
