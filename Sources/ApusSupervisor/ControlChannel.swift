@@ -10,11 +10,17 @@ package enum WorkerCommand: Equatable, Sendable {
     case masterDied
     /// Others accept from the listeners now, but for those at these places, which nobody will any more: finish what is under way, then end.
     case handOver(closing: [Int])
+    /// Something that the application's master tells its workers: see `Supervisor.tell`.
+    case application([UInt8])
+
+    /// What a record may have at most, in bytes.
+    static let maxRecordBytes = 512 * 1024
 
     private enum Tag {
         static let drain: UInt8 = 1
         static let stop: UInt8 = 2
         static let handOver: UInt8 = 4
+        static let application: UInt8 = 5
     }
 
     var record: [UInt8] {
@@ -22,6 +28,7 @@ package enum WorkerCommand: Equatable, Sendable {
         case .drain: [Tag.drain]
         case .stop: [Tag.stop]
         case .masterDied: preconditionFailure("the channel's end says so")
+        case .application(let bytes): [Tag.application] + bytes
         case .handOver(let closing): [Tag.handOver] + closing.map { UInt8(clamping: $0) }
         }
     }
@@ -31,6 +38,7 @@ package enum WorkerCommand: Equatable, Sendable {
         switch record.first {
         case Tag.drain where record.count == 1: self = .drain
         case Tag.stop where record.count == 1: self = .stop
+        case Tag.application: self = .application(Array(record.dropFirst()))
         case Tag.handOver: self = .handOver(closing: record.dropFirst().map(Int.init))
         default: return nil
         }
@@ -77,7 +85,7 @@ enum WorkerReport: Equatable {
     }
 }
 
-/// One end of a worker's `SOCK_SEQPACKET` pair. Records are tiny and rare, so none is ever queued: a peer whose buffer is
+/// One end of a worker's `SOCK_SEQPACKET` pair. Records are rare, and but for the application's tiny, so none is ever queued: a peer whose buffer is
 /// full has not read for hundreds of records and will be ended by its deadline, not by words.
 struct ControlChannel: ~Copyable {
     enum Received: Equatable {
@@ -87,17 +95,25 @@ struct ControlChannel: ~Copyable {
         case closed
     }
 
-    private static let maxRecordBytes = 1 + WorkerReport.maxReasonBytes
     private let end: OwnedDescriptor
+    /// What a record from the other end has at most, in bytes; the rest of a longer one is lost.
+    private let maxRecordBytes: Int
 
-    init(_ end: consuming OwnedDescriptor) { self.end = end }
+    init(_ end: consuming OwnedDescriptor, maxRecordBytes: Int = 1 + WorkerReport.maxReasonBytes) {
+        self.end = end
+        self.maxRecordBytes = maxRecordBytes
+    }
 
     var descriptor: Int32 { end.rawValue }
+
+    /// Records of this size need no larger buffer than sockets have, in bytes.
+    private static let usualBytes = 32 * 1024
 
     /// Sends a record; false when the other end is gone or does not read.
     @discardableResult
     func send(_ record: [UInt8]) -> Bool {
         let number = end.rawValue
+        if record.count > Self.usualBytes { Self.makeRoom(for: Int32(clamping: 2 * record.count), in: number) }
         do {
             return
                 switch try unsafe record.withUnsafeBytes({ bytes throws(SystemError) in try unsafe Socket.send(number, bytes) })
@@ -110,9 +126,13 @@ struct ControlChannel: ~Copyable {
         }
     }
 
-    func receive() -> Received { Self.receive(from: end.rawValue) }
+    private static func makeRoom(for bytes: Int32, in socket: Int32) {
+        do { try Socket.set(.sendBufferForced(bytes), on: socket) } catch { try? Socket.set(.sendBuffer(bytes), on: socket) }
+    }
 
-    static func receive(from number: Int32) -> Received {
+    func receive() -> Received { Self.receive(from: end.rawValue, maxRecordBytes) }
+
+    static func receive(from number: Int32, _ maxRecordBytes: Int = 1 + WorkerReport.maxReasonBytes) -> Received {
         unsafe withUnsafeTemporaryAllocation(byteCount: maxRecordBytes, alignment: 1) { buffer in
             do {
                 switch try unsafe Socket.receive(number, into: buffer) {

@@ -253,6 +253,16 @@ package final class Supervisor {
         }
     }
 
+    /// Tells every worker of the generation that serves something of the application's: `WorkerCommand.application`, at most half a megabyte
+    /// without the right to larger buffers some 200 KB.
+    ///
+    /// - Returns: the slots of the workers that could not be told.
+    package func tell(_ bytes: [UInt8]) -> [Int] {
+        let record = WorkerCommand.application(bytes).record
+        guard record.count <= WorkerCommand.maxRecordBytes else { return lines.map(\.slot) }
+        return lines.filter { $0.generation === generation && $0.process?.channel.send(record) == false }.map(\.slot)
+    }
+
     // MARK: Leaving
 
     /// Everybody leaves in peace. Nobody listens here any more: a connection is refused rather than left waiting.

@@ -68,13 +68,17 @@ package final class Worker {
         try Process.guardOrphan(of: master, listeners: open, seconds: seconds)
     }
 
-    /// Watches for commands and beats the heart in `loop`, until the process ends. `command` may be called more than once,
+    /// Watches for commands and beats the heart in `loop`, until the process ends. `command` may be called with more than one,
     /// a faster one after a slower one included.
     package func attach(to loop: EventLoop, on command: @escaping (WorkerCommand) -> Void) throws(SystemError) {
         Process.setTitle(title)
         try guardAgainstMasterDeath()
         let obey = { [title] (order: WorkerCommand) in
-            Process.setTitle(title + (order == .stop ? " (stopping)" : " (draining)"))
+            switch order {
+            case .application: break
+            case .stop: Process.setTitle(title + " (stopping)")
+            case .drain, .masterDied, .handOver: Process.setTitle(title + " (draining)")
+            }
             command(order)
         }
         StandardError.relay(to: channel.descriptor, tag: WorkerReport.wroteTag, maxBytes: WorkerReport.maxReasonBytes)

@@ -183,7 +183,7 @@ extension Supervisor {
         let worker = Worker(
             line: line, count: max(slots, line.slot + 1),
             listeners: SlotListeners.listeners(for: line.slot, of: line.generation.listeners), row: scoreboard[line.row],
-            channel: ControlChannel(OwnedDescriptor(rawValue: channel)), master: master)
+            channel: ControlChannel(OwnedDescriptor(rawValue: channel), maxRecordBytes: WorkerCommand.maxRecordBytes), master: master)
         return line.generation.blueprint.runWorker(worker)
     }
 

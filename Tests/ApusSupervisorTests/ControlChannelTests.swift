@@ -41,6 +41,19 @@ struct ControlChannelTests {
         #expect(!isSent)
     }
 
+    @Test("what the application tells its workers may be large", arguments: [0, 1000, 100_000, 400_000])
+    func large(count: Int) throws {
+        let pair = try Socket.packetPair().release()
+        let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first), maxRecordBytes: WorkerCommand.maxRecordBytes)
+        let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
+        let command = WorkerCommand.application((0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31) })
+        // Without the right to it, a socket's buffer has some 200 KB.
+        let isSent = master.send(command.record)
+        #expect(isSent || count > 100_000)
+        guard isSent, case .record(let record) = worker.receive() else { return #expect(!isSent) }
+        #expect(WorkerCommand(record: record) == command)
+    }
+
     @Test("a worker that never reads cannot block the master")
     func full() throws {
         let pair = try Socket.packetPair().release()

@@ -233,6 +233,51 @@ extension Integration {
             }
         }
 
+        @Test("new certificates are shown without a restart, connections stay; those that cannot be used change nothing")
+        func replacement() throws {
+            let place = try TemporaryDirectory()
+            let (chain, key) = (place.path + "/chain.pem", place.path + "/key.pem")
+            func put(_ name: String, _ file: String) throws {
+                try Files.write(try #require(Files.bytes(Certificates.path(name))), to: file)
+            }
+            try put("localhost.pem", chain)
+            try put("localhost.key", key)
+            let server = try ApusServer(
+                workers: 2,
+                options: [
+                    "--tls-certificate", chain, "--tls-key", key, "--tls-check-interval", "50ms", "--tls-ca",
+                    Certificates.path("authority.pem"), "--tls-client-certificate", "optional",
+                ])
+            func shown() throws -> Substring? {
+                try Self.openssl(server, "-servername", "any").firstMatch(of: /subject=CN = ([^,]+)/)?.1
+            }
+            let client = try ChildProcess(
+                [
+                    "sh", "-c", "mkfifo in; { echo one; cat in; } | \"$@\"", "sh", Places.command, "connect", "--ca",
+                    Certificates.path("authority.pem"), "wss://localhost:\(server.port)/",
+                ], in: place.path)
+            #expect(Deadline(after: .seconds(10)).wait { client.standardOutput == "one\n" })
+            let workers = server.workers
+
+            // One file after the other, as people do: between them, the two do not belong together.
+            try put("other.pem", chain)
+            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("does not belong to the certificate") })
+            #expect(try shown() == "localhost")
+            try put("other.key", key)
+            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("certificates replaced") })
+            #expect(Deadline(after: .seconds(10)).wait { (0..<8).allSatisfy { _ in (try? shown()) == "other" } })
+            #expect(server.process.standardError.split(separator: "\n").count { $0.contains("does not belong") } == 1, "said once")
+
+            #expect(server.workers == workers)
+            try Files.write(Array("two\n".utf8), to: place.path + "/in")
+            #expect(try client.wait(within: .seconds(10)) == .exited(0))
+            #expect(client.standardOutput == "one\ntwo\n")
+
+            for worker in workers { kill(worker, SIGKILL) }
+            #expect(Deadline(after: .seconds(10)).wait { Set(server.workers).isDisjoint(with: workers) && server.workers.count == 2 })
+            #expect(try shown() == "other", "a successor shows the new one")
+        }
+
         @Test("garbage ends at once, a handshake that stalls after 10 s; others are served meanwhile")
         func stalled() throws {
             let server = try ApusServer(options: try Certificates.options("localhost"))

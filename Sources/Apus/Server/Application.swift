@@ -3,15 +3,14 @@ import ApusCodec
 import ApusPlatform
 import ApusSupervisor
 import ApusTransport
+import Logging
 
 /// A server's description, checked and opened: what every worker gets by the fork.
 final class Application {
     let server: Server
     let routes: Routes
-    /// For each address that is listened on, in order; nil where TLS is not spoken.
-    private let tls: [TLSContext?]
-    /// For those that a service manager has passed.
-    private let passedTLS: TLSContext?
+    /// What new connections are secured with; those there are keep theirs.
+    private(set) var tls: ListenerTLS
     private let ticketKeys: TicketKeys
     /// What workers give up; nil in a process of its own.
     private var sandbox: Sandbox?
@@ -24,21 +23,13 @@ final class Application {
         self.server = server
         self.ticketKeys = ticketKeys
         routes = try server.configuredRoutes
-        func context(_ options: ServerTLS?, _ place: String) throws(ConfigurationError) -> TLSContext? {
-            do {
-                return try options.map { options throws(TLSSetupError) in try TLSContext(options, ticketKeys: ticketKeys) }
-            } catch {
-                throw .tls(place, error.description)
-            }
-        }
-        passedTLS = try context(server.passedTLS, "the service manager's sockets")
-        var tls: [TLSContext?] = []
-        for (address, options) in server.addresses { tls.append(try context(options, "\(address)")) }
-        self.tls = tls
+        tls = try ListenerTLS(server, ticketKeys: ticketKeys)
     }
 
-    /// The TLS of a listener, by its address's place among those listened on.
-    func tls(at place: Int) -> TLSContext? { tls.isEmpty ? passedTLS : tls[place] }
+    /// Goes over to the certificates in `files`, or in the files as they are now.
+    func replaceTLS(with files: TLSFiles = TLSFiles()) throws(ConfigurationError) {
+        tls = try ListenerTLS(server, ticketKeys: ticketKeys, files: files)
+    }
 
     /// For a loop in this process.
     func listeners() throws(ConfigurationError) -> SlotListeners {
@@ -56,7 +47,7 @@ final class Application {
     func prepareSandbox() throws(ConfigurationError) {
         var features: Set<SystemCalls.Feature> = [.base]
         if !routes.mounts.isEmpty { features.insert(.files) }
-        if passedTLS != nil || tls.contains(where: { $0 != nil }) { features.insert(.tls) }
+        if tls.isSpoken { features.insert(.tls) }
         if server.sandbox.allowsConnect { features.insert(.clients) }
         var sandbox = try server.sandbox.prepare(features: features, logger: server.logger)
         sandbox.readable = routes.mounts.map { $0.root.rawValue }
@@ -80,13 +71,14 @@ final class Application {
                 self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation),
                 mailbox: worker.mailbox, listening: worker.listeners, owner: nil)
             context.row = worker.row
-            try worker.attach(to: context.loop) { command in
+            try worker.attach(to: context.loop) { [self] command in
                 switch command {
                 // Nobody accepts here any more: whoever comes next finds the addresses free.
                 case .drain: context.drain(closing: Array(worker.listeners.indices))
                 case .masterDied: context.drain(closing: Array(worker.listeners.indices), within: worker.orphanPatience)
                 case .handOver(let closing): context.drain(closing: closing)
                 case .stop: context.stop()
+                case .application(let record): return replaceTLS(with: record, in: context)
                 }
                 worker.closeListeners()
             }
@@ -103,6 +95,16 @@ final class Application {
         } catch {
             worker.reportFailure("\(error)")
             return 1
+        }
+    }
+
+    /// The master has new certificates, and has tried them.
+    private func replaceTLS(with record: [UInt8], in context: Context) {
+        do {
+            guard let files = TLSFiles(encoded: record) else { throw ConfigurationError.system("an unknown record of the master's") }
+            try replaceTLS(with: files)
+        } catch {
+            context.logger.error("certificates cannot be replaced: \(error)")
         }
     }
 }

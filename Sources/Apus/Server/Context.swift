@@ -15,6 +15,7 @@ public final class Context {
     /// Where it listens, ports filled in.
     public let addresses: [SocketAddress]
 
+    private let application: Application
     let loop: EventLoop
     let limits: Limits
     let origins: OriginPolicy
@@ -101,6 +102,7 @@ public final class Context {
             if !found.contains(listener.address) { found.append(listener.address) }
         }
         self.owner = owner
+        self.application = application
         let server = application.server
         logger = server.logger
         limits = server.limits
@@ -114,10 +116,11 @@ public final class Context {
         maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
         for socket in listening {
-            let tls = application.tls(at: socket.place)
             let listener = Listener(
                 descriptor: socket.descriptor, isShared: socket.isShared, loop: loop,
-                accepted: { [unowned self] descriptor, peer in accept(descriptor, peer, tls) },
+                accepted: { [unowned self] descriptor, peer in
+                    accept(descriptor, peer, self.application.tls.at(socket.place))
+                },
                 refused: { [unowned self] error in logger.warning("a connection was turned away: \(error)") })
             listeners.append(listener)
             try listener.start()
@@ -171,6 +174,12 @@ public final class Context {
         }
         settle()
     }
+
+    /// Reads the certificates and keys of its listeners anew: handshakes from now on show the new ones, and connections stay. For a context in
+    /// a process of its own; what runs under `Server.run()` is given new ones by its master.
+    ///
+    /// - Throws: `ConfigurationError` that names the file; the old ones are shown on.
+    public func reloadCertificates() throws(ConfigurationError) { try application.replaceTLS() }
 
     /// Makes a waiting `service` return, from any thread: `let waker = context.waker` there, `waker.wakeUp()` here.
     public var waker: LoopWaker { LoopWaker(loop.waker) }

@@ -15,6 +15,9 @@ final class MasterProcess {
     /// Taken before the title overwrites it.
     private let program = CommandLine.arguments
     private var bus: Bus
+    /// What the workers that are started next serve.
+    private var application: Application?
+    private var certificateWatch: CertificateWatch?
     private let ticketKeys: TicketKeys
 
     struct Bus {
@@ -99,6 +102,7 @@ final class MasterProcess {
     private func blueprint() throws(ConfigurationError) -> Blueprint {
         let application = try Application(server, ticketKeys: ticketKeys)
         try application.prepareSandbox()
+        self.application = application
         let bus = bus
         application.bus = (bus.mailboxes, bus.interest)
         var configuration = SupervisorConfiguration(workers: Self.workers(of: server))
@@ -155,7 +159,11 @@ final class MasterProcess {
                 writePorts(addresses)
                 server.whenReady?(addresses, count)
             }
-            supervisor.whenReloaded = { [unowned self] addresses, _ in writePorts(addresses) }
+            supervisor.whenReloaded = { [unowned self] addresses, _ in
+                watchCertificates(for: supervisor)
+                writePorts(addresses)
+            }
+            watchCertificates(for: supervisor)
             defer {
                 pidFile?.remove()
                 // A new program has written its own.
@@ -165,6 +173,13 @@ final class MasterProcess {
         } catch {
             throw .workers("\(error)")
         }
+    }
+
+    /// Those of the generation that serves.
+    private func watchCertificates(for supervisor: Supervisor) {
+        certificateWatch = nil
+        guard let application, let interval = server.certificateCheckInterval else { return }
+        certificateWatch = CertificateWatch(application, every: interval, supervisor, server.logger)
     }
 
     private func reopenLogs() {

@@ -32,6 +32,9 @@ public struct Server {
     public var pidFile: String?
     /// Where `logger` writes, if that is a file: workers hand their lines to the master, which alone writes.
     public var logFile: LogFile?
+    /// How often the master looks whether the files of certificates and keys have changed. New ones are given to the workers, if they can be used:
+    /// handshakes from then on show them, and connections stay. Nil: never; then they want a reload.
+    public var certificateCheckInterval: Duration? = .seconds(10)
     /// Called in the master on SIGHUP: describes the next generation of workers, which replaces the present one when all of it is ready. An
     /// error it throws is logged and changes nothing. Nil: the same description again, its directories opened anew. Files of the description
     /// (pid, port, log) are not changed by a reload.

@@ -43,6 +43,7 @@ extension Configuration {
             add("  ca", tls.authorities.map(Self.quoted))
             add("  client-certificate", tls.clientCertificate.rawValue)
             add("  allow-plain", "\(tls.allowsPlain)")
+            add("  check-interval", tls.checkInterval.map(Quantity.text) ?? "off")
         }
         add("sandbox", sandboxMode.rawValue)
         add("allow-connect", "\(sandbox.allowsConnect)")

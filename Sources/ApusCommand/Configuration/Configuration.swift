@@ -46,6 +46,7 @@ struct Configuration {
         server.logFile = logFile
         server.workers = workers
         // What a service manager has opened takes the place of the default.
+        if let tls { server.certificateCheckInterval = tls.checkInterval }
         let tls = try tls?.options()
         server.passedTLS = tls
         for address in listen.isEmpty && !Self.isSocketActivated ? [Self.defaultAddress] : listen { server.listen(on: address, tls: tls) }

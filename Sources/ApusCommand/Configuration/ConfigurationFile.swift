@@ -111,13 +111,20 @@ struct ConfigurationFile {
             case "ocsp": tls.ocsp = try text(value, "tls.ocsp", wants: "a file")
             case "allow-plain": tls.allowsPlain = try choice(value, "tls.allow-plain", [true, false]) { "\($0)" }
             case "ca": tls.authorities = try text(value, "tls.ca", wants: "a file")
+            case "check-interval":
+                let text = try text(value, "tls.check-interval", wants: "a time")
+                guard let interval = Configuration.TLS.checkInterval(text) else {
+                    throw error(value, "tls.check-interval wants \(Configuration.TLS.checkIntervalForm); not \"\(text)\"")
+                }
+                tls.checkInterval = interval
             case "client-certificate":
                 tls.clientCertificate = try choice(value, "tls.client-certificate", Configuration.TLS.ClientCertificate.allCases) {
                     $0.rawValue
                 }
             case nil, .some:
                 throw unknown(
-                    key, in: "tls.", known: ["allow-plain", "ca", "certificate", "client-certificate", "key", "ocsp", "passphrase"])
+                    key, in: "tls.",
+                    known: ["allow-plain", "ca", "certificate", "check-interval", "client-certificate", "key", "ocsp", "passphrase"])
             }
         }
         for (name, value) in [("certificate", tls.certificates), ("key", tls.keys)] where value.isEmpty {

@@ -30,6 +30,13 @@ struct ServeTLS: ParsableArguments {
     @Flag(name: .long, help: "Serve plain HTTP to clients that speak it where TLS is spoken, instead of answering 400.")
     var tlsAllowPlain = false
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How often to look for new certificates and keys in the files: new ones are shown from then on, and connections stay (default: 10 s).",
+            valueName: "time|off"))
+    var tlsCheckInterval: String?
+
     /// Nil without any of them.
     var settings: Configuration.TLS? {
         get throws {
@@ -38,7 +45,9 @@ struct ServeTLS: ParsableArguments {
                     "--tls-certificate is given \(tlsCertificate.count) times and --tls-key \(tlsKey.count) times: each wants the other")
             }
             guard !tlsCertificate.isEmpty else {
-                guard tlsCa == nil, tlsClientCertificate == .off, tlsOcsp == nil, tlsKeyPassphrase == nil, !tlsAllowPlain else {
+                guard tlsCa == nil, tlsClientCertificate == .off, tlsOcsp == nil, tlsKeyPassphrase == nil, !tlsAllowPlain,
+                    tlsCheckInterval == nil
+                else {
                     throw ValidationError("the other --tls options want --tls-certificate and --tls-key")
                 }
                 return nil
@@ -50,6 +59,12 @@ struct ServeTLS: ParsableArguments {
             case (.optional, nil), (.required, nil):
                 throw ValidationError("--tls-client-certificate \(tlsClientCertificate.rawValue) wants --tls-ca FILE")
             case (.off, nil), (.optional, _?), (.required, _?): break
+            }
+            if let tlsCheckInterval {
+                guard let interval = Configuration.TLS.checkInterval(tlsCheckInterval) else {
+                    throw ValidationError("--tls-check-interval wants \(Configuration.TLS.checkIntervalForm); not \"\(tlsCheckInterval)\"")
+                }
+                settings.checkInterval = interval
             }
             settings.authorities = tlsCa
             settings.clientCertificate = tlsClientCertificate

@@ -14,6 +14,8 @@ extension Configuration {
         /// The response to staple for the first certificate.
         var ocsp: String?
         var allowsPlain = false
+        /// How often the files are looked at for new contents; nil: never.
+        var checkInterval: Duration? = .seconds(10)
         /// Whose signature a client's certificate must have.
         var authorities: String?
         var clientCertificate = ClientCertificate.off
@@ -34,6 +36,16 @@ extension Configuration {
             case .required: options.clientCertificates = .required(authorities: authorities ?? "")
             }
             return options
+        }
+
+        /// What `check-interval` may be.
+        static let checkIntervalForm = "off, or a time of at least 10 ms, with its unit: ms, s, min or h"
+
+        /// The outer nil: no such interval.
+        static func checkInterval(_ text: String) -> Duration?? {
+            if text == "off" { return .some(nil) }
+            guard let interval = Quantity.duration(text), interval >= .milliseconds(10) else { return nil }
+            return interval
         }
 
         private static func firstLine(of file: String) throws -> String {

@@ -7,25 +7,21 @@ final class LoadedIdentity {
     let ocspResponse: [UInt8]
 
     /// - Throws: `TLSSetupError` with the file's name.
-    init(_ identity: TLSIdentity) throws(TLSSetupError) {
+    init(_ identity: TLSIdentity, from files: TLSFiles) throws(TLSSetupError) {
         let file = identity.certificateChain
-        chain = try Self.certificates(in: file)
+        chain = try Self.certificates(in: file, from: files)
         let name: String
         let found: Owned?
         switch identity.privateKey {
         case .file(let path):
             name = "\"\(path)\""
-            found = Self.key(in: try OpenSSL.contents(of: path), passphrase: nil)
+            found = Self.key(in: try files.contents(of: path), passphrase: nil)
         case .encryptedFile(let path, let passphrase):
             name = "\"\(path)\""
-            found = Self.key(in: try OpenSSL.contents(of: path), passphrase: passphrase())
+            found = Self.key(in: try files.contents(of: path), passphrase: passphrase())
         case .provided(let provider):
             name = "the private key provided for \"\(file)\""
-            do {
-                found = Self.key(in: try provider(), passphrase: nil)
-            } catch {
-                throw TLSSetupError("\(name): \(error)")
-            }
+            found = Self.key(in: try files.contents(named: name, from: provider), passphrase: nil)
         }
         guard let found else { throw TLSSetupError("\(name) holds no PEM private key that can be read: \(OpenSSL.takeError())") }
         key = found
@@ -33,12 +29,12 @@ final class LoadedIdentity {
             _ = OpenSSL.takeError()
             throw TLSSetupError("\(name) does not belong to the certificate \"\(file)\"")
         }
-        ocspResponse = try identity.ocspResponse.map { path throws(TLSSetupError) in try OpenSSL.contents(of: path) } ?? []
+        ocspResponse = try identity.ocspResponse.map { path throws(TLSSetupError) in try files.contents(of: path) } ?? []
     }
 
     /// The certificates of a PEM file: at least one.
-    static func certificates(in file: String) throws(TLSSetupError) -> [Owned] {
-        let bytes = try OpenSSL.contents(of: file)
+    static func certificates(in file: String, from files: TLSFiles) throws(TLSSetupError) -> [Owned] {
+        let bytes = try files.contents(of: file)
         ERR_clear_error()
         let found = unsafe OpenSSL.withReader(of: bytes) { reader in
             var found: [Owned] = []

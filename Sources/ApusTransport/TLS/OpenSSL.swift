@@ -1,4 +1,3 @@
-import ApusPlatform
 import COpenSSL
 
 /// The one owner of an object of OpenSSL's.
@@ -63,14 +62,5 @@ enum OpenSSL {
     /// OpenSSL's words for a verdict on a certificate; nil for a good one.
     static func objection(_ verdict: Int) -> String? {
         verdict == Int(X509_V_OK) ? nil : unsafe String(cString: X509_verify_cert_error_string(verdict))
-    }
-
-    /// The whole of a file that is not expected to be large.
-    static func contents(of file: String) throws(TLSSetupError) -> [UInt8] {
-        do {
-            return try FileSystem.contents(of: file, maxBytes: 1 << 20)
-        } catch {
-            throw TLSSetupError("cannot read \"\(file)\": \(error.reason)")
-        }
     }
 }

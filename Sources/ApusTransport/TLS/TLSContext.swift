@@ -22,10 +22,10 @@ import COpenSSL
     /// Names whose sessions a client keeps at most.
     private static let maxSessions = 256
 
-    /// Reads certificates and keys: call it in the master, before privileges are dropped.
+    /// Reads certificates and keys that `files` has not read: then call it in the master, before privileges are dropped.
     ///
     /// - Throws: `TLSSetupError` that names the file.
-    package init(_ server: ServerTLS, ticketKeys: TicketKeys) throws(TLSSetupError) {
+    package init(_ server: ServerTLS, ticketKeys: TicketKeys, files: TLSFiles = TLSFiles()) throws(TLSSetupError) {
         role = .server
         self.ticketKeys = ticketKeys
         acceptsClient = server.acceptsClient
@@ -35,8 +35,8 @@ import COpenSSL
         guard !server.identities.isEmpty else { throw TLSSetupError("a TLS listener wants a certificate and a key") }
         for (index, identity) in server.identities.enumerated() {
             if index > 0 { others.append(unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)) }
-            identities.append(try LoadedIdentity(identity))
-            try unsafe prepare(index == 0 ? pointer : others[index - 1].pointer, server, identities[index])
+            identities.append(try LoadedIdentity(identity, from: files))
+            try unsafe prepare(index == 0 ? pointer : others[index - 1].pointer, server, identities[index], files)
         }
         guard identities.count > 1 else { return }
         unsafe apus_ssl_ctx_set_servername_callback(
@@ -63,7 +63,7 @@ import COpenSSL
         first = unsafe Owned(SSL_CTX_new(TLS_client_method()), free: SSL_CTX_free)
         unsafe setDefaults(pointer, minVersion: client.minVersion)
         if let identity = client.identity {
-            identities.append(try LoadedIdentity(identity))
+            identities.append(try LoadedIdentity(identity, from: TLSFiles()))
             try unsafe identities[0].install(in: pointer)
         }
         switch client.verification {
@@ -72,7 +72,7 @@ import COpenSSL
             unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER, nil)
             switch client.roots {
             case .system: unsafe SSL_CTX_set_default_verify_paths(pointer)
-            case .file(let path): try unsafe loadAuthorities(pointer, path)
+            case .file(let path): try unsafe trust(LoadedIdentity.certificates(in: path, from: TLSFiles()), pointer)
             }
         }
         if allowsSelfSigned { unsafe setVerification(pointer) }
@@ -127,7 +127,9 @@ import COpenSSL
         """
     private static let groups = "X25519:P-256:P-384"
 
-    private func prepare(_ context: OpaquePointer, _ server: ServerTLS, _ identity: LoadedIdentity) throws(TLSSetupError) {
+    private func prepare(
+        _ context: OpaquePointer, _ server: ServerTLS, _ identity: LoadedIdentity, _ files: TLSFiles
+    ) throws(TLSSetupError) {
         unsafe setDefaults(context, minVersion: server.minVersion)
         try unsafe identity.install(in: context)
         unsafe apus_ssl_ctx_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
@@ -151,10 +153,11 @@ import COpenSSL
         if !identity.ocspResponse.isEmpty { unsafe staple(context, identity) }
         switch server.clientCertificates {
         case .off: break
-        case .optional(let authorities):
-            try unsafe askForCertificate(context, authorities, SSL_VERIFY_PEER)
-        case .required(let authorities):
-            try unsafe askForCertificate(context, authorities, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT)
+        case .optional(let file):
+            try unsafe askForCertificate(context, LoadedIdentity.certificates(in: file, from: files), SSL_VERIFY_PEER)
+        case .required(let file):
+            try unsafe askForCertificate(
+                context, LoadedIdentity.certificates(in: file, from: files), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT)
         }
         unsafe server.configure?(context)
     }
@@ -173,19 +176,15 @@ import COpenSSL
             }, Unmanaged.passUnretained(identity).toOpaque())
     }
 
-    private func askForCertificate(_ context: OpaquePointer, _ authorities: String, _ mode: Int32) throws(TLSSetupError) {
-        try unsafe loadAuthorities(context, authorities)
-        unsafe SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(authorities))
+    private func askForCertificate(_ context: OpaquePointer, _ authorities: [Owned], _ mode: Int32) {
+        unsafe trust(authorities, context)
+        for authority in authorities { unsafe SSL_CTX_add_client_CA(context, authority.pointer) }
         unsafe SSL_CTX_set_verify(context, mode, nil)
         if acceptsClient != nil { unsafe setVerification(context) }
     }
 
-    private func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TLSSetupError) {
-        // Read by us first: OpenSSL's own errors name no file.
-        _ = try LoadedIdentity.certificates(in: file)
-        guard unsafe SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
-            throw TLSSetupError("the authorities in \"\(file)\" cannot be used: \(OpenSSL.takeError())")
-        }
+    private func trust(_ authorities: [Owned], _ context: OpaquePointer) {
+        for authority in authorities { unsafe X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority.pointer) }
     }
 
     // MARK: Verifying

@@ -58,8 +58,10 @@ public struct PeerCertificate: Sendable, Hashable {
     public var minVersion = TLSVersion.tls12
     /// Serve plain HTTP to clients that speak it here (`LWS_SERVER_OPTION_ALLOW_NON_SSL_ON_SSL_PORT`); otherwise they are answered 400.
     public var allowsPlainHTTP = false
-    /// Called with each `SSL_CTX *` when all else is set (`OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS`).
+    /// Called with each `SSL_CTX *` when all else is set (`OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS`). With it, new certificates want a reload:
+    /// workers, who make the new context when certificates are replaced in place, may open no file.
     public var configure: (@Sendable (OpaquePointer) -> Void)?
+    package var isConfigured: Bool { unsafe configure != nil }
 
     /// Whether clients are asked for a certificate, and the PEM file of the authorities that it must come from.
     public enum ClientCertificates: Sendable, Hashable {

@@ -105,7 +105,10 @@ import COpenSSL
             early = []
         }
         state = .handshaking
+        // What another session has left would be taken for this one's.
+        ERR_clear_error()
         let result = unsafe SSL_do_handshake(ssl)
+        defer { ERR_clear_error() }
         if result == 1 {
             state = .secure
         } else if unsafe SSL_get_error(ssl, result) != SSL_ERROR_WANT_READ {
