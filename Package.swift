@@ -84,7 +84,10 @@ let package = Package(
         .target(name: "ExampleExtension", dependencies: ["Apus"], path: "Tests/Support/ExampleExtension", packageAccess: false),
         .testTarget(
             name: "ApusTests",
-            dependencies: ["Apus", "ApusCodec", "ApusPlatform", "ExampleExtension", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "Apus", "ApusCodec", "ApusPlatform", "COpenSSL", "ExampleExtension", "TestSupport",
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: testSettings),
         .executableTarget(
             name: "DeflateFixture", dependencies: ["Apus", "ApusPlatform", .product(name: "Logging", package: "swift-log")],

@@ -12,17 +12,11 @@ struct TLSTransportTests {
         let received = ReceiveBuffer(capacity: 64 * 1024)
 
         init(sendBufferBytes: Int32?) throws {
-            let place = try TemporaryDirectory()
-            let (certificate, key) = (place.path + "/certificate", place.path + "/key")
-            let maker = try ChildProcess([
-                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test", "-keyout",
-                key, "-out", certificate,
-            ])
-            try #require(try maker.wait(within: .seconds(30)) == .exited(0))
+            let certificate = try TestCertificate()
             let pair = try SocketPair(sendBufferBytes: sendBufferBytes)
             server = Transport(pair.takeNear())
             client = Transport(pair.takeFar())
-            let identity = TLSIdentity(certificateChain: certificate, privateKey: key)
+            let identity = TLSIdentity(certificateChain: certificate.chain, privateKey: certificate.key)
             let context = try TLSContext(ServerTLS(identity), ticketKeys: TicketKeys())
             server.start(TLSSession(server: context, buffers: TLSBuffers(receiveBytes: 64 * 1024)))
             var options = ClientTLS()

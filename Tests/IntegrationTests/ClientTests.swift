@@ -145,17 +145,36 @@ extension Integration {
             #expect(process.standardError.contains("TLS"), "\(process.standardError)")
         }
 
-        @Test("Debian's libwebsockets-test-server counts for it")
-        func libwebsockets() throws {
+        @Test("a server of TLS 1.1 is refused with 77")
+        func oldTLS() throws {
+            let place = try TemporaryDirectory()
             let port = try RawListener.freePort()
-            let server = try ChildProcess(["libwebsockets-test-server", "--port=\(port)", "-d", "7"])
+            // It ends with its input.
+            let server = try ChildProcess(
+                [
+                    "sh", "-c", "mkfifo in; exec \"$@\" <>in", "sh", "openssl", "s_server", "-tls1_1", "-cipher", "ALL@SECLEVEL=0",
+                    "-accept",
+                    "127.0.0.1:\(port)", "-cert", Certificates.path("localhost.pem"), "-key", Certificates.path("localhost.key"),
+                ], in: place.path)
+            #expect(Deadline(after: .seconds(10)).wait { server.standardOutput.contains("ACCEPT") }, "\(server.standardError)")
+            let result = try Self.connect(["wss://localhost:\(port)/", "--ca", try Certificates.path("authority.pem")])
+            #expect(result.status == 77 && result.error.contains("protocol version"), "\(result)")
+        }
+
+        @Test("Debian's libwebsockets-test-server counts for it, over plain and over TLS", arguments: [false, true])
+        func libwebsockets(secure: Bool) throws {
+            let port = try RawListener.freePort()
+            let tls = try ["--ssl", "-C", Certificates.path("localhost.pem"), "-K", Certificates.path("localhost.key")]
+            let server = try ChildProcess(["libwebsockets-test-server", "--port=\(port)", "-d", "7"] + (secure ? tls : []))
+            let target = [
+                "\(secure ? "wss" : "ws")://localhost:\(port)/", "--ca", try Certificates.path("authority.pem"), "--subprotocol",
+            ]
             let isUp = Deadline(after: .seconds(10)).wait { (try? RawClient(port: port)) != nil || server.hasEnded != nil }
             try #require(isUp && server.hasEnded == nil, "\(server.standardError)")
-            let result = try Self.connect(["ws://127.0.0.1:\(port)/", "--subprotocol", "dumb-increment-protocol", "--count", "5"])
+            let result = try Self.connect(target + ["dumb-increment-protocol", "--count", "5"])
             let numbers = result.output.split(separator: "\n").compactMap { Int($0) }
             #expect(result.status == 0 && numbers == Array((numbers.first ?? 0)..<(numbers.first ?? 0) + 5), "\(result)")
-            let echo = try Self.connect(
-                ["ws://127.0.0.1:\(port)/", "--subprotocol", "lws-mirror-protocol", "--count", "1"], input: "c #000 1 2 3;\\n")
+            let echo = try Self.connect(target + ["lws-mirror-protocol", "--count", "1"], input: "c #000 1 2 3;\\n")
             #expect(echo.output == "c #000 1 2 3;\n", "\(echo)")
         }
 

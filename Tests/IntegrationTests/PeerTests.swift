@@ -84,11 +84,14 @@ extension Integration {
             #expect(try client.response(hasBody: false).status == (allowed ? 101 : 403))
         }
 
-        @Test("Debian's libwebsockets-test-client counts", arguments: [false, true])
-        func libwebsocketsCounts(echoesList: Bool) throws {
-            let server = try echoesList ? ApusServer(workers: 1, "--echo-subprotocol-list") : ApusServer()
+        @Test("Debian's libwebsockets-test-client counts, over plain and over TLS", arguments: [false, true], [false, true])
+        func libwebsocketsCounts(echoesList: Bool, secure: Bool) throws {
+            let server = try ApusServer(
+                options: (echoesList ? ["--echo-subprotocol-list"] : []) + (secure ? Certificates.options("localhost") : []))
             // It runs until SIGINT. Level 15 logs each number it receives.
-            let client = try ChildProcess(["libwebsockets-test-client", "127.0.0.1", "--port=\(server.port)", "--nomirror", "-d", "15"])
+            let client = try ChildProcess(
+                ["libwebsockets-test-client", "localhost", "--port=\(server.port)", "--nomirror", "-d", "15"] + (secure ? ["--ssl"] : []),
+                environment: ["SSL_CERT_FILE": Certificates.path("authority.pem")])
             _ = Deadline(after: .seconds(15)).wait { client.standardError.contains("rx 2 '25'") }
             client.signal(SIGINT)
             _ = try client.wait(within: .seconds(5))
