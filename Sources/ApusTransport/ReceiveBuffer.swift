@@ -6,10 +6,12 @@ package import ApusPlatform
     package static let headroom = 256
 
     private let storage: UnsafeMutableRawBufferPointer
+    private let capacity: Int
 
-    /// - Parameter capacity: what one call receives at most, in bytes.
+    /// - Parameter capacity: what one call receives at most, in bytes. `put` has room for as many and what was in front of them.
     package init(capacity: Int) {
-        unsafe storage = .allocate(byteCount: Self.headroom + capacity, alignment: 64)
+        self.capacity = capacity
+        unsafe storage = .allocate(byteCount: 2 * Self.headroom + capacity, alignment: 64)
     }
 
     deinit { unsafe storage.deallocate() }
@@ -33,16 +35,24 @@ package import ApusPlatform
 
     /// Receives behind the headroom; `.done(0)` is the end.
     package func receive(from transport: Transport) throws(SystemError) -> IOResult<Int> {
-        try unsafe transport.receive(into: UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom...]))
+        try unsafe transport.receive(into: room)
+    }
+
+    /// Receives what nobody wants.
+    package func discard(from transport: Transport) throws(SystemError) -> IOResult<Int> { try unsafe transport.discard(into: room) }
+
+    private var room: UnsafeMutableRawBufferPointer {
+        unsafe UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom..<Self.headroom + capacity])
     }
 
     /// Puts what came right behind a TLS handshake behind the headroom.
     package func openReceived(from transport: Transport) throws(SystemError) -> IOResult<Int> {
-        try unsafe transport.openReceived(into: UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom...]))
+        try unsafe transport.openReceived(into: room)
     }
 
     /// Puts bytes right in front of what is received next, and gives where they begin. They are at most as many as the headroom.
     package func putBefore(_ bytes: [UInt8]) -> Int {
+        precondition(bytes.count <= Self.headroom, "there is no room in front")
         let start = Self.headroom - bytes.count
         unsafe UnsafeMutableRawBufferPointer(rebasing: storage[start..<Self.headroom]).copyBytes(from: bytes)
         return start
@@ -51,6 +61,7 @@ package import ApusPlatform
     /// Puts bytes where received ones would be, and gives where they end.
     package func put(_ bytes: [UInt8]) -> Int {
         let end = Self.headroom + bytes.count
+        unsafe precondition(end <= storage.count, "more than an arrival and what was in front of it")
         unsafe UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom..<end]).copyBytes(from: bytes)
         return end
     }

@@ -10,6 +10,9 @@ package final class Transport {
     /// What the queue holds, in bytes, as it is: looked at with each write, where an access to the queue would have to be checked.
     private var queuedBytes = 0
 
+    /// Output was lost: the peer must not be told that it has all.
+    private var hasDropped = false
+
     /// Nil while bytes pass as they are.
     private var tls: TLSSession?
 
@@ -24,7 +27,7 @@ package final class Transport {
     /// Closes the socket and drops what is queued.
     package func close() {
         guard number >= 0 else { return }
-        if let tls, !hasBufferedOutput { tls.sendEnd(to: number) }
+        if let tls, !hasBufferedOutput, !hasDropped { tls.sendEnd(to: number) }
         _ = OwnedDescriptor(rawValue: number)
         number = -1
         dropOutput()
@@ -144,9 +147,15 @@ package final class Transport {
     }
 
     package func dropOutput() {
+        if hasBufferedOutput { hasDropped = true }
         queue.removeAll()
         tls?.dropOutput()
         queuedBytes = 0
+    }
+
+    /// Receives once for nothing: not even TLS looks at it, and so answers nothing.
+    func discard(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
+        try unsafe Socket.receive(number, into: buffer)
     }
 
     /// Says that nothing more will be written.
@@ -184,7 +193,7 @@ package final class Transport {
     /// Opens what came right behind the handshake.
     func openReceived(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         guard let tls else { return .wouldBlock }
-        return try unsafe tls.open(into: buffer, on: number)
+        return try unsafe tls.openEarly(into: buffer, on: number)
     }
 
     /// Seals and writes: what the kernel does not take of the sealed bytes waits in the session, what was not sealed in the queue.

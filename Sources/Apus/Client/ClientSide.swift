@@ -123,6 +123,9 @@ final class ClientTask {
             let isElsewhere: Bool
             if case .success(let origin) = origin { isElsewhere = !origin.hasSameOrigin(as: address) } else { isElsewhere = false }
             let dialogue = try makeDialogue(address, isElsewhere)
+            var options = options
+            // Who this is, is for the server that was named, not for whom it leads to.
+            if isElsewhere { options.tls.identity = nil }
             let attempt = try ClientAttempt(
                 context, to: address, through: try (options.proxy ?? context.proxy).proxy(to: address), options: options, dialogue: dialogue
             ) { [unowned self] error in attemptFailed(error) }

@@ -170,18 +170,32 @@ final class Connection: EventSource {
             carry = []
         }
         do throws(SystemError) {
-            switch try context.receiveBuffer.receive(from: transport) {
+            let result = try context.receiveBuffer.receive(from: transport)
+            if isSecure { noteAnswers() }
+            switch result {
             case .done(0): peerEnded()
             case .done(let count):
                 lastActivity = context.loop.now
                 process(from: start, to: headroom + count)
-                if isSecure, transport.inputHasEnded, isOpen { peerEnded() }
+                endOfTLS()
             case .wouldBlock:
                 if start < headroom { keep(start..<headroom) }
             }
         } catch {
             lost()
         }
+    }
+
+    /// TLS itself may have answered what was received: that is output like any other.
+    private func noteAnswers() {
+        bufferedBytes = transport.bufferedBytes
+        if bufferedBytes > 0 { context.unsettled(self) }
+    }
+
+    /// The peer may have ended its TLS behind what was received, which nothing reports again. What waits to be served comes first.
+    private func endOfTLS() {
+        guard isSecure, transport.inputHasEnded, isOpen, carry.isEmpty, !isReadingPaused, !isBackedUp else { return }
+        peerEnded()
     }
 
     /// The peer will send no more. An HTTP client may do so behind its last request and still wait for the rest of its answers.
@@ -233,7 +247,7 @@ final class Connection: EventSource {
 
     private func discardInput() {
         do throws(SystemError) {
-            if case .done(let count) = try context.receiveBuffer.receive(from: transport), count > 0 { return }
+            if case .done(let count) = try context.receiveBuffer.discard(from: transport), count > 0 { return }
             if case .lingering = phase { close() } else { updateInterest(reading: false) }
         } catch {
             close()
@@ -377,6 +391,7 @@ final class Connection: EventSource {
             }
         }
         if !isReadingPaused, !isBackedUp, isOpen { serveCarry() }
+        endOfTLS()
         advanceEnding()
         updateInterest(reading: true)
     }
@@ -448,10 +463,10 @@ final class Connection: EventSource {
         guard isOpen else { return }
         // What came right behind the handshake is not reported again.
         do throws(SystemError) {
-            if case .done(let count) = try context.receiveBuffer.openReceived(from: transport), count > 0 {
-                process(from: ReceiveBuffer.headroom, to: ReceiveBuffer.headroom + count)
-            }
-            if transport.inputHasEnded, isOpen { peerEnded() }
+            let result = try context.receiveBuffer.openReceived(from: transport)
+            noteAnswers()
+            if case .done(let count) = result, count > 0 { process(from: ReceiveBuffer.headroom, to: ReceiveBuffer.headroom + count) }
+            endOfTLS()
             updateInterest(reading: true)
         } catch {
             lost()

@@ -233,7 +233,8 @@ final class HTTPSession {
 
     /// Output has been taken by the peer.
     func outputDrained() {
-        if case .head = state { context.loop.schedule(connection, after: context.limits.keepAliveTimeout) }
+        // A head that has begun keeps its own deadline.
+        if case .head = state, decoder.isIdle { context.loop.schedule(connection, after: context.limits.keepAliveTimeout) }
     }
 
     func connectionLost() {

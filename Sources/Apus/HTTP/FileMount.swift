@@ -31,7 +31,8 @@ final class FileMount {
 
     /// Answers with the file at `path`; false if there is none.
     func serve(_ path: String, to exchange: HTTPExchange) -> Bool {
-        var relative = String(path.dropFirst(prefix.count))
+        // By octets: a combining character behind the slash would count as one with it.
+        var relative = String(decoding: path.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
         if relative.isEmpty || relative.hasSuffix("/") { relative += "index.html" }
         do {
             let file = SharedFile(try FileSystem.openBeneath(root.rawValue, relative))

@@ -1,5 +1,6 @@
 import ApusPlatform
 import ApusTransport
+import Logging
 
 /// One request and its answer. Answer now or later, once, on the worker's thread.
 public final class HTTPExchange {
@@ -23,9 +24,16 @@ public final class HTTPExchange {
         take()?.respond(status, fields: fields, body: .bytes(body), to: request)
     }
 
-    /// Answers with text of the given media type.
+    /// Answers with text of the given media type; with 500 if that cannot stand in a field.
     public func respond(_ status: HTTPStatus = .ok, text: String, type: String = "text/plain; charset=utf-8") {
-        respond(status, fields: Self.fields(type: type), body: Array(text.utf8))
+        var fields = HTTPFields()
+        do {
+            try fields.append("Content-Type", type)
+        } catch {
+            context.logger.error("\(request.path) was not answered: \(error)")
+            return respond(page: .internalServerError)
+        }
+        respond(status, fields: fields, body: Array(text.utf8))
     }
 
     /// Answers with a small page that says what the status means (libwebsockets' `lws_return_http_status`).
@@ -43,12 +51,6 @@ public final class HTTPExchange {
     private func take() -> HTTPSession? {
         defer { session = nil }
         return session
-    }
-
-    static func fields(type: String) -> HTTPFields {
-        var fields = HTTPFields()
-        fields.appendChecked("Content-Type", type)
-        return fields
     }
 }
 

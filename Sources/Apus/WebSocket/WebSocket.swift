@@ -250,6 +250,7 @@ public final class WebSocket {
 
     /// Begins the closing handshake: the peer gets the code and the reason (at most 123 bytes are sent), and `closed` is called when it has
     /// answered or `Limits.closingTimeout` has passed. Messages that come until then are dropped. No effect when it is closing already.
+    /// With `.noStatus` the frame has no code; other codes that must not be sent, such as `.abnormal`, go out as `.internalError`.
     public func close(code: CloseCode = .normal, reason: String = "") {
         if context.hasPublications { context.deliverPublications(before: self) }
         perform(change { $0.close(code, reason: reason) })

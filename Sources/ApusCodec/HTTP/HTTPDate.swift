@@ -1,16 +1,18 @@
 /// Dates of HTTP fields (RFC 9110 §5.6.7), without a clock or a time zone: seconds in, text out, and back.
 package enum HTTPDate {
     private static var monthNames: String { "JanFebMarAprMayJunJulAugSepOctNovDec" }
+    /// 0000-01-01 00:00:00 and 9999-12-31 23:59:59.
+    private static var first: Int { -62_167_219_200 }
+    private static var last: Int { 253_402_300_799 }
     private static var dayNames: String { "SunMonTueWedThuFriSat" }
 
     /// An IMF-fixdate such as `Sun, 06 Nov 1994 08:49:37 GMT`: 29 bytes.
     ///
-    /// - Parameter seconds: Seconds since 1970-01-01 00:00:00 UTC, leap seconds not counted.
-    /// - Precondition: the year is in 0...9999.
+    /// - Parameter seconds: Seconds since 1970-01-01 00:00:00 UTC, leap seconds not counted. A date has a year of four digits: what lies
+    ///   outside of the years 0 to 9999, as a file's time may, becomes the nearest that it can say.
     package static func format(secondsSince1970 seconds: Int) -> [UInt8] {
-        let (days, second) = floorDivision(seconds, 86_400)
+        let (days, second) = floorDivision(min(max(seconds, first), last), 86_400)
         let (year, month, day) = civilDate(daysSince1970: days)
-        precondition((0...9999).contains(year), "an HTTP date has a year of four digits")
         var output: [UInt8] = []
         output.reserveCapacity(29)
         // 1970-01-01 was a Thursday, the fourth day behind Sunday.

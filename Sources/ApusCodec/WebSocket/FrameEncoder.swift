@@ -74,11 +74,12 @@ package enum FrameEncoder {
         if let maskingKey { output.mask(start..<output.count, key: maskingKey) }
     }
 
-    /// The payload of a close frame: the code in network order, then the reason, cut to 123 octets at a character.
+    /// The payload of a close frame: the code in network order, then the reason, cut to 123 octets at a character. None for `.noStatus`; any
+    /// other code that must not be sent (RFC 6455 §7.4), such as `.abnormal` passed on from another connection, becomes `.internalError`.
     package static func closePayload(code: CloseCode?, reason: String) -> [UInt8] {
         guard let code, code != .noStatus else { return [] }
-        precondition(code.mayBeSent, "close code \(code.rawValue) must not be sent (RFC 6455 §7.4)")
-        var payload = [UInt8(code.rawValue >> 8), UInt8(code.rawValue & 0xFF)]
+        let sent = code.mayBeSent ? code : .internalError
+        var payload = [UInt8(sent.rawValue >> 8), UInt8(sent.rawValue & 0xFF)]
         for character in reason.unicodeScalars {
             let scalar = UTF8.encode(character)
             guard let scalar, payload.count + scalar.count <= maxControlPayloadBytes else { break }

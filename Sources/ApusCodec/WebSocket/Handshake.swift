@@ -69,6 +69,7 @@ package enum Handshake {
     /// RFC 6455 §4.1 item 10: tokens, each listed once; several fields are one list (§11.3.4).
     private static func subprotocols(_ fields: HTTPFields) throws(HandshakeViolation) -> [String] {
         var names: [String] = []
+        var seen: Set<String> = []
         var index = fields.firstIndex(of: "sec-websocket-protocol")
         while let found = index {
             let bytes = fields.storage.span
@@ -76,7 +77,7 @@ package enum Handshake {
             while let element = bytes.nextListElement(&rest) {
                 guard bytes.isToken(element) else { throw .subprotocolsMalformed }
                 let name = String(decoding: fields.storage[element], as: UTF8.self)
-                guard !names.contains(name) else { throw .subprotocolRepeated(name) }
+                guard seen.insert(name).inserted else { throw .subprotocolRepeated(name) }
                 names.append(name)
             }
             index = fields.nextIndex(of: "sec-websocket-protocol", after: found)

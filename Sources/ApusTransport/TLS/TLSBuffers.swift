@@ -57,17 +57,17 @@ import COpenSSL
 
     // MARK: Input
 
-    /// Receives what OpenSSL will open; `.done(0)` is the end. What was there before must have been taken.
+    /// Receives what OpenSSL will open; `.done(0)` is the end. A session leaves nothing here when it is done with an event.
     func receive(from socket: Int32) throws(SystemError) -> IOResult<Int> {
-        unsafe precondition(store.pointee.inputStart == store.pointee.inputEnd, "another session's bytes have not been taken")
+        assert(!hasInput, "another session's bytes have not been taken")
         let result = try unsafe Socket.receive(socket, into: store.pointee.input)
-        if case .done(let count) = result { unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, count) }
+        if case .done(let count) = result { unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, count) } else { dropInput() }
         return result
     }
 
-    /// Puts bytes where received ones would be: no more than one arrival has. What was there before must have been taken.
+    /// Puts bytes where received ones would be: no more than one arrival has.
     func put(_ bytes: [UInt8]) {
-        unsafe precondition(store.pointee.inputStart == store.pointee.inputEnd, "another session's bytes have not been taken")
+        assert(!hasInput, "another session's bytes have not been taken")
         let count = unsafe min(bytes.count, store.pointee.input.count)
         unsafe store.pointee.input.copyBytes(from: bytes.prefix(count))
         unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, count)

@@ -133,9 +133,7 @@ import COpenSSL
         unsafe setDefaults(context, minVersion: server.minVersion)
         try unsafe identity.install(in: context)
         unsafe apus_ssl_ctx_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
-        // One ticket is enough for a client that connects again; each costs the full handshake some time.
-        unsafe SSL_CTX_set_num_tickets(context, 1)
-        unsafe SSL_CTX_set_session_id_context(context, Array("apus".utf8), 4)
+        try unsafe limitResumption(context, server, files)
         unsafe apus_ssl_ctx_set_ticket_callback(context) { ssl, name, vector, cipher, mac, isSealing in
             guard let keys = unsafe TLSContext.of(ssl)?.ticketKeys, let name = unsafe name, let vector = unsafe vector else { return -1 }
             return unsafe keys.prepare(name: name, vector: vector, cipher: cipher, mac: mac, isSealing: isSealing != 0)
@@ -160,6 +158,28 @@ import COpenSSL
                 context, LoadedIdentity.certificates(in: file, from: files), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT)
         }
         unsafe server.configure?(context)
+    }
+
+    /// A resumed session shows no certificates, and nobody is asked about them again. So it must be one that was made under the same
+    /// conditions, on whatever listener, in whatever generation; an application that decides by itself decides each time.
+    private func limitResumption(_ context: OpaquePointer, _ server: ServerTLS, _ files: TLSFiles) throws(TLSSetupError) {
+        guard server.acceptsClient == nil, unsafe server.configure == nil else {
+            unsafe SSL_CTX_set_options(context, apus_ssl_op_no_ticket)
+            unsafe SSL_CTX_set_num_tickets(context, 0)
+            return
+        }
+        // One ticket is enough for a client that connects again; each costs the full handshake some time.
+        unsafe SSL_CTX_set_num_tickets(context, 1)
+        var conditions: [UInt8] = []
+        switch server.clientCertificates {
+        case .off: break
+        case .optional(let file): conditions = try [1] + files.contents(of: file)
+        case .required(let file): conditions = try [2] + files.contents(of: file)
+        }
+        for identity in server.identities { conditions += try [0] + files.contents(of: identity.certificateChain) }
+        var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
+        unsafe SHA256(conditions, conditions.count, &digest)
+        unsafe SSL_CTX_set_session_id_context(context, digest, UInt32(digest.count))
     }
 
     private func staple(_ context: OpaquePointer, _ identity: LoadedIdentity) {
@@ -208,22 +228,26 @@ import COpenSSL
             isAccepted = acceptsClient(unsafe OpenSSL.description(of: certificate, objection: objection))
             if isTrusted, !isAccepted { unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION) }
         } else {
-            isAccepted =
-                unsafe isTrusted || allowsSelfSigned && verdict == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT && nameMatches(store)
+            isAccepted = unsafe isTrusted || allowsSelfSigned && verdict == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT && verifyAlone(store)
         }
         return isAccepted
     }
 
-    /// Whether the certificate holds for the name that is asked for: verification that failed early has not looked.
-    private func nameMatches(_ store: OpaquePointer) -> Bool {
-        let parameters = unsafe X509_STORE_CTX_get0_param(store)
+    /// Verifies a certificate that signed itself as if it were a root: name, time and purpose count.
+    private func verifyAlone(_ store: OpaquePointer) -> Bool {
         guard let certificate = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
-        if let host = unsafe X509_VERIFY_PARAM_get0_host(parameters, 0) {
-            return unsafe X509_check_host(certificate, host, 0, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS), nil) == 1
+        let (roots, second) = unsafe (X509_STORE_new(), X509_STORE_CTX_new())
+        defer {
+            unsafe X509_STORE_CTX_free(second)
+            unsafe X509_STORE_free(roots)
         }
-        guard let address = unsafe X509_VERIFY_PARAM_get1_ip_asc(parameters) else { return false }
-        defer { unsafe CRYPTO_free(address, #file, #line) }
-        return unsafe X509_check_ip_asc(certificate, address, 0) == 1
+        unsafe X509_STORE_add_cert(roots, certificate)
+        guard unsafe X509_STORE_CTX_init(second, roots, certificate, nil) == 1,
+            unsafe X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(second), X509_STORE_CTX_get0_param(store)) == 1
+        else { return false }
+        let isGood = unsafe X509_verify_cert(second) == 1
+        if !isGood { unsafe X509_STORE_CTX_set_error(store, X509_STORE_CTX_get_error(second)) }
+        return isGood
     }
 
     // MARK: Names

@@ -54,22 +54,30 @@ import COpenSSL
         unsafe SSL_set_connect_state(ssl)
         unsafe buffers.attach(to: ssl)
         unsafe apus_ssl_set_app_data(ssl, Unmanaged.passUnretained(self).toOpaque())
-        resumptionKey = "\(host):\(port)"
+        // The dot of the root is no part of the name (RFC 6066 §3).
+        let name = host.hasSuffix(".") ? String(host.dropLast()) : host
+        resumptionKey = "\(name):\(port)"
+        if expect(name) { unsafe context.resume(ssl, resumptionKey) } else { objection = "\"\(host)\" is no host's name" }
+    }
+
+    /// Says whose certificate is acceptable. OpenSSL would take an empty name for anybody's.
+    private func expect(_ name: String) -> Bool {
+        guard !name.isEmpty, !name.utf8.contains(0) else { return false }
+        defer { ERR_clear_error() }
         let parameters = unsafe SSL_get0_param(ssl)
-        unsafe X509_VERIFY_PARAM_set_hostflags(parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+        unsafe X509_VERIFY_PARAM_set_hostflags(
+            parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT))
         // A numeric address is looked for among the certificate's addresses, and is no name to ask for (RFC 6066 §3).
-        if unsafe X509_VERIFY_PARAM_set1_ip_asc(parameters, host) != 1 {
-            ERR_clear_error()
-            unsafe X509_VERIFY_PARAM_set1_host(parameters, host, host.utf8.count)
-            unsafe apus_ssl_set_server_name(ssl, host)
-        }
-        unsafe context.resume(ssl, resumptionKey)
+        if unsafe X509_VERIFY_PARAM_set1_ip_asc(parameters, name) == 1 { return true }
+        return unsafe X509_VERIFY_PARAM_set1_host(parameters, name, name.utf8.count) == 1 && apus_ssl_set_server_name(ssl, name) == 1
     }
 
     /// What this client's sessions are kept under.
     private(set) var resumptionKey = ""
-    /// What was received before the handshake began.
+    /// What was received and has not been opened: before the handshake began, right behind it, or of another protocol.
     private var early: [UInt8] = []
+    /// Why the server's name cannot be verified; then nothing is sent.
+    private var objection: String?
 
     deinit { unsafe SSL_free(ssl) }
 
@@ -81,41 +89,54 @@ import COpenSSL
 
     // MARK: Handshake
 
-    /// Receives what has come and goes on with the handshake as far as that allows.
+    /// Receives what has come and goes on with the handshake as far as that allows. What came behind it waits for `open`.
     package func handshake(on socket: Int32) throws(TLSError) -> Progress {
+        if let objection { throw .protocolError(objection) }
+        // The buffers are the next session's, whatever happens here; and so is OpenSSL's list of errors.
+        defer {
+            buffers.dropInput()
+            buffers.dropOutput()
+            ERR_clear_error()
+        }
         let isFirst = if case .new = state { true } else { false }
         if !isFirst || context.role == .server {
-            let received: IOResult<Int>
-            do {
-                received = try buffers.receive(from: socket)
-            } catch {
-                state = .failed
-                throw .system(error)
+            guard try receiveHandshake(on: socket) else { return .waiting }
+            if isFirst, unsafe buffers.input[0] != Self.handshakeRecord {
+                early = unsafe [UInt8](buffers.input)
+                return .notTLS
             }
-            switch received {
-            case .done(0):
-                state = .failed
-                throw .closed
-            case .done: break
-            case .wouldBlock: return .waiting
-            }
-            if isFirst, unsafe buffers.input[0] != Self.handshakeRecord { return .notTLS }
         } else if !early.isEmpty {
             buffers.put(early)
             early = []
         }
         state = .handshaking
-        // What another session has left would be taken for this one's.
         ERR_clear_error()
         let result = unsafe SSL_do_handshake(ssl)
-        defer { ERR_clear_error() }
-        if result == 1 {
-            state = .secure
-        } else if unsafe SSL_get_error(ssl, result) != SSL_ERROR_WANT_READ {
-            return try failHandshake(on: socket)
+        guard unsafe result == 1 || SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ else { return try failHandshake(on: socket) }
+        do { try sendSealed(to: socket) } catch {
+            state = .failed
+            throw .system(error)
         }
-        try send(on: socket)
-        return result == 1 ? .done : .waiting
+        guard result == 1 else { return .waiting }
+        state = .secure
+        early = unsafe [UInt8](buffers.input)
+        return .done
+    }
+
+    /// Whether anything has come.
+    private func receiveHandshake(on socket: Int32) throws(TLSError) -> Bool {
+        do {
+            switch try buffers.receive(from: socket) {
+            case .done(0): break
+            case .done: return true
+            case .wouldBlock: return false
+            }
+        } catch {
+            state = .failed
+            throw .system(error)
+        }
+        state = .failed
+        throw .closed
     }
 
     /// The type of a record that begins a handshake (RFC 8446 §5.1).
@@ -125,25 +146,21 @@ import COpenSSL
         state = .failed
         let verdict = unsafe SSL_get_verify_result(ssl)
         let reason = OpenSSL.takeError()
-        buffers.dropInput()
         // The alert tells the other side; whether it arrives is all the same to us.
-        try? send(on: socket)
+        try? sendSealed(to: socket)
         if context.role == .client, let objection = OpenSSL.objection(verdict) { throw .untrusted(objection) }
         throw .protocolError(reason)
     }
 
-    private func send(on socket: Int32) throws(TLSError) {
-        do { try sendSealed(to: socket) } catch { throw .system(error) }
-    }
-
     /// Takes what was received for another protocol.
     package func takeInput() -> [UInt8] {
-        defer { buffers.dropInput() }
-        return unsafe [UInt8](buffers.input)
+        defer { early = [] }
+        return early
     }
 
     /// What the handshake agreed on.
     package func information() -> TLSInformation {
+        defer { ERR_clear_error() }
         var name: UnsafePointer<UInt8>?
         var length: UInt32 = 0
         unsafe SSL_get0_alpn_selected(ssl, &name, &length)
@@ -177,9 +194,17 @@ import COpenSSL
         }
     }
 
-    /// Opens what was received already, such as what came right behind a handshake.
-    func open(into buffer: UnsafeMutableRawBufferPointer, on socket: Int32) throws(SystemError) -> IOResult<Int> {
+    /// Opens what came right behind the handshake.
+    func openEarly(into buffer: UnsafeMutableRawBufferPointer, on socket: Int32) throws(SystemError) -> IOResult<Int> {
+        buffers.put(early)
+        early = []
+        return try unsafe open(into: buffer, on: socket)
+    }
+
+    /// Opens all that was received.
+    private func open(into buffer: UnsafeMutableRawBufferPointer, on socket: Int32) throws(SystemError) -> IOResult<Int> {
         guard let start = buffer.baseAddress else { return .wouldBlock }
+        defer { buffers.dropInput() }
         var count = 0
         opening: while true {
             // It fits: less is received than `buffer` has room for.
@@ -194,14 +219,15 @@ import COpenSSL
             case SSL_ERROR_WANT_READ: break opening
             case SSL_ERROR_ZERO_RETURN:
                 state = .ended
-                buffers.dropInput()
                 break opening
             default:
-                state = .failed
-                buffers.dropInput()
                 ERR_clear_error()
                 try? sendSealed(to: socket)
-                throw brokenProtocol("SSL_read")
+                // What was good before it counts.
+                state = count > 0 ? .ended : .failed
+                inputWasCut = true
+                if count == 0 { throw brokenProtocol("SSL_read") }
+                return .done(count)
             }
         }
         // Answers of TLS itself, such as to a key update.
@@ -220,6 +246,7 @@ import COpenSSL
         guard unsafe SSL_write(ssl, bytes.baseAddress, Int32(bytes.count)) == bytes.count else {
             state = .failed
             ERR_clear_error()
+            buffers.dropOutput()
             throw brokenProtocol("SSL_write")
         }
         try sendSealed(to: socket)
@@ -233,8 +260,8 @@ import COpenSSL
                 if try sealed.write(to: socket) == .blocked { return .blocked }
             }
             if queue.isEmpty { return .empty }
-            try queue.move(to: buffers.plain)
             defer { buffers.plain.removeAll() }
+            try queue.move(to: buffers.plain)
             try unsafe write(buffers.plain.bytes, to: socket)
         }
     }

@@ -16,6 +16,16 @@ struct DateTests {
         #expect(HTTPDate.parse(text) == seconds)
     }
 
+    @Test("what has no year of four digits becomes the nearest that has")
+    func clamped() {
+        for seconds in [253_402_300_800, Int.max] {
+            #expect(HTTPDate.format(secondsSince1970: seconds).elementsEqual("Fri, 31 Dec 9999 23:59:59 GMT".utf8))
+        }
+        for seconds in [-62_167_219_201, Int.min] {
+            #expect(HTTPDate.format(secondsSince1970: seconds).elementsEqual("Sat, 01 Jan 0000 00:00:00 GMT".utf8))
+        }
+    }
+
     @Test(
         "the obsolete forms are read",
         arguments: [

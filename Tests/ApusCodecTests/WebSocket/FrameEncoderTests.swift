@@ -142,6 +142,14 @@ struct FrameEncoderTests {
         #expect(outcome.items == [.close(code?.rawValue, String(decoding: payload.dropFirst(2), as: UTF8.self))])
     }
 
+    @Test(
+        "codes that must not be sent go out as 1011, that of no status as none",
+        arguments: [0, 999, 1004, 1006, 1015, 2000, 5000] as [UInt16])
+    func unsendable(code: UInt16) {
+        #expect(FrameEncoder.closePayload(code: CloseCode(rawValue: code), reason: "r") == [0x03, 0xF3, UInt8(ascii: "r")])
+        #expect(FrameEncoder.closePayload(code: .noStatus, reason: "r").isEmpty)
+    }
+
     // MARK: Both ways
 
     @Test("frames that the encoder wrote decode to what was meant, cut anywhere", arguments: 1...60 as ClosedRange<UInt64>)
