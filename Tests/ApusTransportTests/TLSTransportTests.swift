@@ -11,14 +11,15 @@ struct TLSTransportTests {
         let client: Transport
         let received = ReceiveBuffer(capacity: 64 * 1024)
 
-        init(sendBufferBytes: Int32?) throws {
+        /// - Parameter buffers: the server's.
+        init(sendBufferBytes: Int32? = nil, buffers: TLSBuffers = TLSBuffers(receiveBytes: 64 * 1024)) throws {
             let certificate = try TestCertificate()
             let pair = try SocketPair(sendBufferBytes: sendBufferBytes)
             server = Transport(pair.takeNear())
             client = Transport(pair.takeFar())
             let identity = TLSIdentity(certificateChain: certificate.chain, privateKey: certificate.key)
             let context = try TLSContext(ServerTLS(identity), ticketKeys: TicketKeys())
-            server.start(TLSSession(server: context, buffers: TLSBuffers(receiveBytes: 64 * 1024)))
+            server.start(TLSSession(server: context, buffers: buffers))
             var options = ClientTLS()
             options.verification = .none
             client.start(
@@ -89,5 +90,25 @@ struct TLSTransportTests {
             sent += 10_000
         }
         #expect(try secured.drain() == pattern(sent))
+    }
+
+    @Test("a file that has shrunk ends its own connection and no other")
+    func shrunkFile() throws {
+        let buffers = TLSBuffers(receiveBytes: 64 * 1024)
+        let (one, other) = (try Secured(buffers: buffers), try Secured(buffers: buffers))
+        one.server.enqueue(SharedFile(try temporaryFile(pattern(100_000))), offset: 0, count: 200_000)
+        #expect(throws: SystemError.self) { while try one.server.flush() == .blocked { _ = try one.arrived() } }
+        other.server.enqueue(TransportTests.output(pattern(1000)))
+        #expect(try other.drain() == pattern(1000))
+    }
+
+    @Test("a name that cannot be verified is refused before anything is sent", arguments: ["", "a\0b", "."])
+    func noName(name: String) throws {
+        let pair = try SocketPair()
+        let transport = Transport(pair.takeNear())
+        let context = try TLSContext(ClientTLS())
+        transport.start(TLSSession(client: context, host: name, port: 443, buffers: TLSBuffers(receiveBytes: 64 * 1024)))
+        #expect(throws: TLSError.protocolError("\"\(name)\" is no host's name")) { try transport.handshake() }
+        #expect(pair.received().isEmpty)
     }
 }

@@ -183,4 +183,12 @@ struct TransportTests {
         }
         #expect(Array(cork.bytes) == pattern(10) + (hasRoom ? [0xFD, 0xFE] + pattern(payloadBytes) : []))
     }
+
+    @Test("the receive buffer holds what a call gives, and as much as its headroom in front of it")
+    func receiveBuffer() {
+        let buffer = ReceiveBuffer(capacity: 1024)
+        let bytes = pattern(ReceiveBuffer.headroom + 1024)
+        let end = buffer.put(bytes)
+        #expect(buffer.bytes.extracting(ReceiveBuffer.headroom..<end).withUnsafeBytes { Array($0) } == bytes)
+    }
 }

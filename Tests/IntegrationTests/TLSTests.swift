@@ -90,6 +90,28 @@ extension Integration {
             #expect(try resume().isResumed)
         }
 
+        @Test("a session without a client certificate is not resumed where one is required", arguments: ["-tls1_2", "-tls1_3"])
+        func resumptionWithoutCertificate(version: String) throws {
+            let place = try TemporaryDirectory()
+            let (file, session) = (place.path + "/apus.yaml", place.path + "/session")
+            let lines = try [
+                "tls:", "  certificate: \(Certificates.path("localhost.pem"))", "  key: \(Certificates.path("localhost.key"))",
+                "  ca: \(Certificates.path("authority.pem"))",
+            ].joined(separator: "\n")
+            try Files.write(lines.utf8, to: file)
+            let server = try ApusServer(options: ["-c", file])
+            func ask(_ option: String) throws -> String {
+                try Self.openssl(server, version, option, session, "-ign_eof", input: "GET /worker HTTP/1.0\\r\\nHost: h\\r\\n\\r\\n")
+            }
+            #expect(try ask("-sess_out").contains("\"workers\""))
+            #expect(try ask("-sess_in").contains("Reused, TLSv1"))
+            try Files.write((lines + "\n  client-certificate: required\n").utf8, to: file)
+            server.process.signal(SIGHUP)
+            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("generation 1 serves") })
+            let answer = try ask("-sess_in")
+            #expect(!answer.contains("\"workers\"") && !answer.contains("Reused, TLSv1"), "\(answer)")
+        }
+
         @Test("the certificate is chosen by the name that the client asks for")
         func names() throws {
             let server = try ApusServer(options: try Certificates.options("localhost", "other"))

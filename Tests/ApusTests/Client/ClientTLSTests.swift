@@ -86,4 +86,33 @@ struct ClientTLSTests {
         socket.send(text: "still there")
         try stage.until("the echo") { before.script.middle == ["text still there"] }
     }
+
+    @Test("the application's verdict on clients is asked for with each connection, resumed or not")
+    func verdicts() throws {
+        nonisolated(unsafe) var asked = 0
+        let certificate = certificate
+        var tls = ServerTLS(TLSIdentity(certificateChain: certificate.chain, privateKey: certificate.key))
+        tls.clientCertificates = .optional(authorities: certificate.chain)
+        tls.acceptsClient = { _ in
+            asked += 1
+            return true
+        }
+        let stage = try Stage(listen: false) {
+            $0.listen(on: .tcp("127.0.0.1", port: 0), tls: tls)
+            $0.webSocket("chat", at: "/chat") { _ in Script.echo() }
+        }
+        let port = try #require(stage.context.addresses[0].port)
+        for round in 1...3 {
+            // The dot of the root is no part of the name.
+            let attempt = Attempt(stage, "wss://localhost:\(port)/chat") {
+                $0.tls.roots = .file(certificate.chain)
+                $0.tls.serverName = "localhost."
+                $0.tls.identity = TLSIdentity(certificateChain: certificate.chain, privateKey: certificate.key)
+            }
+            let socket = try attempt.opened()
+            #expect(asked == round)
+            socket.close()
+            try stage.until("the end") { attempt.script.endings.count == 1 }
+        }
+    }
 }

@@ -98,6 +98,16 @@ final class Client {
         return Array(received[..<count])
     }
 
+    /// Waits until something is there, and takes it all.
+    func takeAny() throws -> [UInt8] {
+        try stage.until("bytes") {
+            poll()
+            return !received.isEmpty || isEnded
+        }
+        defer { received = [] }
+        return received
+    }
+
     /// Reads once, at most so many bytes; none when nothing is there.
     func takeSome(_ count: Int) -> [UInt8] {
         var buffer = [UInt8](repeating: 0, count: count)
