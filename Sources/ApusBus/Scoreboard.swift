@@ -4,27 +4,45 @@ import Synchronization
 /// ApusBus is how the processes of one server know of each other: memory they share, and (later) the records they send.
 /// It knows nothing of WebSocket or HTTP.
 
-/// A table in shared memory with one row per worker slot. The master makes it before it forks; every process reads all rows.
+/// A table in shared memory with one row per worker slot. The master makes rows before it forks who writes them, and reads all; a worker
+/// keeps its own only (`keepOnly`), so that one that was taken over cannot speak for its siblings. What a row says of its own worker is still
+/// the worker's word: readers bound every value before they reckon with it.
 ///
 /// A row is cells of eight bytes, each an atomic, in two groups of cache lines so that the worker's busy counters never
 /// bounce with what others write: the worker's own cells (counters, heartbeat, phase) and the master's (pid, generation,
 /// state). Both groups have cells to spare.
 package final class Scoreboard {
-    private let memory: SharedMemory
+    /// A mapping of its own for each row: pages of one mapping could be had again by making what is left of it larger (mremap(2)).
+    private final class Page {
+        let memory: SharedMemory
+        init() throws(SystemError) { memory = try SharedMemory(byteCount: Row.byteCount) }
+    }
+
+    private var pages: [Page] = []
+
     /// Number of rows.
-    package let slots: Int
+    package var slots: Int { pages.count }
 
     package init(slots: Int) throws(SystemError) {
         precondition(slots > 0, "a server has at least one worker")
-        self.slots = slots
-        memory = try SharedMemory(byteCount: slots * Row.byteCount)
+        try grow(to: slots)
+    }
+
+    /// Makes rows until there are `slots`; children that were forked before do not have the new ones.
+    package func grow(to slots: Int) throws(SystemError) {
+        while pages.count < slots { pages.append(try Page()) }
+    }
+
+    /// In a worker: gives up every row but this one for good. They may not be used any more in this process.
+    package func keepOnly(_ slot: Int) {
+        for (place, page) in pages.enumerated() where place != slot { page.memory.giveUp() }
     }
 
     /// A slot's row. It is memory of the scoreboard, which must outlive it.
     package subscript(slot: Int) -> Row {
         precondition(slot >= 0 && slot < slots, "slots are numbered from zero")
-        // SAFETY: the mapping holds `slots` rows, is page-aligned, and zeros are valid atomics.
-        return unsafe Row(start: memory.bytes.baseAddress.unsafelyUnwrapped + slot * Row.byteCount)
+        // SAFETY: the mapping holds a row, is page-aligned, and zeros are valid atomics.
+        return unsafe Row(start: pages[slot].memory.bytes.baseAddress.unsafelyUnwrapped)
     }
 }
 
@@ -117,7 +135,11 @@ extension Scoreboard {
             store(load(counter.rawValue) &+ UInt64(bitPattern: Int64(amount)), counter.rawValue)
         }
 
-        package subscript(counter: Counter) -> Int { Int(truncatingIfNeeded: load(counter.rawValue)) }
+        /// The most that a counter tells: as many of them as a server can have add up without overflow.
+        package static let maxCount = 1 << 48
+
+        /// From 0 to `maxCount`, whatever a worker has written.
+        package subscript(counter: Counter) -> Int { min(max(Int(truncatingIfNeeded: load(counter.rawValue)), 0), Self.maxCount) }
 
         // MARK: Written by the master
 

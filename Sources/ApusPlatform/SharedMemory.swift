@@ -10,5 +10,8 @@ import Glibc
         unsafe bytes = UnsafeMutableRawBufferPointer(start: start, count: byteCount)
     }
 
+    /// Takes the memory out of this process; nothing may touch it here any more. Other processes keep theirs.
+    package func giveUp() { unsafe munmap(bytes.baseAddress, bytes.count) }
+
     deinit { unsafe munmap(bytes.baseAddress, bytes.count) }
 }

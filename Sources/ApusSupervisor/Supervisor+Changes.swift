@@ -1,3 +1,4 @@
+import ApusBus
 import ApusPlatform
 import Logging
 
@@ -144,6 +145,7 @@ extension Supervisor {
 
     private func beginGrowing() {
         do {
+            try scoreboard.grow(to: Self.rows(of: slots + 1))
             try listeners.addSlot()
             begin(slot: slots, generation: generation, role: .successor)
         } catch {

@@ -33,7 +33,7 @@ extension Supervisor {
         guard !ready.isEmpty || agenda.isParked else { return false }
         // The supervisor replaces a stuck worker itself; only if that does not help is the whole service ill.
         let oldest = configuration.heartbeatTimeout + .seconds(2)
-        return ready.allSatisfy { now < scoreboard[$0.row].lastBeat + oldest }
+        return ready.allSatisfy { now < min(scoreboard[$0.row].lastBeat, now) + oldest }
     }
 
     private func lookAtDrain(_ now: MonotonicTime) {
@@ -63,7 +63,7 @@ extension Supervisor {
     var status: String {
         var open = 0
         var accepted = 0
-        for row in 0..<2 * max(lives.count, slots) where row < scoreboard.slots {
+        for row in 0..<scoreboard.slots {
             open += scoreboard[row][.connections]
             accepted += scoreboard[row][.accepted]
         }

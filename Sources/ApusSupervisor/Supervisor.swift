@@ -98,8 +98,8 @@ package final class Supervisor {
         Signal.terminate, Signal.interrupt, Signal.quit, Signal.hangUp, Signal.user1, Signal.user2, Signal.terminalInput,
         Signal.terminalOutput, Signal.windowChange,
     ]
-    /// Rows of the scoreboard; memory that nobody writes costs nothing.
-    static let maxSlots = 1024
+    /// Rows of the scoreboard that so many slots have.
+    static func rows(of slots: Int) -> Int { Worker.mailbox(slot: slots, side: 0) }
 
     let listeners: SlotListeners
     let logger: Logger
@@ -161,7 +161,7 @@ package final class Supervisor {
         self.logger = logger
         self.notifier = notifier
         loop = try EventLoop()
-        scoreboard = try Scoreboard(slots: 2 * Self.maxSlots)
+        scoreboard = try Scoreboard(slots: Self.rows(of: listeners.slots))
         generation = Generation(number: 0, blueprint: blueprint, listeners: try listeners.open(blueprint.addresses))
         slots = listeners.slots
         agenda = Agenda(target: blueprint.configuration.workers)

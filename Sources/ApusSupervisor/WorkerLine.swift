@@ -178,6 +178,7 @@ extension Supervisor {
     private func runChild(in line: WorkerLine, channel: Int32, closing masterOnly: [Int32], master: Int32) -> Int32 {
         for descriptor in masterOnly { OwnedDescriptor.close(descriptor) }
         listeners.keepOnly(slot: line.slot, of: line.generation.listeners)
+        scoreboard.keepOnly(line.row)
         // TERM and QUIT stay blocked until `Worker.attach` reads them.
         Self.restoreSignals(keeping: [Signal.terminate, Signal.quit])
         let worker = Worker(

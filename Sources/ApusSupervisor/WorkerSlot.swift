@@ -184,7 +184,7 @@ package struct WorkerSlot {
         }
     }
 
-    /// The deadline has come. `lastBeat` is what the scoreboard says.
+    /// The deadline has come. `lastBeat` is what the scoreboard says, which the worker writes: a beat in the future is one now.
     package mutating func deadlineReached(now: MonotonicTime, lastBeat: MonotonicTime) -> Action {
         guard let deadline, deadline <= now else { return .none }
         let lookedLate = now.millisecondsSince(deadline) > Self.lateLookMilliseconds
@@ -196,7 +196,7 @@ package struct WorkerSlot {
             }
             return abort(life, now: now)
         case .ready(let life, _):
-            let stale = lastBeat + policy.heartbeatTimeout
+            let stale = min(lastBeat, now) + policy.heartbeatTimeout
             if stale > now || lookedLate {
                 state = .ready(life, lookAt: lookedLate ? now + policy.heartbeatTimeout : stale)
                 return .none
@@ -230,7 +230,7 @@ package struct WorkerSlot {
     package mutating func lookAtDrain(now: MonotonicTime, lastBeat: MonotonicTime) -> Action {
         switch state {
         case .draining(let life, let order, let killAt) where order != .stop:
-            guard lastBeat + policy.heartbeatTimeout <= now else { return .none }
+            guard min(lastBeat, now) + policy.heartbeatTimeout <= now else { return .none }
             state = .draining(life, order: .stop, killAt: min(killAt, now + policy.abortGrace))
             return .signal(Signal.abort, to: life.pid)
         case .idle, .starting, .ready, .draining, .aborting, .killing, .backingOff, .ended, .abandoned:

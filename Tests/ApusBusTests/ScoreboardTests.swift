@@ -60,6 +60,37 @@ struct ScoreboardTests {
         #expect(row.lastBeat == MonotonicTime(milliseconds: 99))
     }
 
+    @Test(
+        "whatever a worker writes as a count, sums of it do not overflow and none is below zero",
+        arguments: [(Int.max, Scoreboard.Row.maxCount), (Int.min, 0), (-1, 0), (1 << 48, 1 << 48), (5, 5)])
+    func lies(written: Int, read: Int) throws {
+        let row = try unownedBoard()[0]
+        row.add(.connections, written)
+        #expect(row[.connections] == read)
+        let most = 2 * 1024
+        #expect((0..<most).reduce(0) { sum, _ in sum + row[.connections] } == most * read)
+    }
+
+    @Test("a worker has its own row only: its sibling's is no memory there any more")
+    func ownRow() throws {
+        let board = try Scoreboard(slots: 2)
+        try board.grow(to: 4)
+        let rows = (0..<4).map { board[$0] }
+        let faults = Signal.memoryFaults
+        for other in [0, 2, 3] {
+            let child = try Process.fork {
+                for fault in faults { Signal.restoreDefault(fault) }
+                board.keepOnly(1)
+                rows[1].add(.accepted, 1)
+                rows[other].beat(at: MonotonicTime(milliseconds: .max))
+                return 0
+            }
+            #expect(Process.waitForEnd(of: child.pid) == .signaled(Signal.memoryFaults[0]))
+            #expect(rows[other].lastBeat == MonotonicTime(milliseconds: 0))
+        }
+        #expect(rows[1][.accepted] == 3)
+    }
+
     /// Kept for ever, because a row does not keep its board.
     private func unownedBoard() throws -> Scoreboard {
         let board = try Scoreboard(slots: 1)

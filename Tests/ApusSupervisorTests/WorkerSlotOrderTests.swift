@@ -15,6 +15,16 @@ struct WorkerSlotOrderTests {
         #expect(bench.slot.deadline == bench.lastBeat + .seconds(10))
     }
 
+    @Test("a beat in the future counts as one of now: the worker is looked at again")
+    func liesOfBeats() {
+        var bench = SlotBench()
+        bench.launch()
+        bench.becomeReady()
+        bench.lastBeat = MonotonicTime(milliseconds: .max)
+        #expect(bench.wake() == .none)
+        #expect(bench.slot.deadline == bench.now + .seconds(10))
+    }
+
     @Test("a worker whose beat is 10 s old gets SIGABRT, a second later SIGKILL, and a successor at once")
     func hangs() {
         var bench = SlotBench()
