@@ -92,6 +92,14 @@ package struct Agenda: Equatable {
         }
     }
 
+    /// A new worker has ended before all were ready: that slot's is missing again.
+    package mutating func lost(slot: Int) {
+        switch work {
+        case .reload(let missing): work = .reload(missing: missing.union([slot]))
+        case .none, .grow, .shrink, .upgrade: break
+        }
+    }
+
     /// The work is done.
     package mutating func finished() { work = .none }
 

@@ -128,7 +128,8 @@ extension Supervisor {
     /// Whether the channel is still open.
     private func readUpgradeReports() -> Bool {
         guard let upgrade else { return false }
-        while true {
+        // One that says more is heard in the next turn.
+        for _ in 0..<64 {
             switch upgrade.channel.receive() {
             case .nothing:
                 return true
@@ -148,6 +149,7 @@ extension Supervisor {
                 }
             }
         }
+        return true
     }
 
     /// The new program has everything: this one drains and ends.

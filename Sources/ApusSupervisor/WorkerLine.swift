@@ -59,6 +59,10 @@ final class WorkerProcess {
     var reason: String?
     var lastWords = LastWords()
     var watches: [(watch: Watch, descriptor: Int32)] = []
+    /// It has been reaped: its number may be another's.
+    var hasEnded = false
+    /// Takes up its channel again.
+    var resumption: Alarm?
 
     init(child: consuming ChildProcess, channel: consuming ControlChannel, startedAt: MonotonicTime) {
         self.child = child
@@ -198,7 +202,11 @@ extension Supervisor {
         process.watches.append((endWatch, process.endDescriptor))
         let channel = process.channel.descriptor
         let channelWatch = Watch { [unowned self, unowned line] watch in
-            if readReports(in: line) == .closed { loop.remove(watch, descriptor: channel) }
+            switch readReports(in: line, atMost: Self.recordsPerTurn) {
+            case .open: break
+            case .full: pause(watch, of: line, channel: channel)
+            case .closed: loop.remove(watch, descriptor: channel)
+            }
         }
         try loop.add(channelWatch, descriptor: channel, for: .readable)
         process.watches.append((channelWatch, channel))
@@ -207,37 +215,77 @@ extension Supervisor {
     private func forget(_ process: WorkerProcess) {
         for (watch, descriptor) in process.watches { loop.remove(watch, descriptor: descriptor) }
         process.watches = []
+        if let alarm = process.resumption { loop.cancel(alarm) }
+        process.resumption = nil
     }
 
-    private enum ChannelState { case open, closed }
+    /// A worker has a few records to say in its life. More than this in one turn are lines of the application's for standard error, or an
+    /// attack: the rest waits, so that nobody else has to.
+    private static let recordsPerTurn = 64
+    private static let pauseBetweenTurns = Duration.milliseconds(100)
+    /// More than the kernel holds of a process that has ended.
+    private static let lastRecords = 1024
 
-    private func readReports(in line: WorkerLine) -> ChannelState {
+    private enum ChannelState {
+        case open
+        /// There may be more.
+        case full
+        case closed
+    }
+
+    /// Leaves a channel alone for a moment.
+    private func pause(_ watch: Watch, of line: WorkerLine, channel: Int32) {
+        loop.remove(watch, descriptor: channel)
+        let alarm = Alarm { [unowned self, unowned watch, unowned line] _, _ in
+            do {
+                try loop.add(watch, descriptor: channel, for: .readable)
+            } catch {
+                // Nobody would hear it any more.
+                distrust(line, "cannot be listened to: \(error)")
+            }
+        }
+        line.process?.resumption = alarm
+        loop.schedule(alarm, after: Self.pauseBetweenTurns)
+    }
+
+    /// What no worker of ours does: somebody has taken it over, or its memory is broken. Another takes its place.
+    private func distrust(_ line: WorkerLine, _ deed: String) {
+        guard let process = line.process, !process.hasEnded else { return }
+        logger.error("worker \(line.slot) (pid \(process.pid)) \(deed): sending SIGKILL")
+        Process.signal(process.pid, Signal.kill)
+    }
+
+    private func readReports(in line: WorkerLine, atMost most: Int) -> ChannelState {
         guard let process = line.process else { return .closed }
-        while true {
+        for _ in 0..<most {
             switch process.channel.receive() {
             case .nothing: return .open
             case .closed: return .closed
             case .record(let record):
                 switch WorkerReport(record: record) {
                 case .ready:
-                    line.machine.reportedReady(now: loop.now)
+                    guard line.machine.reportedReady(now: loop.now) else { continue }
                     settle(line)
-                    becameReady(line)
+                    if !process.hasEnded { becameReady(line) }
                 case .failed(let reason):
                     process.reason = reason
                 case .wrote(let text):
                     process.lastWords.heard(text)
                 case nil:
-                    logger.error("worker \(line.slot) (pid \(process.pid)) sent an unknown record")
+                    distrust(line, "sent an unknown record")
+                    return .closed
                 }
             }
         }
+        return .full
     }
 
     private func processEnded(in line: WorkerLine) {
         guard let process = line.process, let end = Process.reap(process.pid) else { return }
-        _ = readReports(in: line)  // its last words
+        process.hasEnded = true
+        _ = readReports(in: line, atMost: Self.lastRecords)  // its last words
         forget(process)
+        if line.role == .successor { agenda.lost(slot: line.slot) }
         line.process = nil
         line.generation.blueprint.whenEnded(line.row, line.life)
         scoreboard[line.row].setProcess(0)

@@ -157,15 +157,17 @@ package struct WorkerSlot {
         return fail(wasReady: false, now: now, random: &random)
     }
 
-    /// The worker says that it serves.
-    package mutating func reportedReady(now: MonotonicTime) {
+    /// The worker says that it serves. False when that is no news, or too late to matter: nobody may count on it then.
+    @discardableResult
+    package mutating func reportedReady(now: MonotonicTime) -> Bool {
         switch state {
         case .starting(var life, _):
             life.readyAt = now
             hasBeenReady = true
             state = .ready(life, lookAt: now + policy.heartbeatTimeout)
+            return true
         case .idle, .ready, .draining, .aborting, .killing, .backingOff, .ended, .abandoned:
-            break  // twice, or too late to matter
+            return false
         }
     }
 

@@ -22,6 +22,20 @@ struct AgendaTests {
         #expect(did(&agenda) { $0.next(slots: 2, isBlocked: Self.free) } == .none)
     }
 
+    @Test("a new worker that was ready and has ended is missing again: the reload is complete when its successor is ready")
+    func lost() {
+        var agenda = Agenda(target: 2)
+        agenda.requestReload()
+        #expect(did(&agenda) { $0.next(slots: 2, isBlocked: Self.free) } == .reload)
+        #expect(did(&agenda) { $0.ready(slot: 0) } == false)
+        agenda.lost(slot: 0)
+        #expect(did(&agenda) { $0.ready(slot: 1) } == false)
+        #expect(did(&agenda) { $0.ready(slot: 0) })
+        agenda.finished()
+        agenda.lost(slot: 0)
+        #expect(!agenda.isBusy)
+    }
+
     @Test("wishes during a reload are one reload after it")
     func coalesced() {
         var agenda = Agenda(target: 1)

@@ -58,6 +58,46 @@ struct SupervisorTests {
         #expect(fixture.count("ready 1 ") == 1)
     }
 
+    @Test("a worker that sends what is no report is killed for it, is said so once, and replaced")
+    func babbles() throws {
+        let fixture = try Fixture("workers=2", "behavior=babble-once")
+        _ = try fixture.address()
+        let pid = try #require(fixture.pid(ofSlot: 0, generation: 1))
+        #expect(fixture.pid(ofSlot: 0, generation: 2) != nil)
+        #expect(
+            fixture.lines.filter { $0.hasPrefix("log error") } == [
+                "log error: worker 0 (pid \(pid)) sent an unknown record: sending SIGKILL"
+            ])
+        #expect(fixture.line("log warning: worker 0")?.contains("ended: killed by SIGKILL after") == true)
+        try end(fixture, with: SIGTERM, expecting: "stop")
+    }
+
+    @Test("a worker that floods its control channel costs the master little, and keeps it from nothing")
+    func floods() throws {
+        let fixture = try Fixture("workers=2", "behavior=flood-once", "stop=300")
+        _ = try fixture.address()
+        let pid = try #require(fixture.pid(ofSlot: 0, generation: 1))
+        let other = try #require(fixture.pid(ofSlot: 1, generation: 1))
+        let before = (processorTime(of: fixture.pid), processorTime(of: pid))
+        fixture.listen(milliseconds: 1000)
+        let (master, worker) = (processorTime(of: fixture.pid) - before.0, processorTime(of: pid) - before.1)
+        #expect(worker > 100_000_000, "it does not flood")
+        #expect(master < worker / 4, "ns of the processor: \(master) of the master's, \(worker) of the worker's")
+        kill(other, SIGKILL)
+        #expect(fixture.pid(ofSlot: 1, generation: 2) != nil)
+        fixture.signal(SIGTERM)
+        #expect(fixture.everybodyGone(within: 5))
+    }
+
+    /// Nanoseconds that a process has run, as `/proc` tells.
+    private func processorTime(of pid: Int32) -> UInt64 {
+        guard let file = fopen("/proc/\(pid)/schedstat", "r") else { return 0 }
+        defer { fclose(file) }
+        var line = [CChar](repeating: 0, count: 128)
+        guard fgets(&line, 128, file) != nil else { return 0 }
+        return strtoull(line, nil, 10)
+    }
+
     @Test("a stopped worker is replaced, and not only after the grace of a second")
     func stopped() throws {
         let fixture = try Fixture("workers=1", "heartbeat=300")

@@ -146,6 +146,19 @@ struct WorkerSlotOrderTests {
         #expect(bench.slot.deadline == bench.now + .seconds(30))
     }
 
+    @Test("ready counts once, and never for a worker that is being aborted")
+    func readyCounts() {
+        var bench = SlotBench()
+        bench.launch()
+        let (first, again) = (bench.slot.reportedReady(now: bench.now), bench.slot.reportedReady(now: bench.now))
+        #expect(first && !again)
+        var late = SlotBench()
+        late.launch()
+        #expect(late.wake() == .signal(Signal.abort, to: late.nextPid))
+        let tooLate = late.slot.reportedReady(now: late.now)
+        #expect(!tooLate && !late.slot.isReady && !late.slot.hasBeenReady)
+    }
+
     @Test(
         "a seeded random walk: one process per slot, no signal to a reaped pid, always over after stop",
         arguments: 0..<200 as Range<UInt64>)

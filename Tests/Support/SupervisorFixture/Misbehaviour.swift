@@ -30,6 +30,24 @@ final class Hang: TimerNode {
     }
 }
 
+/// Says more to the master than a worker has to say, and never anything else.
+final class Flood: TimerNode {
+    let worker: Worker
+    init(_ worker: Worker) { self.worker = worker }
+    override func timerFired(at now: MonotonicTime) {
+        while true { worker.reportFailure("flood") }
+    }
+}
+
+/// Sends what is no report.
+final class Babble: TimerNode {
+    let channel: Int32
+    init(_ channel: Int32) { self.channel = channel }
+    override func timerFired(at now: MonotonicTime) {
+        for _ in 0..<100 { _ = try? Socket.send(channel, [0]) }
+    }
+}
+
 final class Trap: TimerNode {
     override func timerFired(at now: MonotonicTime) { fatalError("a bug in a handler") }
 }

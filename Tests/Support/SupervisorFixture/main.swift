@@ -7,7 +7,7 @@ import Logging
 /// A supervisor with workers that misbehave as the arguments say: `SupervisorFixture KEY=VALUE...`.
 ///
 /// `workers=2 behavior=NAME heartbeat=MS start=MS drain=MS stop=MS orphan=MS grace=MS unix=PATH port=NUMBER`. The behaviours: serve,
-/// crash, crash-later (all but the first process of each slot), failing (gives a reason), exit78, hang, trap, silent (never
+/// crash, crash-later (all but the first process of each slot), failing (gives a reason), exit78, hang, trap, flood and babble (the control channel), silent (never
 /// ready), ignore (any command but the master's death), deaf (every command); with `-once`, only slot 0's first process.
 /// One event a line on standard output, log lines with the prefix `log`: `up ADDRESS...`, `ready SLOT PID GENERATION`,
 /// `command SLOT NAME`, `error REASON`, `left ROW`, `ended`.
@@ -69,6 +69,8 @@ func work(_ worker: Worker, _ behavior: String) -> Int32 {
             try loop.add(acceptor, descriptor: listener.descriptor, for: [.readable, .exclusive])
         }
         if kind == "hang" { loop.schedule(Hang(worker.row), after: .milliseconds(10)) }
+        if kind == "flood" { loop.schedule(Flood(worker), after: .milliseconds(10)) }
+        if kind == "babble", let channel = worker.descriptors.last { loop.schedule(Babble(channel), after: .milliseconds(10)) }
         if kind == "trap" { loop.schedule(Trap(), after: .milliseconds(10)) }
         if kind != "silent" { worker.reportReady() }
         say("ready \(worker.slot) \(Process.id) \(worker.generation)")
