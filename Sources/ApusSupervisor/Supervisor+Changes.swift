@@ -47,6 +47,7 @@ extension Supervisor {
         predecessor?.takeOver()
         notifier.ready(status: status, mainProcess: predecessor == nil ? nil : Process.id)
         predecessor = nil
+        if parksWhenUp { park() }
         proceed()
     }
 
@@ -133,9 +134,14 @@ extension Supervisor {
         case .grow:
             logger.error("the further worker is given up: \(reason)")
             listeners.removeLastSlot()
+        case .shrink(let slot):
+            logger.error("worker \(slot) is not taken away: \(reason)")
+            if let graceAlarm { loop.cancel(graceAlarm) }
+            graceAlarm = nil
+            steer()
         case .upgrade:
             logger.error("the upgrade is given up, this program goes on: \(reason)")
-        case .none, .shrink:
+        case .none:
             break
         }
         finished(.givenUp)

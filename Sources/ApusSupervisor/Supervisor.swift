@@ -118,6 +118,8 @@ package final class Supervisor {
     /// The one that a reload is starting.
     var nextGeneration: Generation?
     var course = Course.comingUp
+    /// The workers were asked to leave before all had come.
+    var parksWhenUp = false
     var agenda: Agenda
     var agendaAlarm: Alarm?
     var graceAlarm: Alarm?
@@ -242,6 +244,11 @@ package final class Supervisor {
             guard target != before else { return logger.warning("\(name): there must be 1 to \(configuration.maxWorkers) workers") }
             logger.notice("\(name): \(before) to \(target) workers")
         case Signal.windowChange:
+            if case .comingUp = course {
+                logger.notice("\(name): draining the workers as soon as all are ready; HUP starts new ones")
+                parksWhenUp = true
+                return
+            }
             logger.notice("\(name): draining the workers; HUP starts new ones")
             park()
         case Signal.user2:

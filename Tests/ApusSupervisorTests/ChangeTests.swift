@@ -157,6 +157,37 @@ struct ChangeTests {
         end(fixture)
     }
 
+    @Test("WINCH before all workers are ready waits until they are: HUP starts new ones then")
+    func parkEarly() throws {
+        let fixture = try Fixture("workers=2", "behavior=failing-once")
+        // The next one takes 50 ms at least.
+        #expect(fixture.line("log warning: worker 0 ") != nil)
+        fixture.signal(SIGWINCH)
+        let address = try fixture.address()
+        #expect(waitForLines("left ", count: 3, in: fixture))
+        let client = try Client(to: address)
+        #expect(client.readPid(withinMilliseconds: 100) == nil)
+        fixture.signal(SIGHUP)
+        #expect(client.readPid(withinMilliseconds: 5000) != nil)
+        end(fixture)
+    }
+
+    @Test("WINCH while a worker is being taken away: those that HUP starts are all given connections")
+    func parkWhileShrinking() throws {
+        let fixture = try Fixture("workers=2", "grace=600000")
+        let address = try fixture.address()
+        fixture.signal(SIGTTOU)
+        #expect(fixture.line("log notice: SIGTTOU: 2 to 1 workers") != nil)
+        fixture.listen(milliseconds: 100)
+        fixture.signal(SIGWINCH)
+        #expect(fixture.line("log error: worker 1 is not taken away: the workers were asked to drain") != nil)
+        #expect(waitForLines("left ", count: 2, in: fixture))
+        fixture.signal(SIGHUP)
+        #expect(fixture.line("log notice: generation 1 serves with 2 workers") != nil)
+        #expect(serving(address, in: fixture).count == 2)
+        end(fixture)
+    }
+
     @Test("USR2 hands the sockets to a new program; the old one ends when all workers of the new one accept")
     func upgrade() throws {
         let fixture = try Fixture("workers=2", "program=\(Fixture.path)")
