@@ -38,15 +38,22 @@ package final class ListenerGroup {
     package let bound: SocketAddress
     let kind: Kind
     fileprivate(set) var sockets: [Int32]
-    /// Whether the socket's file goes with it; in the master only.
-    fileprivate(set) var ownsFile: Bool
+    /// Whose the socket's file is.
+    enum FileOwner {
+        /// It goes with the socket; in the master only.
+        case we
+        /// The program that has handed the socket down, until `takeFiles`.
+        case predecessor
+        case somebodyElse
+    }
+    fileprivate(set) var fileOwner: FileOwner
 
-    init(requested: SocketAddress, bound: SocketAddress, kind: Kind, sockets: [Int32], ownsFile: Bool) {
+    init(requested: SocketAddress, bound: SocketAddress, kind: Kind, sockets: [Int32], fileOwner: FileOwner) {
         self.requested = requested
         self.bound = bound
         self.kind = kind
         self.sockets = sockets
-        self.ownsFile = ownsFile
+        self.fileOwner = fileOwner
     }
 
     func sockets(of slot: Int) -> [Int32] {
@@ -58,8 +65,8 @@ package final class ListenerGroup {
 
     /// The file goes first: once a socket is closed, a new master may take the path, and its file must stay.
     fileprivate func close() {
-        if ownsFile, case .unix(let path) = bound { FileSystem.remove(path) }
-        ownsFile = false
+        if case .we = fileOwner, case .unix(let path) = bound { FileSystem.remove(path) }
+        fileOwner = .somebodyElse
         for socket in sockets where socket >= 0 { OwnedDescriptor.close(socket) }
         sockets = []
     }
@@ -85,6 +92,8 @@ package final class SlotListeners {
     private var groups: [ListenerGroup] = []
     /// What was handed down and that nobody has asked for yet.
     private var inherited: [ListenerGroup]
+    /// Files of sockets that were handed down and closed: nobody listens there once the program before this one has ended.
+    private var leftFiles: [String] = []
     private let backlog: Int32
 
     /// - Parameter inherited: sockets that another process has opened, to be used when their address is asked for.
@@ -130,6 +139,7 @@ package final class SlotListeners {
     package func open(_ addresses: [SocketAddress]) throws(ListenError) -> [ListenerGroup] {
         var wanted: [ListenerGroup] = []
         var added: [ListenerGroup] = []
+        var taken: [ListenerGroup] = []
         for address in addresses {
             if let open = groups.first(where: { $0.requested == address && !isIn(wanted, $0) }) {
                 wanted.append(open)
@@ -137,15 +147,22 @@ package final class SlotListeners {
             }
             do throws(SystemError) {
                 let group: ListenerGroup
-                if let inherited = try takeInherited(address) { group = inherited } else { group = try listen(on: address) }
+                if let inherited = try takeInherited(address) {
+                    group = inherited
+                    taken.append(group)
+                } else {
+                    group = try listen(on: address)
+                    added.append(group)
+                }
                 wanted.append(group)
-                added.append(group)
             } catch {
                 for group in added { group.close() }
+                // Handed down once, never to be had again.
+                inherited += taken
                 throw ListenError(address: address, cause: error)
             }
         }
-        groups += added
+        groups += taken + added
         return wanted
     }
 
@@ -161,13 +178,16 @@ package final class SlotListeners {
     package func keepOnly(slot: Int, of wanted: [ListenerGroup]? = nil) {
         let kept = Set((wanted ?? groups).flatMap { $0.sockets(of: slot) })
         for group in groups {
-            group.ownsFile = false
+            group.fileOwner = .somebodyElse
             for (place, socket) in group.sockets.enumerated() where !kept.contains(socket) {
                 OwnedDescriptor.close(socket)
                 group.sockets[place] = Self.closed
             }
         }
-        for group in inherited { group.close() }
+        for group in inherited {
+            group.fileOwner = .somebodyElse
+            group.close()
+        }
     }
 
     /// Closes every socket and removes the socket files.
@@ -223,27 +243,42 @@ package final class SlotListeners {
     package var handedDown: String {
         groups.map { group in
             let numbers = group.sockets.map(String.init).joined(separator: ",")
-            let kind = group.kind == .perSlot ? "slots" : group.ownsFile ? "file" : "shared"
-            return "\(group.requested)=\(kind):\(numbers)"
+            let kind = group.kind == .perSlot ? "slots" : group.fileOwner == .we ? "file" : "shared"
+            return "\(Self.escaped("\(group.requested)"))=\(kind):\(numbers)"
         }.joined(separator: ";")
     }
 
     package var allDescriptors: [Int32] { groups.flatMap(\.sockets) }
 
+    /// A path may have what stands between entries.
+    private static func escaped(_ address: String) -> String { address.replacing("%", with: "%25").replacing(";", with: "%3B") }
+
+    private static func unescaped(_ text: some StringProtocol) -> String {
+        String(text).replacing("%3B", with: ";").replacing("%25", with: "%")
+    }
+
     /// Somebody else owns the files of the Unix sockets now.
-    package func giveUpFiles() { for group in groups { group.ownsFile = false } }
+    package func giveUpFiles() { for group in groups { group.fileOwner = .somebodyElse } }
+
+    /// The program that has handed sockets down gives up their files: they are this one's from now on.
+    package func takeFiles() {
+        for group in groups where group.fileOwner == .predecessor { group.fileOwner = .we }
+        for path in leftFiles { FileSystem.remove(path) }
+        leftFiles = []
+    }
 
     /// Reads what `handedDown` wrote. What is no listening socket is left out.
     package static func inherit(_ text: String) -> [ListenerGroup] {
         text.split(separator: ";").compactMap { entry in
-            guard let equals = entry.lastIndex(of: "="), let requested = SocketAddress(parsing: entry[..<equals]) else { return nil }
+            guard let equals = entry.lastIndex(of: "="), let requested = SocketAddress(parsing: unescaped(entry[..<equals]))
+            else { return nil }
             let parts = entry[entry.index(after: equals)...].split(separator: ":", maxSplits: 1)
             guard parts.count == 2 else { return nil }
             let sockets = parts[1].split(separator: ",").compactMap { Int32($0) }.filter(Socket.isListening)
             guard let first = sockets.first, let bound = adopt(sockets, first) else { return nil }
             return ListenerGroup(
                 requested: requested, bound: bound, kind: parts[0] == "slots" ? .perSlot : .shared, sockets: sockets,
-                ownsFile: parts[0] == "file")
+                fileOwner: parts[0] == "file" ? .predecessor : .somebodyElse)
         }
     }
 
@@ -257,7 +292,7 @@ package final class SlotListeners {
             sockets[address, default: []].append(descriptor)
         }
         return order.map {
-            ListenerGroup(requested: $0, bound: $0, kind: .shared, sockets: sockets[$0] ?? [], ownsFile: false)
+            ListenerGroup(requested: $0, bound: $0, kind: .shared, sockets: sockets[$0] ?? [], fileOwner: .somebodyElse)
         }
     }
 
@@ -268,18 +303,23 @@ package final class SlotListeners {
 
     private func takeInherited(_ address: SocketAddress) throws(SystemError) -> ListenerGroup? {
         guard let index = inherited.firstIndex(where: { $0.requested == address || $0.bound == address }) else { return nil }
-        let given = inherited.remove(at: index)
-        var sockets = given.sockets
-        while given.kind == .perSlot, sockets.count < slots {
-            sockets.append(try Self.joined(given.bound, backlog: backlog).release())
+        let given = inherited[index]
+        // What has joined already stays with the group if another cannot.
+        while given.kind == .perSlot, given.sockets.count < slots {
+            given.sockets.append(try Self.joined(given.bound, backlog: backlog).release())
         }
-        return ListenerGroup(requested: address, bound: given.bound, kind: given.kind, sockets: sockets, ownsFile: given.ownsFile)
+        inherited.remove(at: index)
+        return ListenerGroup(
+            requested: address, bound: given.bound, kind: given.kind, sockets: given.sockets, fileOwner: given.fileOwner)
     }
 
     /// Closes what was handed down and is not wanted.
     package func closeUnclaimed() -> [SocketAddress] {
         defer { inherited = [] }
-        for group in inherited { group.close() }
+        for group in inherited {
+            if group.fileOwner == .predecessor, case .unix(let path) = group.bound { leftFiles.append(path) }
+            group.close()
+        }
         return inherited.map(\.bound)
     }
 
@@ -307,7 +347,7 @@ package final class SlotListeners {
             for socket in sockets { OwnedDescriptor.close(socket) }
             throw error
         }
-        return ListenerGroup(requested: address, bound: bound, kind: .perSlot, sockets: sockets, ownsFile: false)
+        return ListenerGroup(requested: address, bound: bound, kind: .perSlot, sockets: sockets, fileOwner: .somebodyElse)
     }
 
     /// A further socket of a group.
@@ -367,7 +407,7 @@ package final class SlotListeners {
             FileSystem.remove(path)
             throw error
         }
-        return ListenerGroup(requested: address, bound: address, kind: .shared, sockets: [socket.release()], ownsFile: true)
+        return ListenerGroup(requested: address, bound: address, kind: .shared, sockets: [socket.release()], fileOwner: .we)
     }
 
     /// Whether nobody listens behind a socket file: a master that was killed leaves it.

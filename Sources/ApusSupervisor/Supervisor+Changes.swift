@@ -45,6 +45,7 @@ extension Supervisor {
         if predecessor != nil { steer() }
         whenAllReady(generation.listeners.map(\.bound), slots)
         predecessor?.takeOver()
+        listeners.takeFiles()
         notifier.ready(status: status, mainProcess: predecessor == nil ? nil : Process.id)
         predecessor = nil
         if parksWhenUp { park() }

@@ -113,6 +113,62 @@ struct SlotListenersTests {
         _ = consume client
     }
 
+    @Test(
+        "a socket's file stays the first program's until the second one takes it, whatever becomes of the second one",
+        arguments: ["/a", "/with;semicolon=%3B:1,2"])
+    func handedDownFile(name: String) throws {
+        let path = temporaryPath() + name.replacing("/", with: "-")
+        let first = try SlotListeners(addresses: [.unix(path: path)], slots: 1)
+        do {
+            let failing = second(after: first)
+            _ = try failing.open([.unix(path: path)])
+            failing.close()
+            #expect(FileSystem.isSocket(path))
+        }
+        do {
+            let changed = second(after: first)
+            #expect(changed.closeUnclaimed() == [.unix(path: path)])
+            changed.close()
+            #expect(FileSystem.isSocket(path))
+        }
+        do {
+            // An address that is in use does not use up what was handed down.
+            let blocked = second(after: first)
+            let taken = try SlotListeners(addresses: [Self.anyPort[0]], slots: 1)
+            let error = #expect(throws: ListenError.self) { try blocked.open([.unix(path: path), taken.boundAddresses[0]]) }
+            #expect(error?.address == taken.boundAddresses[0])
+            _ = try blocked.open([.unix(path: path)])
+            blocked.close()
+            #expect(FileSystem.isSocket(path))
+        }
+        let next = second(after: first)
+        _ = try next.open([.unix(path: path)])
+        first.giveUpFiles()
+        next.takeFiles()
+        first.close()
+        #expect(FileSystem.isSocket(path))
+        next.close()
+        #expect(!FileSystem.isSocket(path))
+    }
+
+    @Test("the file of a handed-down socket that nobody wants goes when the second program takes over")
+    func unwantedFile() throws {
+        let path = temporaryPath()
+        let first = try SlotListeners(addresses: [.unix(path: path)], slots: 1)
+        let next = second(after: first)
+        _ = next.closeUnclaimed()
+        first.giveUpFiles()
+        next.takeFiles()
+        #expect(!FileSystem.isSocket(path))
+    }
+
+    /// What a program gets that is started by one with a single socket. It has descriptors of its own; here it is in the same process.
+    private func second(after first: SlotListeners) -> SlotListeners {
+        let copy = fcntl(first.descriptors(for: 0)[0], F_DUPFD_CLOEXEC, 3)
+        let text = first.handedDown.split(separator: ":").dropLast().joined(separator: ":") + ":\(copy)"
+        return SlotListeners(slots: 1, inherited: SlotListeners.inherit(text))
+    }
+
     @Test("a file that is no socket is never removed")
     func notASocket() throws {
         let path = temporaryPath()

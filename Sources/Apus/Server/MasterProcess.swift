@@ -19,6 +19,7 @@ final class MasterProcess {
     private var application: Application?
     private var certificateWatch: CertificateWatch?
     private let ticketKeys: TicketKeys
+    private var hasWrittenPorts = false
 
     struct Bus {
         let mailboxes: Mailboxes
@@ -166,8 +167,8 @@ final class MasterProcess {
             watchCertificates(for: supervisor)
             defer {
                 pidFile?.remove()
-                // A new program has written its own.
-                if !supervisor.isHandedOver, let file = server.portFile { FileSystem.remove(file) }
+                // A new program has written its own, and one that never served has left the first one's.
+                if !supervisor.isHandedOver, hasWrittenPorts, let file = server.portFile { FileSystem.remove(file) }
             }
             try supervisor.run()
         } catch {
@@ -190,6 +191,7 @@ final class MasterProcess {
         guard let file = server.portFile else { return }
         do {
             try FileSystem.replace(file, with: addresses.map { "\($0)\n" }.joined())
+            hasWrittenPorts = true
         } catch {
             server.logger.error("cannot write \(file): \(error)")
         }
