@@ -148,6 +148,8 @@ package final class Supervisor {
     package var program: [String]?
     /// What the new program gets besides the listeners, such as keys: `Inheritance.bequest` gives it there. At most 1,000 bytes.
     package var bequest: () -> [UInt8] = { [] }
+    /// Why USR2 has no effect now; nil: it has.
+    package var whyNotUpgrade: () -> String? = { nil }
     /// Called as an upgrade goes on.
     package var whenUpgrading: (UpgradeStage) -> Void = { _ in }
 

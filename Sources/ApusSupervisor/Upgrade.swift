@@ -58,6 +58,7 @@ extension Supervisor {
     /// Starts the program anew, with the listeners. This one serves on until the new one says that all its workers accept.
     func beginUpgrade() {
         guard let program else { return agenda.finished() }
+        if let reason = whyNotUpgrade() { return giveUpWork(reason) }
         whenUpgrading(.starting)
         do {
             let pair = try Socket.packetPair().release()

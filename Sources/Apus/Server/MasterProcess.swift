@@ -155,6 +155,7 @@ final class MasterProcess {
             supervisor.bequest = { [ticketKeys] in ticketKeys.handedDown }
             supervisor.makeBlueprint = { [unowned self] in try reload() }
             supervisor.reopenLogs = { [unowned self] in reopenLogs() }
+            supervisor.whyNotUpgrade = { [pidFile] in pidFile?.obstacle }
             supervisor.whenUpgrading = { [pidFile] in pidFile?.follow($0) }
             supervisor.whenAllReady = { [unowned self] addresses, count in
                 writePorts(addresses)

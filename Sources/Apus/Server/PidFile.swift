@@ -23,8 +23,16 @@ final class PidFile {
         }
     }
 
+    private var aside: String { path + ".oldbin" }
+
+    /// Why it cannot step aside: the program before this one drains still, and has its file there. nginx refuses USR2 then, too.
+    var obstacle: String? {
+        // A look at a file of one's own would drop its lock.
+        guard current != aside, let holder = FileLock.holder(of: aside) else { return nil }
+        return "the program before this one, pid \(holder), has not ended yet"
+    }
+
     func follow(_ stage: UpgradeStage) {
-        let aside = path + ".oldbin"
         switch stage {
         case .starting: move(to: aside)
         case .failed: move(to: path)
