@@ -191,7 +191,8 @@ package enum Signal {
         let size = MemoryLayout<signalfd_siginfo>.size
         guard unsafe read(descriptor, &info, size) == size else { return nil }
         // SI_USER is 0, other processes' calls are below it; the kernel's own reasons are above.
-        return Received(number: Int32(info.ssi_signo), sender: info.ssi_code <= 0 ? Int32(info.ssi_pid) : nil)
+        return Received(
+            number: Int32(truncatingIfNeeded: info.ssi_signo), sender: info.ssi_code <= 0 ? Int32(bitPattern: info.ssi_pid) : nil)
     }
 
     /// `SIGKILL`, `SIGSEGV`, …

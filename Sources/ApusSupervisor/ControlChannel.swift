@@ -29,7 +29,8 @@ package enum WorkerCommand: Equatable, Sendable {
         case .stop: [Tag.stop]
         case .masterDied: preconditionFailure("the channel's end says so")
         case .application(let bytes): [Tag.application] + bytes
-        case .handOver(let closing): [Tag.handOver] + closing.map { UInt8(clamping: $0) }
+        case .handOver(let closing):
+            [Tag.handOver] + closing.flatMap { [UInt8(truncatingIfNeeded: $0 >> 8), UInt8(truncatingIfNeeded: $0)] }
         }
     }
 
@@ -39,7 +40,9 @@ package enum WorkerCommand: Equatable, Sendable {
         case Tag.drain where record.count == 1: self = .drain
         case Tag.stop where record.count == 1: self = .stop
         case Tag.application: self = .application(Array(record.dropFirst()))
-        case Tag.handOver: self = .handOver(closing: record.dropFirst().map(Int.init))
+        // Two bytes a place.
+        case Tag.handOver where record.count % 2 == 1:
+            self = .handOver(closing: stride(from: 1, to: record.count, by: 2).map { Int(record[$0]) << 8 | Int(record[$0 + 1]) })
         default: return nil
         }
     }

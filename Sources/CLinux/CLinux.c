@@ -190,7 +190,10 @@ static void orphaned(int signal) {
 }
 
 int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds) {
-    if (count > APUS_MAX_GUARDED) count = APUS_MAX_GUARDED;
+    if (count > APUS_MAX_GUARDED) {
+        errno = E2BIG;
+        return -1;
+    }
     orphan_listener_count = 0;
     memcpy(orphan_listeners, listeners, sizeof(int) * (size_t)count);
     orphan_listener_count = count;

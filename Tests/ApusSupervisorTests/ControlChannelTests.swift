@@ -24,6 +24,13 @@ struct ControlChannelTests {
         #expect(master.receive() == .nothing)
     }
 
+    @Test(
+        "a worker is told of every place to close, of as many as there may be",
+        arguments: [[], [0], [255, 256, 1000, 65_535], Array(0..<3000)])
+    func places(closing: [Int]) {
+        #expect(WorkerCommand(record: WorkerCommand.handOver(closing: closing).record) == .handOver(closing: closing))
+    }
+
     @Test("an unknown record is no report", arguments: [[], [0], [0x52, 0x52], [0x58]] as [[UInt8]])
     func unknown(record: [UInt8]) { #expect(WorkerReport(record: record) == nil) }
 

@@ -42,7 +42,8 @@ int apus_usable_processors(void);
 // /dev/null, so that the port is free although a callback is stuck, and SIGALRM ends the process `seconds` later.
 // To be called again after the process has changed its user, which clears the wish. Async-signal-safe calls only: dup3, alarm.
 int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds);
-#define APUS_MAX_GUARDED 256
+// More listeners than this are an error (E2BIG).
+#define APUS_MAX_GUARDED 4096
 // Power failure: nobody else sends it to a process.
 #define APUS_ORPHANED 30
 
