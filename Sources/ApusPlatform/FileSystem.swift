@@ -104,13 +104,39 @@ package enum FileSystem {
 
     /// Replaces the file at `path` by `text`: readers see the old or the new content, never a part.
     package static func replace(_ path: String, with text: String, mode: UInt32 = 0o644) throws(SystemError) {
-        let temporary = path + ".new"
+        let (file, temporary) = try makeBeside(path, mode: mode).release()
+        let owner = OwnedDescriptor(rawValue: file)
         do {
-            let file = OwnedDescriptor(
-                rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode) })
-            try writeAll(file.rawValue, text)
+            try writeAll(owner.rawValue, text)
+            try rename(temporary, to: path)
+        } catch {
+            remove(temporary)
+            throw error
         }
-        try blockingSyscall("rename") { unsafe Glibc.rename(temporary, path) }
+    }
+
+    /// A file that is about to take another's place: nobody else's, whoever may write its directory.
+    struct NewFile: ~Copyable {
+        let file: OwnedDescriptor
+        let path: String
+        consuming func release() -> (Int32, String) { (file.release(), path) }
+    }
+
+    /// Makes a new file of an unguessable name in the directory of `path`.
+    static func makeBeside(_ path: String, mode: UInt32) throws(SystemError) -> NewFile {
+        var attempts = 8
+        while true {
+            let suffix = SystemRandom.bytes(6).map { byte in [byte >> 4, byte & 15].map { String($0, radix: 16) }.joined() }.joined()
+            let temporary = "\(path).\(suffix)"
+            do {
+                let number = try blockingSyscall("open") {
+                    unsafe open(temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
+                }
+                return NewFile(file: OwnedDescriptor(rawValue: number), path: temporary)
+            } catch  where error.code == EEXIST && attempts > 1 {
+                attempts -= 1
+            }
+        }
     }
 
     /// Writes all of `text` to a descriptor that blocks, such as standard error.
@@ -143,8 +169,10 @@ package enum FileSystem {
 
     /// Throws what would keep `replace` from replacing the file at `path`.
     package static func checkReplaceable(_ path: String) throws(SystemError) {
-        let temporary = path + ".new"
-        _ = OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644) })
+        var status = stat()
+        if unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { throw SystemError(code: EISDIR, call: "rename") }
+        let (file, temporary) = try makeBeside(path, mode: 0o644).release()
+        OwnedDescriptor.close(file)
         remove(temporary)
     }
 
@@ -181,13 +209,16 @@ package final class FileLock {
 
     /// Puts a file with `text`, locked, in the place of what is at `path`.
     package init(replacing path: String, with text: String) throws(SystemError) {
-        let temporary = path + ".new"
-        file = OwnedDescriptor(
-            rawValue: try blockingSyscall("open") { unsafe open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644) })
-        let number = file.rawValue
-        try blockingSyscall("fcntl") { apus_lock_file(number) }
-        try FileSystem.writeAll(number, text)
-        try FileSystem.rename(temporary, to: path)
+        let (number, temporary) = try FileSystem.makeBeside(path, mode: 0o644).release()
+        file = OwnedDescriptor(rawValue: number)
+        do {
+            try blockingSyscall("fcntl") { apus_lock_file(number) }
+            try FileSystem.writeAll(number, text)
+            try FileSystem.rename(temporary, to: path)
+        } catch {
+            FileSystem.remove(temporary)
+            throw error
+        }
     }
 
     /// The process that holds the lock of the file at `path`; nil if nobody does, or there is no such file.
