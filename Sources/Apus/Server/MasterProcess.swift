@@ -38,6 +38,7 @@ final class MasterProcess {
 
     init(_ server: Server) throws(ConfigurationError) {
         self.server = server
+        let workers = try server.checkedWorkers
         for file in [server.pidFile, server.portFile] {
             guard let file else { continue }
             do { try FileSystem.checkReplaceable(file) } catch { throw .file(file, error.reason) }
@@ -46,7 +47,7 @@ final class MasterProcess {
         predecessor = inheritance.predecessor
         ticketKeys = inheritance.predecessor.flatMap { Inheritance.bequest(on: $0) }.flatMap { TicketKeys(handedDown: $0) } ?? TicketKeys()
         passed = inheritance.groups.map(\.bound)
-        listeners = SlotListeners(slots: Self.workers(of: server), inherited: inheritance.groups)
+        listeners = SlotListeners(slots: workers, inherited: inheritance.groups)
         bus = try Self.makeBus(for: server)
         let addresses = try Self.addresses(of: server, passed: passed)
         _ = Process.raiseDescriptorLimit()
@@ -67,13 +68,6 @@ final class MasterProcess {
         }
     }
 
-    private static func workers(of server: Server) -> Int {
-        switch server.workers {
-        case .auto: Process.usableProcessors()
-        case .count(let count): max(1, count)
-        }
-    }
-
     private static func addresses(of server: Server, passed: [SocketAddress]) throws(ConfigurationError) -> [SocketAddress] {
         if server.addresses.isEmpty {
             if passed.isEmpty { throw .nothingToListenOn }
@@ -88,8 +82,8 @@ final class MasterProcess {
 
     /// Room for half as many workers again: a slot costs every process a few descriptors.
     private static func makeBus(for server: Server) throws(ConfigurationError) -> Bus {
-        let count = workers(of: server)
-        let slots = min(count + max(4, count / 2), max(count, 1024))
+        let count = try server.checkedWorkers
+        let slots = min(count + max(4, count / 2), Server.maxWorkers)
         do {
             let (mailboxes, interest) = (try Mailboxes(slots: slots), try InterestTable(slots: slots))
             return Bus(
@@ -106,7 +100,7 @@ final class MasterProcess {
         self.application = application
         let bus = bus
         application.bus = (bus.mailboxes, bus.interest)
-        var configuration = SupervisorConfiguration(workers: Self.workers(of: server))
+        var configuration = SupervisorConfiguration(workers: try server.checkedWorkers)
         configuration.maxWorkers = bus.slots
         configuration.heartbeatTimeout = server.limits.heartbeatTimeout
         // The worker ends by itself; only if it does not, it is ended.
@@ -132,7 +126,7 @@ final class MasterProcess {
                 next.logFile = server.logFile
                 next.reload = next.reload ?? server.reload
                 server = next
-                if Self.workers(of: next) > bus.slots || next.protocolNames != bus.protocols { bus = try Self.makeBus(for: next) }
+                if try next.checkedWorkers > bus.slots || next.protocolNames != bus.protocols { bus = try Self.makeBus(for: next) }
                 next.whenStarting?(bus.remote)
             }
             return try blueprint()

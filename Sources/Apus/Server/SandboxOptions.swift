@@ -34,6 +34,7 @@ public struct SandboxOptions: Sendable {
 
     /// Checks it, in the master: names are looked up before anything is given up.
     func prepare(features: Set<SystemCalls.Feature>, logger: Logger) throws(ConfigurationError) -> Sandbox {
+        if let wrong = keptDescriptors.first(where: { $0 < 0 }) { throw .sandbox("\(wrong) is no descriptor that workers could keep") }
         switch mode {
         case .off: logger.warning("the sandbox is off: who takes a worker over has all rights of this process")
         case .bestEffort where !Sandbox.shortcomings.isEmpty:

@@ -6,7 +6,7 @@ public import Logging
 
 /// What to serve, where, and within which limits. `run()` does it in several supervised processes; `Context` in this one.
 public struct Server {
-    /// How many worker processes `run()` forks.
+    /// How many worker processes `run()` forks: 1 to 1024.
     public enum Workers: Sendable, Hashable {
         /// One per CPU that this process may use.
         case auto
@@ -116,8 +116,26 @@ public struct Server {
     ///
     /// - Throws: `ConfigurationError`.
     public func validate() throws(ConfigurationError) {
+        _ = try checkedWorkers
         _ = try Application(self)
         for (address, _) in addresses { _ = try address.socketAddress }
+    }
+
+    /// The most workers that a server can have.
+    static let maxWorkers = 1024
+
+    /// How many workers to begin with.
+    var checkedWorkers: Int {
+        get throws(ConfigurationError) {
+            switch workers {
+            case .auto: return min(Process.usableProcessors(), Self.maxWorkers)
+            case .count(let count):
+                guard (1...Self.maxWorkers).contains(count) else {
+                    throw .workers("there are 1 to \(Self.maxWorkers) workers, not \(count)")
+                }
+                return count
+            }
+        }
     }
 
     var configuredRoutes: Routes {
