@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -221,6 +222,45 @@ int apus_steer(int listener, unsigned count) {
     };
     struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
     return setsockopt(listener, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
+}
+
+int apus_pass_credentials(int socket) {
+    int on = 1;
+    return setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+}
+
+ssize_t apus_receive_with_sender(int socket, void *buffer, size_t size, pid_t *sender) {
+    // Room for the credentials and no descriptor: the kernel closes those that somebody sends along.
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr aligned;
+    } control;
+    struct iovec piece = {.iov_base = buffer, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    *sender = 0;
+    ssize_t count = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (count < 0) return count;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET) continue;
+        if (header->cmsg_type == SCM_CREDENTIALS) {
+            struct ucred credentials;
+            memcpy(&credentials, CMSG_DATA(header), sizeof credentials);
+            *sender = credentials.pid;
+        } else if (header->cmsg_type == SCM_RIGHTS) {
+            size_t descriptors = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (size_t i = 0; i < descriptors; i++) {
+                int descriptor;
+                memcpy(&descriptor, CMSG_DATA(header) + i * sizeof(int), sizeof descriptor);
+                close(descriptor);
+            }
+        }
+    }
+    return count;
+}
+
+ssize_t apus_write_without_waiting(int file, const void *bytes, size_t count) {
+    struct iovec piece = {.iov_base = (void *)bytes, .iov_len = count};
+    return pwritev2(file, &piece, 1, -1, RWF_NOWAIT);
 }
 
 int apus_notify(const char *path, const char *text) {

@@ -107,7 +107,7 @@ public final class LogFile: @unchecked Sendable {
 
     private func handOver(_ line: [UInt8]) {
         if lost > 0 {
-            guard sends(Array(Self.note(lost, "a worker could not hand over").utf8)) else { return lost += 1 }
+            guard sends(Array(LogLine.lost(lost, "a worker could not hand over").utf8)) else { return lost += 1 }
             lost = 0
         }
         if !sends(line) { lost += 1 }
@@ -121,7 +121,7 @@ public final class LogFile: @unchecked Sendable {
     /// Writes lines that are complete; an empty one only says what was lost before.
     private func append(_ line: [UInt8]) {
         if lost > 0 {
-            guard isWritten(Array(Self.note(lost, "could not be written").utf8)) else {
+            guard isWritten(Array(LogLine.lost(lost, "could not be written").utf8)) else {
                 if !line.isEmpty { lost += 1 }
                 return
             }
@@ -135,10 +135,6 @@ public final class LogFile: @unchecked Sendable {
         guard case .done(let count)? = try? FileSystem.write(file.rawValue, bytes), count > 0 else { return false }
         isCut = count < bytes.count
         return !isCut
-    }
-
-    private static func note(_ lost: Int, _ reason: String) -> String {
-        LogLine.format(.warning, "apus", "\(lost) log \(lost == 1 ? "line" : "lines") lost: \(reason)", [:]) + "\n"
     }
 
     /// Writes to a `LogFile`.

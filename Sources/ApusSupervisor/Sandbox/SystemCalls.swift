@@ -75,6 +75,7 @@ package enum SystemCalls {
         Rule("sendmsg", .base, "several pieces leave in one call"),
         Rule("read", .base, "eventfd and signalfd"),
         Rule("write", .base, "log lines, eventfd"),
+        Rule("pwritev2", .base, "log lines, without waiting", [[.argument(0, is32: standardError)]]),
         Rule("writev", .base, "the C library's last words", [[.argument(0, is32: standardError)]]),
         Rule("close", .base, "connections end"),
         Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),

@@ -50,6 +50,13 @@ int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned se
 // Spreads new connections over the first `count` sockets of a SO_REUSEPORT group, at random (SO_ATTACH_REUSEPORT_CBPF).
 int apus_steer(int listener, unsigned count);
 
+// SO_PASSCRED; and recvmsg of one packet with the pid of its sender (SCM_CREDENTIALS), without waiting.
+int apus_pass_credentials(int socket);
+ssize_t apus_receive_with_sender(int socket, void *buffer, size_t size, pid_t *sender);
+
+// pwritev2 at the end of what was written, without waiting (RWF_NOWAIT); to be had from a kernel of 5.4 for sockets, 6.4 for pipes.
+ssize_t apus_write_without_waiting(int file, const void *bytes, size_t count);
+
 // One datagram to a service manager's socket: a path, or an abstract name that begins with @.
 int apus_notify(const char *path, const char *text);
 
