@@ -3,7 +3,8 @@ public import Logging
 
 /// A log file for a server with several processes: only the master writes it. Workers hand their lines over a channel that never blocks
 /// them, and need no right to any file. A line that cannot be written (the disk is full, the file as large as it may be) or handed over is
-/// lost; how many were is written as soon as there is room again, a second later at most.
+/// lost; how many were is written as soon as there is room again, a second later at most. A worker's lines end with its process number, which
+/// the kernel tells, and have no control characters: one that was taken over cannot write the master's lines or another's.
 ///
 ///     let log = try LogFile("/var/log/apus.log")
 ///     LoggingSystem.bootstrap { LogFile.Handler(log, label: $0) }
@@ -40,6 +41,7 @@ public final class LogFile: @unchecked Sendable {
             sending = OwnedDescriptor(rawValue: pair.first)
             receiving = OwnedDescriptor(rawValue: pair.second)
             try Socket.set(.sendBuffer(Self.channelBytes), on: pair.first)
+            try Socket.tellSenders(pair.second)
         } catch {
             throw .file(path, error.reason)
         }
@@ -85,10 +87,12 @@ public final class LogFile: @unchecked Sendable {
 
         override func ready(_ readiness: Readiness, in loop: EventLoop) {
             for _ in 0..<Self.batch {
-                guard case .done(let line)? = try? Socket.receivePacket(log.receiving.rawValue, maxBytes: LogFile.maxLineBytes),
+                guard
+                    case .done((let line, let sender))? = try? Socket.receivePacketWithSender(
+                        log.receiving.rawValue, maxBytes: LogFile.maxLineBytes),
                     !line.isEmpty
                 else { break }
-                log.append(line)
+                log.append(LogLine.ofWorker(line, sender))
             }
             loop.schedule(self, after: .milliseconds(500))
         }
