@@ -33,7 +33,7 @@ struct Serve: ParsableCommand {
             let next = try options.configuration()
             let description = try next.makeServer(logFile: log)
             if let path = next.log, let log, path != log.path {
-                do throws(ConfigurationError) { try log.reopen(at: path) } catch { throw next.located(error) }
+                do throws(ConfigurationError) { try log.prepareMove(to: path) } catch { throw next.located(error) }
             }
             return description
         }

@@ -18,6 +18,9 @@ public final class LogFile: @unchecked Sendable {
     /// From every worker to the master.
     private let sending: OwnedDescriptor
     private let receiving: OwnedDescriptor
+    /// Where a reload will move it.
+    private var nextPath: String?
+    private var nextFile: OwnedDescriptor?
     /// Who writes: the one process, or a worker that hands over.
     private var isWorker = false
     /// Lines that nobody will read, since the last that was written.
@@ -59,6 +62,33 @@ public final class LogFile: @unchecked Sendable {
             throw .file(newPath ?? path, error.reason)
         }
         path = newPath ?? path
+        isCut = false
+    }
+
+    /// Opens the file of another place, to be written once the reload has succeeded that `Server.reload` describes; until then, and if it
+    /// does not, lines go where they went.
+    ///
+    /// - Throws: `ConfigurationError.file`.
+    public func prepareMove(to newPath: String) throws(ConfigurationError) {
+        do {
+            nextFile = try FileSystem.openForAppending(newPath)
+            nextPath = newPath
+        } catch {
+            throw .file(newPath, error.reason)
+        }
+    }
+
+    func forgetMove() {
+        nextPath = nil
+        nextFile = nil
+    }
+
+    /// Goes where `prepareMove` said.
+    func move() {
+        guard let newPath = nextPath, let newFile = nextFile.take() else { return }
+        file = newFile
+        path = newPath
+        nextPath = nil
         isCut = false
     }
 

@@ -120,10 +120,11 @@ final class MasterProcess {
     /// a description that does not fit gets a bus of its own.
     private func reload() throws -> Blueprint {
         let before = (server, bus)
+        server.logFile?.forgetMove()
         do {
             if let describe = server.reload {
                 var next = try describe()
-                next.logFile = server.logFile
+                keepFiles(of: server, in: &next)
                 next.reload = next.reload ?? server.reload
                 server = next
                 if try next.checkedWorkers > bus.slots || next.protocolNames != bus.protocols { bus = try Self.makeBus(for: next) }
@@ -134,6 +135,16 @@ final class MasterProcess {
             (server, bus) = before
             throw error
         }
+    }
+
+    /// Another program may know the process by its pid and port file, and the log is moved by who writes it: a reload changes none.
+    private func keepFiles(of present: Server, in next: inout Server) {
+        for (name, old, new) in [("pid", present.pidFile, next.pidFile), ("port", present.portFile, next.portFile)] where old != new {
+            present.logger.warning("the \(name) file is \(old ?? "none") until the server is started anew: a reload does not change it")
+        }
+        next.pidFile = present.pidFile
+        next.portFile = present.portFile
+        next.logFile = present.logFile
     }
 
     // MARK: Running
@@ -156,6 +167,7 @@ final class MasterProcess {
                 server.whenReady?(addresses, count)
             }
             supervisor.whenReloaded = { [unowned self] addresses, _ in
+                server.logFile?.move()
                 watchCertificates(for: supervisor)
                 writePorts(addresses)
             }

@@ -36,8 +36,8 @@ public struct Server {
     /// handshakes from then on show them, and connections stay. Nil: never; then they want a reload.
     public var certificateCheckInterval: Duration? = .seconds(10)
     /// Called in the master on SIGHUP: describes the next generation of workers, which replaces the present one when all of it is ready. An
-    /// error it throws is logged and changes nothing. Nil: the same description again, its directories opened anew. Files of the description
-    /// (pid, port, log) are not changed by a reload.
+    /// error it throws is logged and changes nothing. Nil: the same description again, its directories opened anew. The pid and port file and
+    /// the log stay those of the first description; `LogFile.prepareMove` moves the log with a reload.
     public var reload: (() throws -> Server)?
     /// Where the master writes one line `ADDRESS:PORT` per listener, ports filled in, as soon as all workers accept.
     public var portFile: String?
