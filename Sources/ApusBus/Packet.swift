@@ -86,7 +86,8 @@ package struct Packet: ~Escapable {
 
     /// Decodes one record that fills all of `bytes`, such as one that came in parts.
     @_lifetime(copy bytes)
-    static func record(from bytes: RawSpan) throws(PacketViolation) -> Record {
+    package static func record(from bytes: RawSpan) throws(PacketViolation) -> Record {
+        guard !bytes.isEmpty else { throw .cutShort }
         let end = try check(bytes, 0)
         guard end == bytes.byteCount else { throw .trailingBytes(bytes.byteCount - end) }
         return record(bytes, 0)
@@ -105,7 +106,7 @@ package struct Packet: ~Escapable {
         start + recordHeaderBytes + Int(bytes.word(at: start + 8))
     }
 
-    /// Gives where the record at `start` ends.
+    /// Gives where the record at `start`, a place in the bytes, ends.
     private static func check(_ bytes: borrowing RawSpan, _ start: Int) throws(PacketViolation) -> Int {
         let code = bytes.octet(at: start)
         guard let kind = Kind(rawValue: code) else { throw .unknownKind(code) }

@@ -474,9 +474,13 @@ struct BroadcastBusTests {
         for bytes in [[9], header + [77], Array(header.prefix(3))] as [[UInt8]] { try send(bytes, to: 1) }
         let record = Self.packet(from: 2, .publication(topic: [], hash: 0, isText: false, payload: [5])).dropFirst(16)
         try send(Self.packet(from: 2, .part(offset: 2, isLast: true, bytes: Array(record.dropFirst(2)))), to: 1)
+        // A record of no parts' bytes at all, and one that is cut where its bytes begin.
+        for bytes in [[], Array(record.dropLast())] as [[UInt8]] {
+            try send(Self.packet(from: 2, .part(offset: 0, isLast: true, bytes: bytes)), to: 1)
+        }
         first.publish("good")
         try settle(first, second, third)
-        #expect(second.bus.counts.packetsRefused == 3)
+        #expect(second.bus.counts.packetsRefused == 5)
         #expect(second.events.count == 2)
         #expect(second.texts.last == "good")
     }

@@ -73,6 +73,18 @@ struct PacketTests {
         #expect(throws: PacketViolation.cutShort) { try CopiedPacket(example.bytes + [1]) }
     }
 
+    @Test("a record by itself is as whole as in a packet: nothing at all is no record, and nothing may stand behind it", arguments: cases)
+    func alone(_ example: Case) throws {
+        #expect(throws: PacketViolation.cutShort) { _ = try CopiedRecord(whole: []) }
+        guard example.packet.records.count == 1 else { return }
+        let bytes = Array(example.bytes.dropFirst(Self.header.count))
+        #expect(try CopiedRecord(whole: bytes) == example.packet.records[0])
+        #expect(throws: PacketViolation.trailingBytes(1)) { _ = try CopiedRecord(whole: bytes + [1]) }
+        for count in bytes.indices {
+            #expect(throws: PacketViolation.cutShort, "\(count)") { _ = try CopiedRecord(whole: Array(bytes.prefix(count))) }
+        }
+    }
+
     @Test("another version is refused", arguments: [0, 1, 3, 255] as [UInt8])
     func version(_ version: UInt8) {
         for example in Self.cases {

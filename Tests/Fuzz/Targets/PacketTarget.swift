@@ -2,7 +2,7 @@ package import ApusBus
 import ApusCodec
 
 /// What travels between workers: a packet is refused, or it says the same when it is written again; and parts of records, in whatever order
-/// they come, never make a record that nobody sent.
+/// they come, never make a record that nobody sent. What they make is refused as well, or says the same when it is written again.
 enum PacketTarget {
     /// Bytes that a record in parts may have here.
     private static let maxBytes = 600
@@ -56,7 +56,16 @@ enum PacketTarget {
             }
             require(whole == (isLast ? expected[sender]?.bytes : nil))
             if isLast { expected[sender] = nil }
+            if let whole { checkRecord(whole) }
         }
+    }
+
+    private static func checkRecord(_ bytes: [UInt8]) {
+        guard let record = try? CopiedRecord(whole: bytes) else { return }
+        // In a packet it is the same, and takes as much room.
+        let packet = CopiedPacket(Packet.Header(sender: 1), [record]).bytes
+        require(packet.count == CopiedPacket(Packet.Header(sender: 1)).bytes.count + bytes.count, "\(record)")
+        require((try? CopiedPacket(packet))?.records == [record], "\(record)")
     }
 }
 
@@ -97,6 +106,9 @@ package enum CopiedRecord: Equatable {
     case publication(topic: [UInt8], hash: UInt32, isText: Bool, payload: [UInt8])
     case signal(protocolIndex: UInt16, signal: UInt32, payload: [UInt8])
     case part(offset: UInt32, isLast: Bool, bytes: [UInt8])
+
+    /// A record that fills the bytes, such as one that came in parts.
+    package init(whole bytes: [UInt8]) throws(PacketViolation) { self.init(try Packet.record(from: bytes.rawSpan)) }
 
     package init(_ record: Record) {
         switch record {
