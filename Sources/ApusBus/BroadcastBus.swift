@@ -12,6 +12,8 @@ package import ApusPlatform
         package var maxOutboxBytes = 8 << 20
         /// Bytes of one record, all its parts together.
         package var maxRecordBytes = 128 << 20
+        /// Bytes kept of records of which parts are still to come, whoever sends them; at least `maxRecordBytes`.
+        package var maxPartialBytes = 256 << 20
         package init() {}
     }
 
@@ -67,7 +69,7 @@ package import ApusPlatform
     private var listed: [Int] = []
     private var sources: [Source] = []
     private let incoming = ReceivedPacket()
-    private var assembly = RecordAssembly()
+    private var assembly: RecordAssembly
     /// The mailbox has not been empty since a turn's worth of it was read.
     private var hasBacklog = false
     /// Before that it had not been read for so long that this process was probably stopped.
@@ -81,6 +83,8 @@ package import ApusPlatform
     /// Bytes read in one turn: what a turn delivers waits in the connections' queues until its end, and a subscriber that keeps up must not
     /// be taken for a slow one because its worker did not read for a while.
     private static let bytesPerTurn = 256 * 1024
+    /// Processes without a place that may have sent parts of a record at a time.
+    private static let maxOutsiders = 64
     /// Between two looks at whether the owner takes more.
     private static let pause = Duration.milliseconds(2)
     /// Who has not read its mailbox for so long, and finds much in it, was away.
@@ -100,6 +104,8 @@ package import ApusPlatform
         // The table says 0 where nobody is.
         let process = UInt32(truncatingIfNeeded: generation) &+ 1
         header = Packet.Header(sender: UInt16(place), process: process)
+        assembly = RecordAssembly(
+            maxRecordBytes: limits.maxRecordBytes, maxBytes: limits.maxPartialBytes, maxRecords: mailboxes.places + Self.maxOutsiders)
         unsafe outboxes = .allocate(capacity: mailboxes.places)
         unsafe outboxes.initialize(repeating: Outbox())
         unsafe counters = .allocate(capacity: 1)
@@ -139,6 +145,10 @@ package import ApusPlatform
 
     /// Packets that wait in the outboxes.
     package var keptPackets: Int { unsafe outboxes.reduce(0) { $0 + $1.packetCount } }
+
+    /// Records of which parts are still to come, and bytes of all of these.
+    package var partialRecords: Int { assembly.count }
+    package var partialBytes: Int { assembly.byteCount }
 
     // MARK: Saying
 
@@ -326,8 +336,11 @@ package import ApusPlatform
                 unsafe counters.pointee.packetsSkipped += 1
                 return
             }
+            guard packet.header.sender < mailboxes.places || packet.header.sender == Packet.outsider else {
+                throw .unknownSender(packet.header.sender)
+            }
             if packet.header.lost > 0 {
-                assembly.forget(packet.header.sender)
+                assembly.forget(packet.header)
                 handlers.gap(Int(packet.header.sender), Int(packet.header.lost))
             }
             while let record = packet.next() { try accept(record, from: packet.header) }
@@ -341,8 +354,10 @@ package import ApusPlatform
             unsafe counters.pointee.recordsReceived += 1
             return handlers.received(record)
         }
-        let limit = limits.maxRecordBytes
-        guard let whole = try assembly.add(bytes, at: Int(offset), isLast: isLast, from: sender, maxBytes: limit) else { return }
+        var dropped: [UInt16] = []
+        let whole = try assembly.add(bytes, at: Int(offset), isLast: isLast, from: sender) { dropped.append($0) }
+        for sender in dropped { handlers.gap(Int(sender), 1) }
+        guard let whole else { return }
         // SAFETY: octets have no other representation than their bytes.
         let complete = try Packet.record(from: unsafe whole.span.bytes)
         if case .part = complete { throw .malformedParts }

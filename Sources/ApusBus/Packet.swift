@@ -18,6 +18,8 @@ package enum PacketViolation: Error, Equatable, Sendable {
     case cutShort
     case unknownKind(UInt8)
     case trailingBytes(Int)
+    /// There is no such place.
+    case unknownSender(UInt16)
     /// A record made of parts grew over the limit, in bytes.
     case recordTooLarge(limit: Int)
     /// Parts do not make a record.

@@ -466,6 +466,53 @@ struct BroadcastBusTests {
         #expect(first.texts.suffix(2) == ["gap \(Packet.outsider) 2", "D"])
     }
 
+    @Test("two processes without a place, in the middle of a record each, do not spoil the other's")
+    func twoOutsiders() throws {
+        let second = try station(1)
+        func part(_ process: UInt32, _ offset: Int, isLast: Bool, _ bytes: ArraySlice<UInt8>) -> [UInt8] {
+            CopiedPacket(
+                .init(sender: Packet.outsider, process: process, receiver: 1),
+                [.part(offset: UInt32(offset), isLast: isLast, bytes: Array(bytes))]
+            ).bytes
+        }
+        let records = (0..<2).map { Self.packet(from: 0, Self.publication(isText: false, [UInt8($0), 7, 7])).dropFirst(16) }
+        for (index, record) in records.enumerated() { try send(part(UInt32(index), 0, isLast: false, record.prefix(5)), to: 1) }
+        for (index, record) in records.enumerated() { try send(part(UInt32(index), 5, isLast: true, record.dropFirst(5)), to: 1) }
+        try settle(second)
+        #expect(second.events == (0..<2).map { .record(Self.publication(isText: false, [$0, 7, 7])) })
+    }
+
+    @Test("a sender that there cannot be is refused; the most that is kept of unfinished records is a limit, and whose goes is told")
+    func unfinished() throws {
+        var limits = BroadcastBus.Limits()
+        (limits.maxRecordBytes, limits.maxPartialBytes) = (3000, 5000)
+        let second = try Station(1, mailboxes, interest, limits: limits)
+        interest.count(1, topicHash: Self.hash, in: second.bus.place)
+        func part(_ sender: Int, _ count: Int) -> [UInt8] {
+            CopiedPacket(
+                .init(sender: UInt16(sender), process: 1, receiver: 1),
+                [.part(offset: 0, isLast: false, bytes: [UInt8](repeating: 0, count: count))]
+            ).bytes
+        }
+        for sender in [mailboxes.places, 900, Int(Packet.outsider) - 1] { try send(part(sender, 10), to: 1) }
+        try settle(second)
+        #expect(second.bus.counts.packetsRefused == 3 && second.bus.partialBytes == 0)
+        for sender in 0..<3 {
+            try send(part(sender, 2500), to: 1)
+            try settle(second)
+        }
+        #expect(second.texts == ["gap 0 1"] && second.bus.partialBytes == 5000)
+        // As many outsiders as anybody may say there are.
+        for process in 0..<UInt32(1000) {
+            let header = Packet.Header(sender: Packet.outsider, process: process, receiver: 1)
+            try send(CopiedPacket(header, [.part(offset: 0, isLast: false, bytes: [])]).bytes, to: 1)
+            if process % 50 == 0 { try second.turn() }
+        }
+        try settle(second)
+        #expect(second.bus.partialRecords <= mailboxes.places + 64)
+        #expect(second.texts.count == 3 + 1000 - second.bus.partialRecords)
+    }
+
     @Test("a packet that breaks the format is counted, and spoils nobody else's")
     func refused() throws {
         let (first, second, third) = (try station(0), try station(1), try station(2))

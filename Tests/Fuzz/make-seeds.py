@@ -285,6 +285,8 @@ for name, data in {
 for name, data in {
     "whole": b"\x18\x04abcd", "two": b"\x10\x03abc\x08\x03def", "two-senders": b"\x10\x03abc\x11\x02xy\x08\x01d\x09\x01z", "middle-first": b"\x28\x03abc\x08\x01d", "new-process": b"\x10\x03abc\x0c\x03def",
     "again": b"\x10\x03abc\x10\x02de\x08\x01f", "forgotten": b"\x10\x03abc\xf0\x08\x01d", "too-large": b"\x10\xff" + b"a" * 255 + b"\x00\xff" + b"b" * 255 + b"\x08\xff" + b"c" * 255, "wrong-offset": b"\x10\x03abc\x28\x01d\x08\x01e",
+    "many-senders": b"".join(bytes([0x10 + index]) + b"\x02ab" for index in range(4)) + b"\x08\x01c\x09\x01c\x0b\x01c", "much-together": b"\x10\xff" + b"a" * 255 + b"\x00\xff" + b"b" * 255 + b"\x11\xff" + b"c" * 255 + b"\x01\xeb" + b"d" * 235 + b"\x12\x01e\x08\x01f\x09\x01g",
+    "two-outsiders": b"\x13\x03abc\x17\x03def\x0b\x01x\x0f\x01y", "outsider-forgotten": b"\x13\x03abc\x17\x03def\xf3\x0b\x01x\x0f\x01y",
     "nothing": b"\x18\x00", "nothing-twice": b"\x10\x00\x08\x00", "publication": b"\x10\x09" + publication[:9] + b"\x08" + bytes([len(publication) - 9]) + publication[9:], "signal": b"\x18" + bytes([len(signal)]) + signal,
     "part-in-part": b"\x18\x0c" + record(3, 1, 0, 0, b""), "topic-longer": b"\x18\x11" + record(1, 0, 9, 7, b"short"), "trailing": b"\x18" + bytes([len(signal) + 1]) + signal + b"\1", "kind-only": b"\x18\x01\x02", "count-lies": b"\x18\x0d" + record(2, 0, 0, 0, b"x", count=0xFFFFFFFF),
 }.items():

@@ -6,6 +6,9 @@ import ApusCodec
 enum PacketTarget {
     /// Bytes that a record in parts may have here.
     private static let maxBytes = 600
+    /// Bytes of all that are not whole, and how many these may be.
+    private static let maxBytesTogether = 1000
+    private static let maxRecords = 3
 
     static func run(_ bytes: [UInt8]) {
         var input = FuzzInput(bytes)
@@ -24,39 +27,72 @@ enum PacketTarget {
         }
     }
 
-    /// Each step is a part of one of four senders' records, as it should be, or with another offset, process or end.
+    /// Each step is a part of a record of one of three senders with a place or two without, as it should be, or with another offset, process or
+    /// end.
     private static func assemble(_ input: inout FuzzInput) {
-        var assembly = RecordAssembly()
-        var expected: [UInt16: (process: UInt32, bytes: [UInt8])] = [:]
+        var assembly = RecordAssembly(maxRecordBytes: maxBytes, maxBytes: maxBytesTogether, maxRecords: maxRecords)
+        var expected: [Unfinished] = []
         while !input.isEmpty {
             let step = input.byte()
-            let sender = UInt16(step & 3)
-            let process = UInt32(step >> 2 & 1)
+            let place = step & 3 == 3 ? Packet.outsider : UInt16(step & 3)
+            let header = Packet.Header(sender: place, process: UInt32(step >> 2 & 1))
             let isLast = step & 8 != 0
+            let known = expected.firstIndex { $0.sender == Unfinished.sender(header) }
             if step & 0xF0 == 0xF0 {
-                assembly.forget(sender)
-                expected[sender] = nil
+                assembly.forget(header)
+                if let known { expected.remove(at: known) }
                 continue
             }
             let bytes = input.bytes(Int(input.byte()))
-            var offset = step & 16 != 0 ? 0 : expected[sender]?.bytes.count ?? 0
+            let begun = known.map { expected.remove(at: $0) }
+            var offset = step & 16 != 0 ? 0 : begun?.bytes.count ?? 0
             if step & 32 != 0 { offset += 1 }
-            if offset == 0 { expected[sender] = (process, []) }
-            let fits = expected[sender].map { $0.process == process && $0.bytes.count == offset } ?? false
+            let record = offset == 0 ? Unfinished(header) : begun
+            let fits = record.map { $0.process == header.process && $0.bytes.count == offset } ?? false
             let isTooLarge = fits && offset + bytes.count > maxBytes
-            if fits, !isTooLarge { expected[sender]?.bytes += bytes } else { expected[sender] = nil }
-            let whole: [UInt8]?
+            var dropped: [UInt16] = []
+            var expectedWhole: [UInt8]?
+            if var record, fits, !isTooLarge {
+                record.bytes += bytes
+                while expected.reduce(record.bytes.count, { $0 + $1.bytes.count }) > maxBytesTogether {
+                    dropped.append(expected.removeFirst().place)
+                }
+                if isLast {
+                    expectedWhole = record.bytes
+                } else {
+                    if expected.count == maxRecords { dropped.append(expected.removeFirst().place) }
+                    expected.append(record)
+                }
+            }
+            var told: [UInt16] = []
             do {
-                whole = try assembly.add(
-                    bytes.rawSpan, at: offset, isLast: isLast, from: .init(sender: sender, process: process), maxBytes: maxBytes)
-                require(!isTooLarge)
+                let whole = try assembly.add(bytes.rawSpan, at: offset, isLast: isLast, from: header) { told.append($0) }
+                require(!isTooLarge && whole == expectedWhole)
+                if let whole { checkRecord(whole) }
             } catch {
                 require(isTooLarge && error == .recordTooLarge(limit: maxBytes))
-                continue
             }
-            require(whole == (isLast ? expected[sender]?.bytes : nil))
-            if isLast { expected[sender] = nil }
-            if let whole { checkRecord(whole) }
+            require(told == dropped)
+            require(assembly.count == expected.count && assembly.byteCount == expected.reduce(0) { $0 + $1.bytes.count })
+        }
+    }
+
+    /// A record of which parts are to come; in the order of their last parts.
+    private struct Unfinished {
+        let sender: [UInt32]
+        let place: UInt16
+        let process: UInt32
+        var bytes: [UInt8] = []
+
+        init(_ header: Packet.Header) {
+            sender = Self.sender(header)
+            place = header.sender
+            process = header.process
+        }
+
+        /// What tells senders apart: of processes at one place the last one counts.
+        static func sender(_ header: Packet.Header) -> [UInt32] {
+            [UInt32(header.sender)] + (header.sender == Packet.outsider ? [header.process] : [])
         }
     }
 
