@@ -34,7 +34,7 @@ struct Outbox {
         lost = 0
     }
 
-    mutating func drop() { lost += 1 }
+    mutating func drop(_ records: UInt32 = 1) { lost.addUpToMax(records) }
 
     /// Opens a packet unless the last has room for a record.
     mutating func tail(for bytes: Int, from sender: Packet.Header) -> PacketBuffer {
@@ -100,12 +100,20 @@ struct Outbox {
         var records: UInt32 = 0
         for packet in packets[head...] {
             records += packet.records
-            lost += packet.lost
+            lost.addUpToMax(packet.lost)
         }
-        lost += records
+        lost.addUpToMax(records)
         packets.removeAll()
         head = 0
         byteCount = 0
         return Int(records)
+    }
+}
+
+extension UInt32 {
+    /// Adds, but stays at the largest number: so many were lost, or more.
+    mutating func addUpToMax(_ other: UInt32) {
+        let (sum, isOver) = addingReportingOverflow(other)
+        self = isOver ? .max : sum
     }
 }

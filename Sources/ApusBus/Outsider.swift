@@ -51,7 +51,7 @@ package final class Outsider: Sendable {
                 let receiver = interest.generation(of: place)
                 if state.gaps[place].receiver != receiver { state.gaps[place] = (0, receiver) }
                 if send(record, to: place, &state.gaps[place]) { continue }
-                state.gaps[place].lost += 1
+                state.gaps[place].lost.addUpToMax(1)
                 state.dropped += 1
                 isComplete = false
             }
