@@ -2,7 +2,13 @@ import CLinux
 package import Glibc
 
 /// System calls on sockets. All sockets made here are non-blocking and close-on-exec.
+///
+/// Sending and receiving says for itself that it does not wait: whether a socket is non-blocking belongs to the open file, and whoever shares
+/// it, such as a worker its mailbox, could change that for all.
 package enum Socket {
+    private static var atOnce: Int32 { Int32(MSG_DONTWAIT) }
+    private static var atOnceWithoutSignal: Int32 { Int32(MSG_DONTWAIT | MSG_NOSIGNAL) }
+
     /// `socket(2)`: a stream socket of the address's family.
     package static func stream(for address: SocketAddress) throws(SystemError) -> OwnedDescriptor {
         let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
@@ -56,7 +62,7 @@ package enum Socket {
     package static func receive(
         _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer
     ) throws(SystemError) -> IOResult<Int> {
-        try syscall("recv") { unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0) }
+        try syscall("recv") { unsafe recv(descriptor, buffer.baseAddress, buffer.count, atOnce) }
     }
 
     /// `recv(2)` of one packet of at most `maxBytes`; empty at the end.
@@ -94,7 +100,7 @@ package enum Socket {
 
     /// `send(2)` without SIGPIPE; the number of bytes the kernel took.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) throws(SystemError) -> IOResult<Int> {
-        try syscall("send") { unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) }
+        try syscall("send") { unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, atOnceWithoutSignal) }
     }
 
     /// `sendmsg(2)` of several pieces, in order, without SIGPIPE.
@@ -102,7 +108,7 @@ package enum Socket {
         var message = unsafe msghdr()
         unsafe message.msg_iov = pieces.baseAddress
         unsafe message.msg_iovlen = pieces.count
-        return try syscall("sendmsg") { unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL)) }
+        return try syscall("sendmsg") { unsafe sendmsg(descriptor, &message, atOnceWithoutSignal) }
     }
 
     /// `shutdown(2)` of the sending side: the peer reads to the end, then sees it.
