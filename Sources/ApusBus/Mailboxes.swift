@@ -3,7 +3,8 @@ package import ApusPlatform
 /// Two mailboxes per slot, made by the master before it forks, and a waker beside each.
 ///
 /// A worker reads the one of its place: the slot and the parity of its generation. So the old and the new process of a slot, which live side by
-/// side during a reload, have one each. Every process holds every mailbox's sending end; the master holds both ends for life.
+/// side during a reload, have one each. Every process holds every mailbox's sending end; the master holds both ends for life, and a worker no
+/// receiving end but its own, if it gives up what it is not to have.
 package final class Mailboxes: Sendable {
     private let pairs: [Pair]
     private let wakers: [Waker]
@@ -45,9 +46,9 @@ package final class Mailboxes: Sendable {
     /// one that replaces it, are on different sides, 0 and 1.
     package static func place(slot: Int, side: Int) -> Int { slot * placesPerSlot + side }
 
-    /// Every descriptor of every mailbox: each worker holds them all.
-    package var descriptors: [Int32] {
-        pairs.flatMap { [$0.sending.rawValue, $0.receiving.rawValue] } + wakers.map(\.descriptor)
+    /// What the worker of a place needs: it writes to all, and reads its own.
+    package func descriptors(of place: Int) -> [Int32] {
+        pairs.map { $0.sending.rawValue } + [receiving(at: place)] + wakers.map(\.descriptor)
     }
 
     /// Where to write for a place.

@@ -466,6 +466,18 @@ struct BroadcastBusTests {
         #expect(first.texts.suffix(2) == ["gap \(Packet.outsider) 2", "D"])
     }
 
+    @Test("a worker needs where it reads its own mailbox, and where it writes and wakes all others, and nothing else")
+    func descriptors() {
+        for place in 0..<mailboxes.places {
+            let needed = mailboxes.descriptors(of: place)
+            #expect(needed.count == 2 * mailboxes.places + 1 && Set(needed).count == needed.count)
+            for other in 0..<mailboxes.places {
+                #expect(needed.contains(mailboxes.receiving(at: other)) == (other == place))
+                #expect(needed.contains(mailboxes.sending(to: other)) && needed.contains(mailboxes.waker(of: other).descriptor))
+            }
+        }
+    }
+
     @Test("two processes without a place, in the middle of a record each, do not spoil the other's")
     func twoOutsiders() throws {
         let second = try station(1)

@@ -57,7 +57,7 @@ final class Application {
 
     /// What a worker may hold of what was open before the fork.
     private func declaredDescriptors(of worker: Worker) -> [Int32] {
-        [0, 1, 2] + worker.descriptors + (bus?.mailboxes.descriptors ?? []) + routes.mounts.map { $0.root.rawValue }
+        [0, 1, 2] + worker.descriptors + (bus?.mailboxes.descriptors(of: worker.mailbox) ?? []) + routes.mounts.map { $0.root.rawValue }
             + (server.logFile.map { [$0.workerDescriptor] } ?? []) + server.sandbox.keptDescriptors
     }
 
