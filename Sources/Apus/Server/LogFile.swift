@@ -15,12 +15,10 @@ public final class LogFile: @unchecked Sendable {
     /// Where it is written.
     public private(set) var path: String
     private var file: OwnedDescriptor
-    /// From every worker to the master.
-    private let sending: OwnedDescriptor
-    private let receiving: OwnedDescriptor
     /// Where a reload will move it.
     private var nextPath: String?
     private var nextFile: OwnedDescriptor?
+    private var channel: Channel
     /// Who writes: the one process, or a worker that hands over.
     private var isWorker = false
     /// Lines that nobody will read, since the last that was written.
@@ -28,8 +26,23 @@ public final class LogFile: @unchecked Sendable {
     /// The file ends in the middle of a line.
     private var isCut = false
 
-    /// What the kernel may hold for the master, in bytes.
-    private static let channelBytes: Int32 = 1 << 20
+    /// From every worker to the master.
+    private final class Channel {
+        let sending: OwnedDescriptor
+        let receiving: OwnedDescriptor
+
+        /// What the kernel may hold for the master, in bytes.
+        private static let bytes: Int32 = 1 << 20
+
+        init() throws(SystemError) {
+            let pair = try Socket.packetPair().release()
+            sending = OwnedDescriptor(rawValue: pair.first)
+            receiving = OwnedDescriptor(rawValue: pair.second)
+            try Socket.set(.sendBuffer(Self.bytes), on: pair.first)
+            try Socket.tellSenders(pair.second)
+        }
+    }
+
     /// Longer lines are cut. Bytes.
     private static let maxLineBytes = 16 * 1024
 
@@ -40,11 +53,7 @@ public final class LogFile: @unchecked Sendable {
         self.path = path
         do {
             file = try FileSystem.openForAppending(path)
-            let pair = try Socket.packetPair().release()
-            sending = OwnedDescriptor(rawValue: pair.first)
-            receiving = OwnedDescriptor(rawValue: pair.second)
-            try Socket.set(.sendBuffer(Self.channelBytes), on: pair.first)
-            try Socket.tellSenders(pair.second)
+            channel = try Channel()
         } catch {
             throw .file(path, error.reason)
         }
@@ -95,7 +104,7 @@ public final class LogFile: @unchecked Sendable {
     // MARK: In a worker
 
     /// All that a worker needs of it.
-    var workerDescriptor: Int32 { sending.rawValue }
+    var workerDescriptor: Int32 { channel.sending.rawValue }
 
     func becomeWorker() { isWorker = true }
 
@@ -104,27 +113,51 @@ public final class LogFile: @unchecked Sendable {
     /// Takes what workers have handed over, from the master's loop.
     func attach(to loop: EventLoop) throws(SystemError) {
         let reader = Reader(self)
-        try loop.add(reader, descriptor: receiving.rawValue, for: .readable)
-        loop.schedule(reader, after: .milliseconds(500))
+        try watch(with: reader, loop)
+        loop.schedule(reader, after: Reader.pause)
+    }
+
+    private func watch(with reader: Reader, _ loop: EventLoop) throws(SystemError) {
+        try loop.add(reader, descriptor: channel.receiving.rawValue, for: [.readable, .peerClosed])
+    }
+
+    /// A worker has shut the channel down, which it shares with the others. Those that run now can hand nothing over any more; those that are
+    /// started from now on get a new one.
+    private func replaceChannel(of reader: Reader, _ loop: EventLoop) {
+        loop.remove(reader, descriptor: channel.receiving.rawValue)
+        var outcome = "workers that are started from now on have a new one"
+        do {
+            channel = try Channel()
+            try watch(with: reader, loop)
+        } catch {
+            outcome = "there is no new one: \(error)"
+        }
+        write(LogLine.format(.error, "apus", "a worker has shut down the workers' way to the log; \(outcome)", [:]))
     }
 
     private final class Reader: EventSource {
         private let log: LogFile
         /// Lines taken in one turn: the master has other things to do.
         private static let batch = 256
+        fileprivate static let pause = Duration.milliseconds(500)
 
         init(_ log: LogFile) { self.log = log }
 
         override func ready(_ readiness: Readiness, in loop: EventLoop) {
+            let isShut = !readiness.isDisjoint(with: [.peerClosed, .hangUp])
             for _ in 0..<Self.batch {
                 guard
                     case .done((let line, let sender))? = try? Socket.receivePacketWithSender(
-                        log.receiving.rawValue, maxBytes: LogFile.maxLineBytes),
-                    !line.isEmpty
+                        log.channel.receiving.rawValue, maxBytes: LogFile.maxLineBytes)
                 else { break }
-                log.append(LogLine.ofWorker(line, sender))
+                // The end, or a line without a byte.
+                if line.isEmpty, isShut {
+                    log.replaceChannel(of: self, loop)
+                    break
+                }
+                log.append(line.isEmpty ? [] : LogLine.ofWorker(line, sender))
             }
-            loop.schedule(self, after: .milliseconds(500))
+            loop.schedule(self, after: Self.pause)
         }
 
         override func timerFired(at now: MonotonicTime) { log.append([]) }
@@ -148,7 +181,7 @@ public final class LogFile: @unchecked Sendable {
     }
 
     private func sends(_ line: [UInt8]) -> Bool {
-        guard case .done? = try? Socket.send(sending.rawValue, line) else { return false }
+        guard case .done? = try? Socket.send(channel.sending.rawValue, line) else { return false }
         return true
     }
 
