@@ -28,16 +28,38 @@ package import ApusPlatform
         /// More waits in the mailbox than was read, and it had not been read for a while: whether to go on in the next turn. If not, the bus
         /// asks again a little later. It says whether the mailbox has not been empty since it asked last.
         package var takesMore: (_ isContinued: Bool) -> Bool
+        /// Others cannot be heard, or can again.
+        package var disturbed: (Disturbance) -> Void
 
         package init(
             received: @escaping (Record) -> Void, gap: @escaping (Int, Int) -> Void,
-            requested: @escaping (InterestTable.Request, UInt64) -> Void, takesMore: @escaping (Bool) -> Bool = { _ in true }
+            requested: @escaping (InterestTable.Request, UInt64) -> Void, takesMore: @escaping (Bool) -> Bool = { _ in true },
+            disturbed: @escaping (Disturbance) -> Void = { _ in }
         ) {
             self.received = received
             self.gap = gap
             self.requested = requested
             self.takesMore = takesMore
+            self.disturbed = disturbed
         }
+    }
+
+    /// What keeps this process from hearing others. All processes write to the memory and hold the sockets that the bus consists of, so that one
+    /// that has gone wrong can do this to the others.
+    package enum Disturbance: Equatable, Sendable {
+        /// The row of this process's place is another process's, who need not exist. It can still speak.
+        case placeTaken(by: UInt32)
+        /// The row is its own again. What was said meanwhile is lost.
+        case placeReturned
+        /// Somebody has shut the mailbox down, for good.
+        case mailboxShut
+    }
+
+    /// What is counted in this process's row of the interest table.
+    package enum Interest: Hashable {
+        case connections(protocolIndex: Int)
+        case topic(hash: UInt32)
+        case pattern
     }
 
     /// What is counted from the start of the process.
@@ -67,7 +89,13 @@ package import ApusPlatform
     private let counters: UnsafeMutablePointer<Counters>
     /// Places with something to send, each once.
     private var listed: [Int] = []
-    private var sources: [Source] = []
+    private let mailbox = Source()
+    private let waker = Source()
+    private var isMailboxShut = false
+    /// The row is another's; `lookout` sees when it no longer is.
+    private var isAside = false
+    /// Changes of the row to be made when it is this process's again.
+    private var owed: [Interest: Int] = [:]
     private let incoming = ReceivedPacket()
     private var assembly: RecordAssembly
     /// The mailbox has not been empty since a turn's worth of it was read.
@@ -77,6 +105,7 @@ package import ApusPlatform
     private var lastRead: MonotonicTime
     private let alarm: Alarm
     private let patience: Alarm
+    private let lookout: Alarm
 
     /// Packets read in one turn, so that a flood does not keep connections from being served.
     private static let packetsPerTurn = 64
@@ -87,6 +116,9 @@ package import ApusPlatform
     private static let maxOutsiders = 64
     /// Between two looks at whether the owner takes more.
     private static let pause = Duration.milliseconds(2)
+    /// Between two looks at whether the row is this process's again.
+    private static let lookInterval = Duration.milliseconds(250)
+    private static let listening: Readiness = [.readable, .peerClosed]
     /// Who has not read its mailbox for so long, and finds much in it, was away.
     private static let absence = Duration.milliseconds(100)
 
@@ -113,19 +145,19 @@ package import ApusPlatform
         lastRead = loop.now
         alarm = Alarm()
         patience = Alarm()
+        lookout = Alarm()
         interest.join(place, generation: process)
         alarm.body = { [unowned self] in flush() }
         patience.body = { [unowned self] in
             if handlers.takesMore(true) { listen(true) } else { loop.schedule(patience, after: Self.pause) }
         }
-        let mailbox = Source { [unowned self] _ in readMailbox() }
-        try loop.add(mailbox, descriptor: mailboxes.receiving(at: place), for: .readable)
-        let waker = Source { [unowned self] _ in
+        lookout.body = { [unowned self] in lookAgain() }
+        mailbox.body = { [unowned self] in readMailbox(isShut: !$0.isDisjoint(with: [.peerClosed, .hangUp])) }
+        waker.body = { [unowned self] _ in
             self.mailboxes.waker(of: place).silence()
             takeRequests()
         }
-        try loop.add(waker, descriptor: mailboxes.waker(of: place).descriptor, for: .readable)
-        sources = [mailbox, waker]
+        try watch()
         // Bits set while the place had no worker ask nothing of connections that are gone.
     }
 
@@ -277,7 +309,8 @@ package import ApusPlatform
     private func waitForRoom(_ other: Int) {
         unsafe outboxes[other].isBlocked = true
         let descriptor = mailboxes.sending(to: other)
-        let source = Source { [unowned self] source in
+        let source = Source()
+        source.body = { [unowned self, unowned source] _ in
             loop.remove(source, descriptor: descriptor)
             unsafe outboxes[other].isBlocked = false
             send(to: other)
@@ -287,18 +320,20 @@ package import ApusPlatform
 
     // MARK: Hearing
 
-    private func readMailbox() {
-        guard interest.generation(of: place) == header.process else { return giveUpPlace() }
+    private func readMailbox(isShut: Bool) {
+        guard hasPlace else { return stepAside() }
         let incoming = incoming
         let silence = loop.now.millisecondsSince(lastRead)
         lastRead = loop.now
         var bytesRead = 0
         for _ in 0..<Self.packetsPerTurn where bytesRead < Self.bytesPerTurn {
             do throws(SystemError) {
-                guard case .done(let count) = try incoming.receive(from: mailboxes.receiving(at: place)), count > 0 else {
+                guard case .done(let count) = try incoming.receive(from: mailboxes.receiving(at: place)) else {
                     hasBacklog = false
                     return
                 }
+                // The end, or a packet without a byte, which would be no good one.
+                if count == 0, isShut { return giveUpMailbox() }
                 bytesRead += count
                 accept(incoming.bytes)
             } catch {
@@ -315,15 +350,69 @@ package import ApusPlatform
     }
 
     private func listen(_ isListening: Bool) {
-        try? loop.update(sources[0], descriptor: mailboxes.receiving(at: place), for: isListening ? .readable : [])
+        try? loop.update(mailbox, descriptor: mailboxes.receiving(at: place), for: isListening ? Self.listening : [])
     }
 
-    /// Another process has been started at this place while this one still lives: the mailbox is the other's. This one hears no more of others,
-    /// and can still speak.
-    private func giveUpPlace() {
+    private func giveUpMailbox() {
+        isMailboxShut = true
         loop.cancel(patience)
-        loop.remove(sources[0], descriptor: mailboxes.receiving(at: place))
-        loop.remove(sources[1], descriptor: mailboxes.waker(of: place).descriptor)
+        loop.remove(mailbox, descriptor: mailboxes.receiving(at: place))
+        handlers.disturbed(.mailboxShut)
+    }
+
+    // MARK: The place
+
+    private func watch() throws(SystemError) {
+        if !isMailboxShut { try loop.add(mailbox, descriptor: mailboxes.receiving(at: place), for: Self.listening) }
+        do throws(SystemError) {
+            try loop.add(waker, descriptor: mailboxes.waker(of: place).descriptor, for: .readable)
+        } catch {
+            loop.remove(mailbox, descriptor: mailboxes.receiving(at: place))
+            throw error
+        }
+    }
+
+    /// The row says that another process is at this place, although this one lives: the mailbox is the other's. This one hears no more of others,
+    /// can still speak, and looks from time to time whether the row has become its own again.
+    private func stepAside() {
+        guard !isAside else { return }
+        isAside = true
+        hasBacklog = false
+        loop.cancel(patience)
+        loop.remove(mailbox, descriptor: mailboxes.receiving(at: place))
+        loop.remove(waker, descriptor: mailboxes.waker(of: place).descriptor)
+        loop.schedule(lookout, after: Self.lookInterval)
+        handlers.disturbed(.placeTaken(by: interest.generation(of: place)))
+    }
+
+    private func lookAgain() {
+        // Without memory for it, a little later.
+        guard hasPlace, (try? watch()) != nil else { return loop.schedule(lookout, after: Self.lookInterval) }
+        isAside = false
+        for (owed, change) in owed { add(change, owed) }
+        owed = [:]
+        handlers.disturbed(.placeReturned)
+        takeRequests()
+    }
+
+    /// Counts a connection, or a subscription, in (1) or out (-1).
+    package func count(_ change: Int, _ what: Interest) {
+        if hasPlace { return add(change, what) }
+        stepAside()
+        owed[bucket(of: what), default: 0] += change
+    }
+
+    /// As many different ones as the table has cells.
+    private func bucket(of what: Interest) -> Interest {
+        if case .topic(let hash) = what { .topic(hash: InterestTable.bucket(of: hash)) } else { what }
+    }
+
+    private func add(_ change: Int, _ what: Interest) {
+        switch what {
+        case .connections(let index): interest.count(change, protocolIndex: index, in: place)
+        case .topic(let hash): interest.count(change, topicHash: hash, in: place)
+        case .pattern: interest.countPattern(change, in: place)
+        }
     }
 
     /// Whether the row of the interest table is this process's still.
@@ -366,7 +455,7 @@ package import ApusPlatform
     }
 
     private func takeRequests() {
-        guard hasPlace else { return giveUpPlace() }
+        guard hasPlace else { return stepAside() }
         for request in InterestTable.Request.allCases {
             let bits = interest.take(request, of: place)
             if bits != 0 { handlers.requested(request, bits) }
@@ -376,12 +465,8 @@ package import ApusPlatform
 
 /// A descriptor to watch and what to do.
 private final class Source: EventSource {
-    private let body: (Source) -> Void
-    init(_ body: @escaping (Source) -> Void) {
-        self.body = body
-        super.init()
-    }
-    override func ready(_ readiness: Readiness, in loop: EventLoop) { body(self) }
+    var body: (Readiness) -> Void = { _ in }
+    override func ready(_ readiness: Readiness, in loop: EventLoop) { body(readiness) }
 }
 
 /// A time to wait for and what to do.

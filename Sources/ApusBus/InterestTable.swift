@@ -16,6 +16,9 @@ import Synchronization
     /// Topics are counted by a hash of so many values: another topic's subscriber may cost a needless record, never lose one.
     private static let topicBuckets = 1024
 
+    /// The least of the hashes that are counted together with this one.
+    static func bucket(of hash: UInt32) -> UInt32 { hash % UInt32(topicBuckets) }
+
     private enum Cell {
         /// Bits of protocols whose connections are to be asked to write.
         static let writable = 0
@@ -29,7 +32,7 @@ import Synchronization
         static let protocols = 8
         static let topics = protocols + InterestTable.maxProtocols
         static let count = topics + InterestTable.topicBuckets
-        static func topic(_ hash: UInt32) -> Int { topics + Int(hash) % InterestTable.topicBuckets }
+        static func topic(_ hash: UInt32) -> Int { topics + Int(InterestTable.bucket(of: hash)) }
     }
 
     package init(slots: Int) throws(SystemError) {

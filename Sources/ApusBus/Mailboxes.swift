@@ -51,6 +51,9 @@ package final class Mailboxes: Sendable {
         pairs.map { $0.sending.rawValue } + [receiving(at: place)] + wakers.map(\.descriptor)
     }
 
+    /// Whether a mailbox has been shut down: any worker can, and nothing reaches that place any more.
+    package var isShut: Bool { pairs.contains { Socket.isShut($0.receiving.rawValue) } }
+
     /// Where to write for a place.
     func sending(to place: Int) -> Int32 { pairs[place].sending.rawValue }
 

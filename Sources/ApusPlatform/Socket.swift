@@ -116,6 +116,15 @@ package enum Socket {
         try blockingSyscall("shutdown") { shutdown(descriptor, Int32(SHUT_WR)) }
     }
 
+    /// Whether the peer, or somebody who shares its end, has said that no more will come, whatever is still to be read.
+    package static func isShut(_ descriptor: Int32) -> Bool {
+        // The flags of poll(2) are those of epoll.
+        let end: Readiness = [.peerClosed, .hangUp]
+        var state = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: end.rawValue), revents: 0)
+        let count = unsafe poll(&state, 1, 0)
+        return count > 0 && !Readiness(rawValue: UInt32(UInt16(bitPattern: state.revents))).isDisjoint(with: end)
+    }
+
     /// The address the socket is bound to, with the port the kernel chose.
     package static func localAddress(of descriptor: Int32) throws(SystemError) -> SocketAddress {
         try unsafe address("getsockname", getsockname, descriptor)

@@ -10,6 +10,7 @@ final class Station {
         case record(CopiedRecord)
         case gap(Int, Int)
         case requested(InterestTable.Request, UInt64)
+        case disturbed(BroadcastBus.Disturbance)
     }
 
     let loop: EventLoop
@@ -38,7 +39,8 @@ final class Station {
             loop: loop, limits: limits,
             handlers: .init(
                 received: { log.events.append(.record(CopiedRecord($0))) }, gap: { log.events.append(.gap($0, $1)) },
-                requested: { log.events.append(.requested($0, $1)) }, takesMore: { _ in log.takesMore }))
+                requested: { log.events.append(.requested($0, $1)) }, takesMore: { _ in log.takesMore },
+                disturbed: { log.events.append(.disturbed($0)) }))
     }
 
     /// What a worker does in a turn that has nothing to wait for.
@@ -66,6 +68,7 @@ final class Station {
             case .record(let record): "\(record)"
             case .gap(let sender, let lost): "gap \(sender) \(lost)"
             case .requested(let request, let bits): "\(request) \(bits)"
+            case .disturbed(let disturbance): "\(disturbance)"
             }
         }
     }

@@ -42,4 +42,13 @@ struct SocketTests {
     }
 
     private struct Unexpected: Error {}
+
+    @Test("who shares an end and shuts it down is noticed, by who reads at the other")
+    func shut() throws {
+        let (first, second) = try blockingPair()
+        _ = try Socket.send(second.rawValue, [1])
+        #expect(!Socket.isShut(first.rawValue) && !Socket.isShut(second.rawValue))
+        try Socket.shutdownWrite(second.rawValue)
+        #expect(Socket.isShut(first.rawValue) && !Socket.isShut(second.rawValue))
+    }
 }

@@ -117,7 +117,7 @@ final class MasterProcess {
     }
 
     /// The next generation's description. The records of the present one's bus carry numbers of protocols, and it has room for so many slots:
-    /// a description that does not fit gets a bus of its own.
+    /// a description that does not fit gets a bus of its own, as does any when a worker has shut down a mailbox of this one.
     private func reload() throws -> Blueprint {
         let before = (server, bus)
         server.logFile?.forgetMove()
@@ -128,7 +128,11 @@ final class MasterProcess {
                 next.reload = next.reload ?? server.reload
                 server = next
                 if try next.checkedWorkers > bus.slots || next.protocolNames != bus.protocols { bus = try Self.makeBus(for: next) }
+                if bus.mailboxes.isShut { bus = try Self.makeBus(for: next) }
                 next.whenStarting?(bus.remote)
+            } else if bus.mailboxes.isShut {
+                bus = try Self.makeBus(for: server)
+                server.whenStarting?(bus.remote)
             }
             return try blueprint()
         } catch {

@@ -189,7 +189,17 @@ extension Context {
                     for socket in openWebSockets() where !socket.subscriptions.isEmpty { socket.handler.missed(lost, on: socket) }
                 },
                 requested: { [unowned self] request, bits in requested(request, bits) },
-                takesMore: { [unowned self] in takesMore(isContinued: $0) }))
+                takesMore: { [unowned self] in takesMore(isContinued: $0) }, disturbed: { [unowned self] in logger.error(message(for: $0)) }
+            ))
+    }
+
+    private func message(for disturbance: BroadcastBus.Disturbance) -> Logger.Message {
+        let (me, others) = ("worker \(worker.slot)", "what other workers publish and signal")
+        return switch disturbance {
+        case .placeTaken(let process): "\(me) does not hear \(others): its place is said to be another's (\(process)); it looks again"
+        case .placeReturned: "\(me) hears again \(others); what they did meanwhile is lost"
+        case .mailboxShut: "\(me) does not hear \(others): its mailbox has been shut down; a reload (HUP) makes new ones"
+        }
     }
 
     private static func name(ofSender place: Int) -> String {
@@ -315,15 +325,14 @@ extension Context {
     func count(_ change: Int, _ socket: WebSocket) {
         if change < 0 { for topic in topics.removeAll(of: socket) { countInterest(-1, topic) } }
         // Client connections have protocols of their own, which no worker shares.
-        guard socket.role == .server, let bus, bus.hasPlace else { return }
-        bus.interest.count(change, protocolIndex: socket.webSocketProtocol.id.index, in: bus.place)
+        guard socket.role == .server else { return }
+        bus?.count(change, .connections(protocolIndex: socket.webSocketProtocol.id.index))
     }
 
     private func countInterest(_ change: Int, _ topic: Topic) {
-        guard let bus, bus.hasPlace else { return }
         switch topic.kind {
-        case .exact: bus.interest.count(change, topicHash: topic.hash, in: bus.place)
-        case .pattern, .everything: bus.interest.countPattern(change, in: bus.place)
+        case .exact: bus?.count(change, .topic(hash: topic.hash))
+        case .pattern, .everything: bus?.count(change, .pattern)
         }
     }
 }
