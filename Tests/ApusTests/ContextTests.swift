@@ -233,6 +233,50 @@ struct ContextTests {
         #expect(try third.response().text == "served")
     }
 
+    @Test("without room, who has made no request goes after half a second, the oldest first; who has made one stays")
+    func makingRoom() throws {
+        let stage = try Stage(limits: { $0.maxConnections = 3 }) { $0.http(.get, at: "/") { $0.respond(text: "served") } }
+        let served = try stage.client()
+        #expect(try served.request("GET /").text == "served")
+        let started = ContinuousClock.now
+        let silent = try stage.client()
+        try stage.until("the silent one") { stage.context.connectionCount == 2 }
+        let slow = try stage.client()
+        slow.send("GET / HTTP/1.1\r\nHost: a\r\n")
+        let others = try (0..<2).map { _ in try stage.client() }
+        for client in others { client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n") }
+        #expect(try others[0].response().text == "served")
+        #expect(started.duration(to: .now) >= .milliseconds(490), "it had its time")
+        #expect(try silent.end().isEmpty)
+        #expect(try others[1].response().text == "served")
+        #expect(try slow.end().isEmpty)
+        // All have made requests now.
+        let last = try stage.client()
+        last.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        try stage.serve(for: .milliseconds(600))
+        #expect(last.isSilent && stage.context.connectionCount == 3)
+        #expect(try served.request("GET /").text == "served")
+        served.close()
+        #expect(try last.response().text == "served")
+    }
+
+    @Test("with room, a silent client has its whole time; a request in time saves it without room")
+    func timeToSpeak() throws {
+        let stage = try Stage(limits: { $0.maxConnections = 2 }) { $0.http(.get, at: "/") { $0.respond(text: "served") } }
+        let silent = try stage.client()
+        try stage.serve(for: .milliseconds(700))
+        #expect(silent.isSilent && stage.context.connectionCount == 1)
+        let late = try stage.client()
+        try stage.until("both") { stage.context.connectionCount == 2 }
+        // The first has had its time; the second speaks in time.
+        try stage.until("room") { stage.context.connectionCount == 1 }
+        #expect(try late.request("GET /").text == "served")
+        let full = try stage.client()
+        #expect(try full.request("GET /").text == "served")
+        try stage.serve(for: .milliseconds(600))
+        #expect(stage.context.connectionCount == 2)
+    }
+
     // MARK: Listening
 
     @Test("a Unix socket: both protocols, no port, and its file goes with the server")

@@ -494,7 +494,8 @@ final class Connection: EventSource {
     /// Nothing more will be written; ends when everything has left.
     func finish(_ ending: Ending) {
         switch phase {
-        case .securing, .opening, .http, .exchange, .webSocket: break
+        case .http(let session): session.isNoNewcomer()
+        case .securing, .opening, .exchange, .webSocket: break
         case .finishing, .lingering, .closed: return
         }
         phase = .finishing(ending)
@@ -540,8 +541,8 @@ final class Connection: EventSource {
     func close() {
         switch phase {
         case .closed: return
-        case .http(let session): session.connectionLost()
-        case .securing, .opening, .exchange, .webSocket, .finishing, .lingering: break
+        case .securing(.http(let session)), .http(let session): session.connectionLost()
+        case .securing(.opening), .opening, .exchange, .webSocket, .finishing, .lingering: break
         }
         phase = .closed
         carry = []

@@ -27,11 +27,16 @@ final class HTTPSession {
     private var hasServedRequest = false
     /// Bytes of the body when its deadline was set last.
     private var bodyBytesAtDeadline = 0
+    /// Its place among those that have not made a request yet; theirs to change.
+    var newcomer = Newcomer.no
+    /// When the connection was accepted.
+    let since: MonotonicTime
 
     init(connection: Connection, peer: SocketAddress, allowsPlainHTTP: Bool = false) {
         self.connection = connection
         self.peer = peer
         self.allowsPlainHTTP = allowsPlainHTTP
+        since = connection.context.loop.now
         decoder = HTTPRequestDecoder(limits: connection.context.limits.head)
     }
 
@@ -39,6 +44,14 @@ final class HTTPSession {
     var isIdle: Bool {
         if case .head = state, decoder.isIdle { true } else { false }
     }
+
+    // MARK: Room for others
+
+    /// There is no room for others and no request yet: it goes without a word.
+    func makeRoom() { connection.close() }
+
+    /// It has made a request, or never will.
+    func isNoNewcomer() { if case .waiting = newcomer { context.newcomers.remove(self) } }
 
     // MARK: Deadlines
 
@@ -116,6 +129,7 @@ final class HTTPSession {
     }
 
     private func begin(_ head: HTTPRequestHead) {
+        isNoNewcomer()
         if head.wantsUpgradeToWebSocket, let offered = context.routes.webSockets[head.path] {
             return upgrade(head, offered)
         }
@@ -239,6 +253,7 @@ final class HTTPSession {
 
     func connectionLost() {
         if case .answering(let exchange) = state { exchange.abandon() }
+        isNoNewcomer()
         state = .over
     }
 

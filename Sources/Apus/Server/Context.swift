@@ -48,6 +48,11 @@ public final class Context {
     private var state = State.running
     private var isServing = false
     private let maxConnections: Int
+    /// Clients that have not made a request yet.
+    var newcomers = Newcomers()
+    /// No more fit; until one ends.
+    private var isFull = false
+    private var roomTimer: DeadlineTimer?
     private var cachedDate: (second: Int, bytes: [UInt8]) = (0, [])
     private var scratch: [[UInt8]] = []
     /// Nil until somebody asks, so that a turn without other threads takes no lock.
@@ -90,8 +95,12 @@ public final class Context {
     /// Larger buffers than this are freed after use, in bytes.
     private static let maxScratchBytes = 256 * 1024
 
-    /// Descriptors set aside for the worker itself: epoll, listeners, channels, files being served.
+    /// Descriptors set aside for the worker itself: epoll, listeners, channels, files being served. Where few are allowed it is less, but a
+    /// quarter is for connections.
     private static let reservedDescriptors = 64
+
+    /// How long a client may take to make its first request when there is no room for others: the few round trips of TLS.
+    private static let newcomerPatience = Duration.milliseconds(500)
 
     init(
         _ application: Application, worker: WorkerIdentity, mailbox: Int, listening: [WorkerListener], owner: AnyObject?
@@ -113,7 +122,8 @@ public final class Context {
         routes = application.routes
         workerStateRecipes = server.workerStates
         loop = try EventLoop()
-        maxConnections = limits.maxConnections ?? max(1, Process.raiseDescriptorLimit() - Self.reservedDescriptors)
+        let descriptors = Process.raiseDescriptorLimit()
+        maxConnections = limits.maxConnections ?? max(1, descriptors / 4, descriptors - Self.reservedDescriptors)
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
         for socket in listening {
             let listener = Listener(
@@ -121,7 +131,10 @@ public final class Context {
                 accepted: { [unowned self] descriptor, peer in
                     accept(descriptor, peer, self.application.tls.at(socket.place))
                 },
-                refused: { [unowned self] error in logger.warning("a connection was turned away: \(error)") })
+                refused: { [unowned self] error in
+                    logger.warning("a connection was turned away: \(error)")
+                    makeRoom()
+                })
             listeners.append(listener)
             try listener.start()
         }
@@ -274,11 +287,30 @@ public final class Context {
         connectionsAccepted &+= 1
         do {
             let session = HTTPSession(connection: connection, peer: peer, allowsPlainHTTP: tls?.allowsPlainHTTP ?? false)
+            newcomers.append(session)
             try connection.start(session, tls: tls)
         } catch {
             logger.warning("a connection was turned away: \(error)")
         }
-        if connections.count >= maxConnections { for listener in listeners { listener.hold() } }
+        if connections.count >= maxConnections {
+            for listener in listeners { listener.hold() }
+            makeRoom()
+        }
+    }
+
+    /// The client that has been here longest without a request goes, once it has had its time: then its place is another's.
+    private func makeRoom() {
+        isFull = true
+        guard let oldest = newcomers.oldest else { return }
+        let timer = roomTimer ?? DeadlineTimer(loop) { [unowned self] in timeForRoom() }
+        roomTimer = timer
+        // By the timer, never at once: it may have been accepted in this very turn, its request yet unread.
+        timer.start(after: .milliseconds((oldest.since + Self.newcomerPatience).millisecondsSince(loop.now)))
+    }
+
+    private func timeForRoom() {
+        guard isFull, let oldest = newcomers.oldest else { return }
+        if oldest.since + Self.newcomerPatience <= loop.now { oldest.makeRoom() } else { makeRoom() }
     }
 
     /// Counts a new connection among this worker's.
@@ -295,6 +327,7 @@ public final class Context {
             last.index = index
         }
         caughtUp(connection)
+        isFull = false
         if state == .running { for listener in listeners { listener.resume() } }
     }
 

@@ -39,7 +39,8 @@ public struct Limits: Sendable {
     public var silenceTimeout = Duration.seconds(60)
     /// From our close frame to the peer's.
     public var closingTimeout = Duration.seconds(5)
-    /// Connections of one worker; more wait in the listen queue. Nil: what the limit on descriptors allows, less some for the worker itself.
+    /// Connections of one worker; more wait in the listen queue, and who has not made a request half a second after it came has to make room
+    /// for them. Nil: what the limit on descriptors allows, less some for the worker itself.
     public var maxConnections: Int?
     /// From SIGQUIT to the hard end of what is still open.
     public var drainTimeout = Duration.seconds(30)
