@@ -59,7 +59,7 @@ extension Supervisor {
         notifier.status(status)
     }
 
-    /// `2 of 2 workers ready, 17 connections open, 4711 accepted`
+    /// `2 of 2 workers ready, 17 connections open, 4711 accepted; died: 1 trap, 2 killed`
     var status: String {
         var open = 0
         var accepted = 0
@@ -70,6 +70,7 @@ extension Supervisor {
         let ready = incumbents.count { $0.machine.isReady }
         let leaving = lines.count { $0.role == .leaving && $0.process != nil }
         let drain = leaving > 0 ? ", \(leaving) draining" : ""
-        return "\(ready) of \(slots) workers ready\(drain), \(open) connections open, \(accepted) accepted"
+        let dead = deaths.description.isEmpty ? "" : "; died: \(deaths)"
+        return "\(ready) of \(slots) workers ready\(drain), \(open) connections open, \(accepted) accepted\(dead)"
     }
 }

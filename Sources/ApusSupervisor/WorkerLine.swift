@@ -298,7 +298,10 @@ extension Supervisor {
         let uptime = seconds(now.millisecondsSince(process.startedAt))
         let text: Logger.Message = "worker \(line.slot) (pid \(process.pid)) ended: \(death) after \(uptime); \(sequel)"
         let wasAsked = sequel == .end && end == .exited(0)
-        logger.log(level: wasAsked ? .info : .warning, text, metadata: wasAsked ? nil : deaths.counting(death))
+        var figures = wasAsked ? [:] : deaths.counting(death)
+        // What it took with it.
+        if !wasAsked { figures["connections"] = "\(scoreboard[line.row][.connections])" }
+        logger.log(level: wasAsked ? .info : .warning, text, metadata: figures)
         settle(line)
         judgeCourse(after: line, reason: "\(death)")
     }

@@ -68,10 +68,12 @@ struct WorkerDeathTests {
     @Test("each kind is counted")
     func counts() {
         var counts = DeathCounts()
+        #expect(counts.description == "")
         #expect(counts.counting(.killed) == ["killed": "1"])
         #expect(counts.counting(.violated(call: nil)) == ["sandbox-violation": "1"])
         #expect(counts.counting(.killed) == ["killed": "2"])
         #expect(counts[.killed] == 2 && counts[.violation] == 1 && counts[.trap] == 0)
+        #expect(counts.description == "1 sandbox-violation, 2 killed")
     }
 
     @Test("what a worker says stays one line of the log")

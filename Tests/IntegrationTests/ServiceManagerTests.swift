@@ -67,6 +67,22 @@ extension Integration {
             #expect(try process.wait(within: .seconds(5)) == .exited(0))
         }
 
+        @Test("STATUS says how many workers have died of what, and the log what each took with it")
+        func deaths() throws {
+            let socket = try NotifySocket()
+            let process = try server(socket)
+            #expect(socket.says("READY=1"))
+            let port = try #require(process.standardError.firstMatch(of: /127\.0\.0\.1:(\d+)/).flatMap { UInt16($0.output.1) })
+            let client = try RawClient(port: port)
+            let pid = try #require(client.request("GET /worker").text.firstMatch(of: /"pid":(\d+)/).flatMap { pid_t($0.output.1) })
+            #expect(socket.says("STATUS=2 of 2 workers ready, 1 connections open, 1 accepted"))
+            kill(pid, SIGKILL)
+            #expect(socket.says("STATUS=2 of 2 workers ready, 0 connections open, 1 accepted; died: 1 killed"))
+            #expect(process.standardError.contains("(pid \(pid)) ended: killed by SIGKILL after"))
+            #expect(process.standardError.contains(" connections=1 killed=1"), "\(process.standardError)")
+            withExtendedLifetime(client) {}
+        }
+
         @Test("a server whose workers cannot start is never READY")
         func neverReady() throws {
             let socket = try NotifySocket()
@@ -92,6 +108,51 @@ extension Integration {
             #expect(socket.says("READY=1", after: count))
             #expect(!socket.says("WATCHDOG=1", after: socket.messages.count, within: .milliseconds(400)))
             #expect(try other.stopped() == .exited(0))
+        }
+
+        @Test("no WATCHDOG while a worker that should serve has an old heartbeat: it is told again when the worker is replaced")
+        func staleHeart() throws {
+            let socket = try NotifySocket()
+            let file = try TemporaryDirectory()
+            try Files.write(Array("limits:\n  heartbeatTimeout: 1 s\n".utf8), to: file.path + "/c")
+            let process = try server(socket, ["-c", file.path + "/c"], ["WATCHDOG_USEC": "300000"])
+            #expect(socket.says("WATCHDOG=1"))
+            let stopped = try #require(process.group.first { $0.parent == process.pid }?.pid)
+            // As when the machine was suspended: the master has looked late, so the worker has its time anew before it is replaced. Nobody has
+            // seen it turn since, and the service manager, which can do more than we, is told so.
+            let started = ContinuousClock.now
+            kill(stopped, SIGSTOP)
+            process.signal(SIGSTOP)
+            #expect(Deadline(after: .seconds(10)).wait { ContinuousClock.now - started > .milliseconds(3_300) })
+            _ = socket.says("nothing more", within: .zero)
+            let count = socket.messages.count
+            process.signal(SIGCONT)
+            #expect(!socket.says("WATCHDOG=1", after: count, within: .milliseconds(700)))
+            #expect(socket.says("WATCHDOG=1", after: count), "\(process.standardError)")
+            #expect(process.standardError.contains("(pid \(stopped)) hangs: no heartbeat for "), "\(process.standardError)")
+            #expect(try process.stopped() == .exited(0))
+        }
+
+        @Test("no WATCHDOG while no worker serves")
+        func nobodyServes() throws {
+            let socket = try NotifySocket()
+            let process = try server(socket, ["--workers", "1"], ["WATCHDOG_USEC": "150000"])
+            #expect(socket.says("WATCHDOG=1"))
+            // Killed again and again before it has served for long, a worker comes back later each time.
+            var killed: Set<pid_t> = []
+            let isAway = Deadline(after: .seconds(20)).wait {
+                for worker in process.group where worker.parent == process.pid && killed.insert(worker.pid).inserted {
+                    kill(worker.pid, SIGKILL)
+                }
+                let last = process.standardError.matches(of: /starting the next in (\d+) ms/).last
+                return last.flatMap { Int($0.output.1) }.map { $0 >= 800 } ?? false
+            }
+            #expect(isAway, "\(process.standardError)")
+            _ = socket.says("nothing more", within: .zero)
+            let count = socket.messages.count
+            #expect(!socket.says("WATCHDOG=1", after: count, within: .milliseconds(400)))
+            #expect(socket.says("WATCHDOG=1", after: count, within: .seconds(20)))
+            #expect(try process.stopped() == .exited(0))
         }
 
         @Test("USR2: the new program is the main process")

@@ -96,6 +96,13 @@ struct DeathCounts: Sendable {
     }
 }
 
+extension DeathCounts: CustomStringConvertible {
+    /// `1 trap, 2 killed`; empty if none has died.
+    var description: String {
+        WorkerDeath.Kind.allCases.filter { self[$0] > 0 }.map { "\(self[$0]) \($0.rawValue)" }.joined(separator: ", ")
+    }
+}
+
 extension WorkerSlot {
     /// Whether the master has sent SIGABRT to the slot's process.
     var isBeingAborted: Bool { if case .aborting = state { true } else { false } }
