@@ -25,6 +25,14 @@ final class ConnectLoad: Sendable {
 
     func forgetSlowest() { seen.withLock { $0.slowest = .zero } }
 
+    /// Waits until so many more connections have come to an end.
+    @discardableResult
+    func goOn(for count: Int, within duration: Duration = .seconds(10)) -> Bool {
+        func ends() -> Int { seen.withLock { $0.answered + $0.ended + $0.failures.count } }
+        let before = ends()
+        return Deadline(after: duration).wait { ends() - before >= count }
+    }
+
     func run(against port: UInt16) {
         while !stop.isSet {
             let started = ContinuousClock.now
@@ -108,13 +116,11 @@ extension Integration {
                     case .resume: for worker in workers() { kill(worker, SIGCONT) }
                     case .reload: kill(master(), SIGHUP)
                     case .more where target < 4:
-                        kill(master(), SIGTTIN)
+                        Self.send(SIGTTIN, to: master())
                         target += 1
-                        settleSignal()
                     case .fewer where target > 1:
-                        kill(master(), SIGTTOU)
+                        Self.send(SIGTTOU, to: master())
                         target -= 1
-                        settleSignal()
                     case .upgrade:
                         let before = master()
                         kill(before, SIGUSR2)
@@ -125,7 +131,7 @@ extension Integration {
                         if isDone { target = 2 }
                     case .more, .fewer: break
                     }
-                    _ = Deadline(after: .milliseconds(Int.random(in: 0...40, using: &random))).wait { false }
+                    load.goOn(for: Int.random(in: 0...2000, using: &random), within: .milliseconds(500))
                 }
                 // At rest: as many workers as wanted, none stopped, none on the way out.
                 let isSettled = Deadline(after: .seconds(20)).wait {
@@ -153,74 +159,10 @@ extension Integration {
             #expect(isGone, "\(ProcessTable.group(group))\n\(server.process.standardError)")
         }
 
-        /// Two signals of a kind that come together are one.
-        private func settleSignal() { _ = Deadline(after: .milliseconds(5)).wait { false } }
-
-        @Test("HUP six times and USR2 under load, beside nginx: no error, no connect that waits for seconds")
-        func besideNginx() async throws {
-            let place = try TemporaryDirectory()
-            let nginxPort = try Self.freePort()
-            let text = """
-                worker_processes 2; pid \(place.path)/nginx.pid; error_log \(place.path)/error.log; daemon off;
-                events { worker_connections 1024; }
-                http { access_log off; server { listen 127.0.0.1:\(nginxPort) reuseport; location /worker { return 200 "ok"; } } }
-                """
-            try Files.write(Array(text.utf8), to: place.path + "/nginx.conf")
-            let nginx = try ChildProcess(["nginx", "-p", place.path, "-c", place.path + "/nginx.conf"])
-            defer { nginx.kill() }
-            let pidFile = place.path + "/pid"
-            let apus = try ApusServer(workers: 2, "--pid-file", pidFile, "--log-level", "error")
-            let apusGroup = apus.process.pid
-            defer { for entry in ProcessTable.group(apusGroup) { kill(entry.pid, SIGKILL) } }
-            let isUp = Deadline(after: .seconds(10)).wait { (try? RawClient(port: nginxPort)) != nil }
-            try #require(isUp, "\(nginx.standardError)")
-            let apusPort = apus.port
-
-            let (ours, theirs) = (ConnectLoad(), ConnectLoad())
-            async let first: [Void] = Threads.run(4) { _ in ours.run(against: apusPort) }
-            async let second: [Void] = Threads.run(4) { _ in theirs.run(against: nginxPort) }
-            // What the start of so many threads costs is no reload's doing.
-            _ = Deadline(after: .milliseconds(500)).wait { false }
-            ours.forgetSlowest()
-            theirs.forgetSlowest()
-            let began = ContinuousClock.now
-            for _ in 0..<6 {
-                _ = Deadline(after: .milliseconds(500)).wait { false }
-                apus.process.signal(SIGHUP)
-                nginx.signal(SIGHUP)
-            }
-            _ = Deadline(after: .milliseconds(1000)).wait { false }
-            apus.process.signal(SIGUSR2)
-            nginx.signal(SIGUSR2)
-            let isUpgraded = Deadline(after: .seconds(10)).wait { apus.process.hasEnded == .exited(0) }
-            #expect(isUpgraded)
-            let newNginx = Deadline(after: .seconds(10)).wait {
-                Files.exists(place.path + "/nginx.pid.oldbin") && Files.exists(place.path + "/nginx.pid")
-            }
-            if newNginx { nginx.signal(SIGQUIT) }
-            _ = Deadline(after: .milliseconds(1000)).wait { false }
-            ours.end()
-            theirs.end()
-            _ = try await (first, second)
-            let (mine, their) = (ours.seen.withLock { $0 }, theirs.seen.withLock { $0 })
-            print(
-                "HUP x6 and USR2: apus \(mine.answered) answered, \(mine.ended + mine.failures.count) errors, slowest \(mine.slowest) at \(mine.slowestAt - began); "
-                    + "nginx \(their.answered) answered, \(their.ended + their.failures.count) errors, slowest \(their.slowest) at \(their.slowestAt - began)"
-            )
-            #expect(mine.failures == [] && mine.ended == 0)
-            #expect(mine.answered > 1000)
-            // Both figures stand in the output: on a machine that others use, the slowest of hundreds of thousands says more of it than of us.
-            #expect(mine.slowest < .seconds(2))
-            if let pid = Files.text(place.path + "/nginx.pid").flatMap({ pid_t($0.dropLast()) }) { kill(pid, SIGTERM) }
-            if let pid = Files.text(pidFile).flatMap({ pid_t($0.dropLast()) }) { kill(pid, SIGTERM) }
-            #expect(Deadline(after: .seconds(10)).wait { ProcessTable.group(apusGroup).isEmpty })
-        }
-
-        /// A port that nobody has just now, for a program that takes no 0.
-        private static func freePort() throws -> UInt16 {
-            let server = try ApusServer()
-            defer { _ = try? server.end() }
-            return server.port
+        /// Until it is read: two signals of a kind that wait together are one.
+        private static func send(_ signal: Int32, to pid: pid_t) {
+            kill(pid, signal)
+            _ = Deadline(after: .seconds(5)).wait { !ProcessTable.hasPending(signal, pid) }
         }
     }
 }

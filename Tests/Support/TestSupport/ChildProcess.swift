@@ -134,6 +134,21 @@ public enum ProcessTable {
         }
     }
 
+    /// The living children of a process.
+    public static func children(of parent: pid_t) -> [Entry] {
+        Files.names(in: "/proc").compactMap { pid_t($0) }.compactMap(entry).filter {
+            $0.parent == parent && $0.state != "Z" && $0.state != "X"
+        }
+    }
+
+    /// Whether a signal to the process waits to be taken.
+    public static func hasPending(_ signal: Int32, _ pid: pid_t) -> Bool {
+        guard let line = (Files.text("/proc/\(pid)/status") ?? "").split(separator: "\n").first(where: { $0.hasPrefix("ShdPnd:") }),
+            let mask = line.split(separator: "\t").last.flatMap({ UInt64($0, radix: 16) })
+        else { return false }
+        return mask & (1 << UInt64(signal - 1)) != 0
+    }
+
     /// Time on a CPU since its start, of its first thread.
     public static func processorTime(_ pid: pid_t) throws -> Duration {
         guard let text = Files.text("/proc/\(pid)/schedstat"), let nanoseconds = text.split(separator: " ").first.flatMap({ Int64($0) })
