@@ -17,6 +17,7 @@ final class Faults: @unchecked Sendable {
         var countdown: Int32 = 0
         var seen: Int32 = 0
         var fired: Int32 = 0
+        var wallClock: Int32 = 0
     }
 
     private let directory: TemporaryDirectory
@@ -57,6 +58,9 @@ final class Faults: @unchecked Sendable {
         plan.pointee.call = call.rawValue
         plan.pointee.pid = pid
     }
+
+    /// The server's wall clock is so much ahead of the machine's.
+    func moveWallClock(bySeconds offset: Int32) { plan.pointee.wallClock = offset }
 
     func disarm() { plan.pointee.pid = 0 }
 

@@ -3,6 +3,8 @@
 // FAULTS names a file of one `struct plan`, which the test and every process of the server map. The process `pid` counts its calls of `call`;
 // the one that brings `countdown` to zero is not made and fails with `error`. `seen` counts all of them.
 //
+// The wall clock of all of them is ahead by `wall_clock`.
+//
 // NO_LANDLOCK makes Landlock look as on a kernel without it.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,12 +21,15 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum call { RECV = 1, SEND, SENDMSG, ACCEPT4, EPOLL_CTL, EPOLL_WAIT, SETSOCKOPT, SHUTDOWN, IOCTL, GETPEERNAME, FCNTL, OPENAT2, FSTAT, SENDFILE, WRITE, READ, RECVMSG, PREAD };
 
 struct plan {
     _Atomic int pid, call, error, countdown, seen, fired;
+    // Seconds by which the wall clock is ahead.
+    _Atomic int wall_clock;
 };
 
 static struct plan *plan;
@@ -67,6 +72,13 @@ ssize_t sendfile(int o, int i, off_t *p, size_t n) { REAL(sendfile); return fail
 ssize_t write(int d, const void *b, size_t n) { REAL(write); return d > 2 && fails(WRITE) ? -1 : real(d, b, n); }
 ssize_t read(int d, void *b, size_t n) { REAL(read); return fails(READ) ? -1 : real(d, b, n); }
 ssize_t pread(int d, void *b, size_t n, off_t o) { REAL(pread); return fails(PREAD) ? -1 : real(d, b, n, o); }
+
+int clock_gettime(clockid_t c, struct timespec *t) {
+    REAL(clock_gettime);
+    int result = real(c, t);
+    if (result == 0 && c == CLOCK_REALTIME && plan) t->tv_sec += plan->wall_clock;
+    return result;
+}
 
 int ioctl(int d, unsigned long r, ...) {
     REAL(ioctl);

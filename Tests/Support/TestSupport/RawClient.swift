@@ -26,7 +26,8 @@ public final class RawClient: @unchecked Sendable {
 
     /// - Parameters:
     ///   - source: the last byte of the address 127.0.0.N to connect from, so that many connections find free ports.
-    public init(port: UInt16, source: UInt8? = nil, timeout: Duration = .seconds(10)) throws {
+    ///   - keepsLittle: what is not read stays in the server's hands: neither kernel takes more than some 50 KiB of it.
+    public init(port: UInt16, source: UInt8? = nil, keepsLittle: Bool = false, timeout: Duration = .seconds(10)) throws {
         self.timeout = timeout
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw TestFailure.call("socket") }
@@ -35,6 +36,12 @@ public final class RawClient: @unchecked Sendable {
         if let source {
             setsockopt(descriptor, Int32(IPPROTO_IP), Self.bindAddressNoPort, &on, socklen_t(MemoryLayout<Int32>.size))
             _ = Self.withAddress(host: source, port: 0) { bind(descriptor, $0, $1) }
+        }
+        if keepsLittle {
+            var (window, segment): (Int32, Int32) = (4096, 536)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &window, socklen_t(MemoryLayout<Int32>.size))
+            // The sender's kernel reckons in segments.
+            setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_MAXSEG, &segment, socklen_t(MemoryLayout<Int32>.size))
         }
         let result = Self.withAddress(host: 1, port: port) { Glibc.connect(descriptor, $0, $1) }
         if result == 0 { return }
