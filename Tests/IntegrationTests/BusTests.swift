@@ -200,7 +200,7 @@ extension Integration {
                 let going = Deadline(after: .seconds(2))
                 while !going.hasPassed || number < 200 { try exchange(isStopped: false) }
                 kill(pid, SIGSTOP)
-                guard Deadline(after: .seconds(5)).wait(until: { ProcessTable.entry(pid)?.state == "T" }) else {
+                guard Deadline(after: .seconds(5)).wait(until: { ["T", "t"].contains(ProcessTable.entry(pid)?.state) }) else {
                     throw TestFailure("\(pid) does not stop")
                 }
                 let stopped = Deadline(after: .seconds(3))
