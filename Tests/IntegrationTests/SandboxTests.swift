@@ -53,6 +53,24 @@ extension Integration {
             }
         }
 
+        @Test("a worker writes no file, unless its log is one", arguments: [true, false])
+        func fileSize(logsToFile: Bool) throws {
+            let place = try TemporaryDirectory()
+            let ports = place.path + "/ports"
+            let output = logsToFile ? "2>\(place.path)/log" : "2>&1 | cat"
+            let process = try ChildProcess([
+                "sh", "-c",
+                "\"$0\" serve --workers 1 --listen 127.0.0.1:0 --port-file \(ports) --pid-file \(place.path)/pid >/dev/null \(output)",
+                Places.command,
+            ])
+            #expect(Deadline(after: .seconds(20)).wait { Files.exists(ports) || process.hasEnded != nil }, "\(process.standardError)")
+            let master = try #require(Files.text(place.path + "/pid").flatMap { pid_t($0.dropLast()) })
+            let worker = try #require(ProcessTable.children(of: master).first?.pid)
+            let limits = try #require(Files.text("/proc/\(worker)/limits"))
+            let line = try #require(limits.split(separator: "\n").first { $0.hasPrefix("Max file size") })
+            #expect(line.dropFirst("Max file size".count).split(separator: " ")[0] == (logsToFile ? "unlimited" : "0"))
+        }
+
         @Test("a worker has what is declared open, and nothing that the master had besides")
         func descriptors() throws {
             let place = try TemporaryDirectory()
