@@ -81,7 +81,7 @@ package enum SystemCalls {
         Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),
         Rule("shutdown", .base, "the end of our answers, before the peer's", [[.argument(1, is32: 1)]]),
         Rule("ioctl", .base, "how much the peer has not acknowledged", [[.argument(1, is32: siocoutq)]]),
-        Rule("fcntl", .base, "a listener's spare descriptor", [[.argument(1, is32: duplicate)]]),
+        Rule("fcntl", .base, "a listener that has used its spare descriptor makes another", [[.argument(1, is32: duplicate)]]),
         Rule("mmap", .base, "memory, never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
         Rule("mprotect", .base, "the allocator's; never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
         Rule("munmap", .base, "memory is given back"),
@@ -91,6 +91,7 @@ package enum SystemCalls {
         Rule("sysinfo", .base, "the C library's qsort asks how much memory there is"),
         Rule("futex", .base, "locks of the runtime, between threads of the application"),
         Rule("getrandom", .base, "masking keys, jitter"),
+        // On most machines the vDSO answers these two; with some clock sources, such as hpet's, it asks the kernel.
         Rule("clock_gettime", .base, "the clock, where the vDSO has none"),
         Rule("gettimeofday", .base, "the same"),
         Rule("getpid", .base, "a worker says who it is; OpenSSL looks for forks"),
@@ -108,7 +109,7 @@ package enum SystemCalls {
 
         Rule("openat2", .files, "a file beneath a root that is open already", [[.argument(3, is: 24)]]),
         Rule("newfstatat", .files, "size and time of an open file", [[.argument(3, masked: emptyPath, is: emptyPath)]]),
-        Rule("fstat", .files, "the same"),
+        Rule("fstat", .files, "the same, by C libraries later than Debian 12's"),
         Rule("sendfile", .files, "a file leaves without a copy"),
         Rule("pread64", .files, "a file leaves through TLS"),
 
