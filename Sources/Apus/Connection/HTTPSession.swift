@@ -193,7 +193,8 @@ final class HTTPSession {
     func respond(_ status: HTTPStatus, fields: HTTPFields, body: ResponseBody, to request: HTTPRequest) {
         guard connection.isOpen else { return }
         let keepsAlive = request.head.keepsAlive && !context.isDraining
-        writeHead(status, fields, count: body.count, keepsAlive: keepsAlive, version: request.head.version)
+        // How long the content of a 304 would be is not known here: then nothing is said (RFC 9110 §8.6).
+        writeHead(status, fields, count: status.forbidsContent ? nil : body.count, keepsAlive: keepsAlive, version: request.head.version)
         if request.method != .head, !status.forbidsContent {
             switch body {
             case .bytes(let bytes): connection.write(bytes)
@@ -212,6 +213,7 @@ final class HTTPSession {
 
     /// Answers what is no acceptable request, and closes: where the next one would begin is unknown.
     private func refuse(_ status: HTTPStatus, _ detail: String, fields: HTTPFields = HTTPFields()) {
+        context.logger.debug("\(peer) was answered \(status)\(detail.isEmpty ? "" : ": ")\(detail)")
         let page = StatusPage(status, detail)
         var fields = fields
         fields.appendChecked("Content-Type", "text/html; charset=utf-8")
@@ -223,11 +225,11 @@ final class HTTPSession {
     /// Answers a client that speaks HTTP where TLS is wanted.
     func refusePlainHTTP() { refuse(.badRequest, "this port speaks TLS: use https or wss") }
 
-    private func writeHead(_ status: HTTPStatus, _ fields: HTTPFields, count: Int, keepsAlive: Bool, version: HTTPVersion) {
+    private func writeHead(_ status: HTTPStatus, _ fields: HTTPFields, count: Int?, keepsAlive: Bool, version: HTTPVersion) {
         var head: [UInt8] = []
         head.reserveCapacity(256)
         HTTPEncoder.appendResponseHead(
-            status: status, fields: fields, framing: .counted(count),
+            status: status, fields: fields, framing: count.map { .counted($0) } ?? .none,
             persistence: keepsAlive ? (version < .http11 ? .keepAlive : .implied) : .close, date: context.date.span, to: &head)
         connection.write(head)
     }

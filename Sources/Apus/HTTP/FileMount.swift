@@ -59,47 +59,52 @@ final class FileMount {
     /// A directory without its slash: relative links of its page would miss.
     private func redirect(_ path: String, _ exchange: HTTPExchange) {
         var fields = HTTPFields()
-        fields.appendChecked("Location", PercentEncoding.path(path) + "/")
+        let query = exchange.request.head.queryString.map { "?\($0)" } ?? ""
+        fields.appendChecked("Location", PercentEncoding.path(path) + "/" + query)
         exchange.respond(page: .movedPermanently, fields: fields)
     }
 
     private func send(
         _ file: SharedFile, _ information: FileInformation, named name: String, to exchange: HTTPExchange
     ) throws(SystemError) {
-        let tag = Self.entityTag(information)
+        let validators = Validators(tag: Self.entityTag(information), modified: information.modified)
         var fields = HTTPFields()
-        fields.appendChecked("ETag", tag)
+        fields.appendChecked("ETag", validators.tag)
         fields.appendChecked("Last-Modified", String(decoding: HTTPDate.format(secondsSince1970: information.modified), as: UTF8.self))
-        if Self.isUnchanged(exchange.request.fields, tag: tag, modified: information.modified) {
-            return exchange.respond(.notModified, fields: fields)
+        switch validators.judge(exchange.request.fields) {
+        case .notModified: return exchange.respond(.notModified, fields: fields)
+        case .failed: return exchange.respond(page: .preconditionFailed, fields: fields)
+        case .met: break
         }
+        fields.appendChecked("Accept-Ranges", "bytes")
+        let size = information.size
+        let asked = validators.allowsRange(exchange.request.fields) ? exchange.request.fields["range"] : nil
+        let part: Range<Int>
+        switch ByteRange(exchange.request.method == .get ? asked : nil, of: size) {
+        case .whole: part = 0..<size
+        case .part(let range):
+            fields.appendChecked("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)")
+            part = range
+        case .unsatisfiable:
+            fields.appendChecked("Content-Range", "bytes */\(size)")
+            return exchange.respond(page: .rangeNotSatisfiable, "the file has \(size) bytes", fields: fields)
+        }
+        let status = part.count < size ? HTTPStatus.partialContent : .ok
         fields.appendChecked("Content-Type", MediaType.of(name))
         fields.appendChecked("X-Content-Type-Options", "nosniff")
-        if information.size <= Self.smallFileBytes {
-            let bytes = try FileSystem.contents(file.descriptor.rawValue, maxBytes: information.size)
-            return exchange.respond(fields: fields, body: bytes)
+        if size <= Self.smallFileBytes {
+            let bytes = try FileSystem.contents(file.descriptor.rawValue, maxBytes: size)
+            // It may have shrunk since.
+            return exchange.respond(
+                status, fields: fields, body: status == .ok ? bytes : Array(bytes.dropFirst(part.lowerBound).prefix(part.count)))
         }
-        exchange.respond(.ok, fields: fields, file: file, range: 0..<information.size)
+        exchange.respond(status, fields: fields, file: file, range: part)
     }
 
     /// Changes whenever the content does: a strong validator as long as every change moves the time or the size.
     private static func entityTag(_ information: FileInformation) -> String {
         let parts = [information.modified, information.modifiedNanoseconds, information.size].map { String($0, radix: 16) }
         return "\"" + parts.joined(separator: "-") + "\""
-    }
-
-    /// RFC 9110 §13.2.2: If-None-Match decides alone when it is there.
-    private static func isUnchanged(_ fields: HTTPFields, tag: String, modified: Int) -> Bool {
-        if let match = fields["if-none-match"] {
-            return match.split(separator: ",").contains { candidate in
-                var text = candidate.drop { $0 == " " || $0 == "\t" }
-                while text.last == " " || text.last == "\t" { text.removeLast() }
-                if text.hasPrefix("W/") { text = text.dropFirst(2) }
-                return text == "*" || text == tag
-            }
-        }
-        guard let since = fields["if-modified-since"], let seconds = HTTPDate.parse(since) else { return false }
-        return modified <= seconds
     }
 }
 
