@@ -216,6 +216,9 @@ package struct SandboxSelfTest {
                 Self.call("pidfd_getfd", Int($0.masterHandle.rawValue), 0, 0)
             },
             Attempt(name: "signal the master", stoppedBy: [.user, .landlock, .seccomp]) { Self.call("kill", Int($0.master), 0) },
+            Attempt(name: "signal a thread of the master's", stoppedBy: [.user, .landlock, .seccomp]) {
+                Self.call("tgkill", Int($0.master), Int($0.master), 0)
+            },
             Attempt(name: "memory to write and execute", stoppedBy: [.seccomp]) { _ in Self.call("mmap", 0, 4096, 7, 0x22, -1, 0) },
             Attempt(name: "make memory executable", stoppedBy: [.seccomp]) { _ in Self.makeExecutable() },
             Attempt(name: "setuid(0)", stoppedBy: [.user, .seccomp]) { _ in Self.call("setuid", 0) },

@@ -39,7 +39,7 @@ enum SystemCallFilter {
         // Below zero: this machine has no such call.
         guard number >= 0 else { return }
         let comparisons = conditions.map {
-            scmp_arg_cmp(arg: $0.argument, op: SCMP_CMP_MASKED_EQ, datum_a: $0.mask, datum_b: $0.value)
+            scmp_arg_cmp(arg: $0.argument, op: SCMP_CMP_MASKED_EQ, datum_a: $0.mask, datum_b: $0.value ?? UInt64(Process.id))
         }
         try unsafe check(seccomp_rule_add_array(filter, action, number, UInt32(comparisons.count), comparisons), name)
     }

@@ -35,7 +35,8 @@ package enum SystemCalls {
         let argument: UInt32
         /// The bits that are looked at.
         let mask: UInt64
-        let value: UInt64
+        /// Nil: the number of the process that loads the filter.
+        let value: UInt64?
 
         static func argument(_ number: UInt32, is value: Int) -> Condition {
             Condition(argument: number, mask: .max, value: UInt64(bitPattern: Int64(value)))
@@ -45,6 +46,7 @@ package enum SystemCalls {
         }
         /// A number of 32 bits, whatever the upper half of its register holds.
         static func argument(_ number: UInt32, is32 value: Int) -> Condition { .argument(number, masked: 0xffff_ffff, is: value) }
+        static func isOwnProcess(_ number: UInt32) -> Condition { Condition(argument: number, mask: 0xffff_ffff, value: nil) }
     }
 
     // Numbers of the kernel's interface, which are the same on every machine that Apus runs on.
@@ -56,6 +58,8 @@ package enum SystemCalls {
     private static let (inet, inet6, unix) = (2, 10, 1)
     private static let acceptFlags = 0o2004000
     private static let (getFlags, setFlags, setDescriptorFlags, duplicate) = (3, 4, 2, 1030)
+    /// Descriptors that the master has, too, must not begin to block.
+    private static let nonBlocking = 0o4000
     private static let dontNeed = 4
     private static let setParentDeathSignal = 1
     private static let emptyPath = 0x1000
@@ -88,7 +92,6 @@ package enum SystemCalls {
         Rule("mremap", .base, "large buffers grow", [[.argument(3, masked: ~1, is: 0)]]),
         Rule("madvise", .base, "memory is given back", [[.argument(2, is32: dontNeed)]]),
         Rule("brk", .base, "memory"),
-        Rule("sysinfo", .base, "the C library's qsort asks how much memory there is"),
         Rule("futex", .base, "locks of the runtime, between threads of the application"),
         Rule("getrandom", .base, "masking keys, jitter"),
         // On most machines the vDSO answers these two; with some clock sources, such as hpet's, it asks the kernel.
@@ -96,7 +99,7 @@ package enum SystemCalls {
         Rule("gettimeofday", .base, "the same"),
         Rule("getpid", .base, "a worker says who it is; OpenSSL looks for forks"),
         Rule("gettid", .base, "abort"),
-        Rule("tgkill", .base, "abort: the process's own threads only"),
+        Rule("tgkill", .base, "abort", [[.isOwnProcess(0)]]),
         Rule("rt_sigprocmask", .base, "abort"),
         Rule("rt_sigaction", .base, "abort; the master's death"),
         // What a worker does when the master dies, though its loop be stuck: see `WorkerCommand.masterDied`.
@@ -128,7 +131,10 @@ package enum SystemCalls {
             ]),
         Rule(
             "fcntl", .clients, "the resolver's sockets",
-            [[.argument(1, is32: getFlags)], [.argument(1, is32: setFlags)], [.argument(1, is32: setDescriptorFlags)]]),
+            [
+                [.argument(1, is32: getFlags)], [.argument(1, is32: setFlags), .argument(2, masked: nonBlocking, is: nonBlocking)],
+                [.argument(1, is32: setDescriptorFlags)],
+            ]),
         // Landlock says which.
         Rule(
             "openat", .clients, "hosts, the resolver's configuration, certificates of authorities",
@@ -140,8 +146,9 @@ package enum SystemCalls {
 
     static func allowed(for features: Set<Feature>) -> [Rule] { all.filter { $0.feature == .base || features.contains($0.feature) } }
 
-    /// Calls that libraries try and can do without: they get this errno instead of the end.
+    /// Calls that libraries try and can do without (sysinfo: the C library's qsort): they get this errno instead of the end.
     static let refused: [(name: String, errno: Int32)] = [
-        ("open", 13), ("openat", 13), ("socket", 13), ("clone3", 38), ("access", 13), ("stat", 13), ("lseek", 29), ("uname", 38),
+        ("open", 13), ("openat", 13), ("socket", 13), ("clone3", 38), ("sysinfo", 38), ("access", 13), ("stat", 13), ("lseek", 29),
+        ("uname", 38),
     ]
 }
