@@ -30,7 +30,7 @@ struct ApusCommand: ParsableCommand {
         } catch let error as SettingError {
             fail("\(error)", Exit.configuration)
         } catch let error as RuntimeFailure {
-            fail(error.description, 1)
+            fail(error.description, error.status)
         } catch {
             let code = exitCode(for: error)
             if code.rawValue == 0 { exit(withError: error) }

@@ -70,6 +70,7 @@ struct Bench: ParsableCommand {
     /// Connects, warms up, measures and reports; exit status 1 if anything failed.
     private static func measure(_ load: some Load, _ options: Options, count: Int, headline: (Double) -> String) throws {
         let progress = Progress()
+        defer { progress.clear() }
         let server = try options.server
         try load.connect { done in progress.show("connecting: \(done) of \(count)") }
         try load.run(for: options.time / 10) { _ in }
@@ -77,6 +78,7 @@ struct Bench: ParsableCommand {
         let before = server?.cpuSeconds
         let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
         progress.clear()
+        if let reason = load.nothingMeasured { throw RuntimeFailure(reason) }
         let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
         print(BenchReport(headline: headline(elapsed), load: load, cpu: cpu).text)
         load.close()
@@ -176,6 +178,8 @@ protocol Load: AnyObject {
     var count: Int { get }
     var failures: Int { get }
     var firstFailure: String? { get }
+    /// Why there is nothing to report; nil if there is.
+    var nothingMeasured: String? { get }
     /// Nanoseconds.
     var latencies: Histogram<UInt64> { get }
 

@@ -14,7 +14,10 @@ final class EchoLoad: Load {
     private let context: Context
     private var sockets: [WebSocket] = []
     private var isMeasuring = true
-    fileprivate let payload: [UInt8]
+    /// Two that differ in every byte, by turns: who gets another connection's message is not at an echo server.
+    private let payloads: [[UInt8]]
+    /// What makes the measurement worthless.
+    private var objection: RuntimeFailure?
 
     private(set) var count = 0
     private(set) var failures = 0
@@ -29,7 +32,7 @@ final class EchoLoad: Load {
         self.size = size
         self.depth = depth
         self.kind = kind
-        payload = (0..<size).map { UInt8(ascii: "a") + UInt8($0 % 26) }
+        payloads = [0, 13].map { shift in (0..<size).map { UInt8(ascii: "a") + UInt8(($0 + shift) % 26) } }
         var client = Server()
         client.limits.maxMessageBytes = max(1 << 20, size)
         client.limits.maxBufferedBytes = max(1 << 20, size * depth)
@@ -37,24 +40,30 @@ final class EchoLoad: Load {
     }
 
     func connect(progress: (Int) -> Void) throws {
-        try context.openAll(count: connections, opened: { self.sockets.count }, progress: progress) {
+        var started = 0
+        try context.openAll(count: connections, opened: { self.sockets.count }, failure: { self.objection }, progress: progress) {
+            let payload = self.payloads[started % self.payloads.count]
+            started += 1
             self.context.connect(to: self.target, options: self.client) { _ in
-                Client(self)
+                Client(self, payload)
             } failed: { [unowned self] error in
-                fail("\(error)")
+                object(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
             }
-            return self.firstFailure
         }
         for socket in sockets { (socket.handler as? Client)?.fill(socket, depth: depth) }
     }
 
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
-        try context.serve(for: seconds, while: { !self.sockets.isEmpty }, progress: progress)
+        try context.serve(for: seconds, failure: { self.objection }, progress: progress)
     }
 
     func reset() {
         count = 0
         latencies.reset()
+    }
+
+    var nothingMeasured: String? {
+        count > 0 ? nil : firstFailure ?? "no message came back: \(target) is no echo server, or a very slow one"
     }
 
     func close() {
@@ -64,7 +73,13 @@ final class EchoLoad: Load {
 
     fileprivate func opened(_ socket: WebSocket) { sockets.append(socket) }
 
-    fileprivate func send(on socket: WebSocket) { socket.send(payload, as: kind) }
+    fileprivate func send(_ payload: [UInt8], on socket: WebSocket) { socket.send(payload, as: kind) }
+
+    private var isForeign: RuntimeFailure {
+        RuntimeFailure("what comes back is not what was sent there: \(target) is no echo server")
+    }
+
+    fileprivate func object(_ failure: RuntimeFailure) { objection = objection ?? failure }
 
     fileprivate func fail(_ reason: String) {
         guard isMeasuring else { return }
@@ -72,44 +87,66 @@ final class EchoLoad: Load {
         firstFailure = firstFailure ?? reason
     }
 
-    fileprivate func echoed(_ message: Message, after time: Duration) {
+    /// - Parameter isFirst: of its connection.
+    fileprivate func echoed(_ message: Message, of payload: [UInt8], isFirst: Bool, after time: Duration) {
         count += 1
         latencies.record(UInt64(time / .nanoseconds(1)))
-        if message.payload.byteCount != size || count % 16 == 0 && message.bytes != payload {
-            fail("an echo differs from what was sent")
-        }
+        if message.payload.byteCount != size { return object(isForeign) }
+        guard count % 16 == 0 || isFirst else { return }
+        let bytes = message.bytes
+        if bytes == payload { return }
+        if payloads.contains(bytes) { object(isForeign) } else { fail("an echo differs from what was sent") }
     }
 
     /// One connection.
     private final class Client: WebSocketHandler {
         private unowned let load: EchoLoad
+        private let payload: [UInt8]
         /// When the messages on their way were sent, oldest at `next`.
         private var sent: [ContinuousClock.Instant] = []
         private var next = 0
+        private var isFirst = true
 
-        init(_ load: EchoLoad) { self.load = load }
+        init(_ load: EchoLoad, _ payload: [UInt8]) {
+            self.load = load
+            self.payload = payload
+        }
 
         func opened(_ socket: WebSocket) { load.opened(socket) }
 
         func fill(_ socket: WebSocket, depth: Int) {
             sent = Array(repeating: .now, count: depth)
-            for _ in 0..<depth { load.send(on: socket) }
+            for _ in 0..<depth { load.send(payload, on: socket) }
         }
 
         func received(_ message: Message, on socket: WebSocket) {
+            guard !sent.isEmpty else {
+                return load.object(RuntimeFailure("\(load.target) sent a message before it got one: it is no echo server"))
+            }
             let now = ContinuousClock.now
-            load.echoed(message, after: now - sent[next])
+            load.echoed(message, of: payload, isFirst: isFirst, after: now - sent[next])
+            isFirst = false
             sent[next] = now
             next = next + 1 == sent.count ? 0 : next + 1
-            if load.isMeasuring { load.send(on: socket) }
+            if load.isMeasuring { load.send(payload, on: socket) }
         }
 
-        func closed(_ socket: WebSocket, code: CloseCode, reason: String) { load.fail("closed with \(code.rawValue) \(reason)") }
+        func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
+            let words = "closed with \(code.rawValue) \(reason)"
+            if sent.isEmpty, load.isMeasuring { load.object(RuntimeFailure("a connection was \(words) before all were open")) }
+            load.fail(words)
+        }
     }
 }
 
 /// Something that went wrong while a command ran.
 struct RuntimeFailure: Error, CustomStringConvertible {
     let description: String
-    init(_ description: String) { self.description = description }
+    /// The exit status.
+    let status: Int32
+
+    init(_ description: String, _ status: Int32 = 1) {
+        self.description = description
+        self.status = status
+    }
 }

@@ -18,6 +18,8 @@ final class FanoutLoad: Load {
     /// Publications on their way, oldest first: when each was sent and how many subscribers it still has to reach.
     private var pending: [(sent: ContinuousClock.Instant, left: Int)] = []
     private var firstPending = 0
+    /// What makes the measurement worthless.
+    private var objection: RuntimeFailure?
 
     private(set) var count = 0
     private(set) var failures = 0
@@ -37,20 +39,25 @@ final class FanoutLoad: Load {
 
     /// Opens the subscribers and then the publisher, which subscribes too, as every client of a broadcasting path does.
     func connect(progress: (Int) -> Void) throws {
-        try context.openAll(count: subscribers + 1, opened: { self.sockets.count }, progress: progress) {
+        try context.openAll(count: subscribers + 1, opened: { self.sockets.count }, failure: { self.objection }, progress: progress) {
             self.context.connect(to: self.target, options: self.client) { _ in
                 Client(self)
             } failed: { [unowned self] error in
-                fail("\(error)")
+                object(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
             }
-            return self.firstFailure
         }
         publisher = sockets.last
         for _ in 0..<depth { publish() }
     }
 
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
-        try context.serve(for: seconds, while: { !self.sockets.isEmpty }, progress: progress)
+        try context.serve(for: seconds, failure: { self.objection }, progress: progress)
+    }
+
+    var nothingMeasured: String? {
+        if firstPending > 0, count > 0 { return nil }
+        return firstFailure
+            ?? "no message reached all \(sockets.count) connections: \(target) does not send what one client says to all, or is very slow"
     }
 
     func reset() {
@@ -70,10 +77,13 @@ final class FanoutLoad: Load {
 
     /// `index` is how many publications this subscriber has had before.
     private func delivered(_ index: Int, _ message: Message) {
-        count += 1
-        if message.payload.byteCount != payload.count || count % 1024 == 0 && message.bytes != payload { fail("a delivery differs") }
         let place = index - firstPending
-        guard pending.indices.contains(place) else { return fail("a publication came twice") }
+        guard message.payload.byteCount == payload.count, place < pending.count else {
+            return object(RuntimeFailure("a message came that was not sent here: \(target) sends more than what one client says"))
+        }
+        count += 1
+        if count % 1024 == 0 && message.bytes != payload { fail("a delivery differs") }
+        guard place >= 0 else { return fail("a publication came twice") }
         pending[place].left -= 1
         guard pending[place].left == 0 else { return }
         latencies.record(UInt64((ContinuousClock.now - pending[place].sent) / .nanoseconds(1)))
@@ -85,6 +95,8 @@ final class FanoutLoad: Load {
         if pause == .zero { return publish() }
         context.schedule(after: pause) { [unowned self] in if isMeasuring { publish() } }
     }
+
+    private func object(_ failure: RuntimeFailure) { objection = objection ?? failure }
 
     private func fail(_ reason: String) {
         guard isMeasuring else { return }
@@ -106,6 +118,10 @@ final class FanoutLoad: Load {
             count += 1
         }
 
-        func closed(_ socket: WebSocket, code: CloseCode, reason: String) { load.fail("closed with \(code.rawValue) \(reason)") }
+        func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
+            let words = "closed with \(code.rawValue) \(reason)"
+            if load.publisher == nil, load.isMeasuring { load.object(RuntimeFailure("a connection was \(words) before all were open")) }
+            load.fail(words)
+        }
     }
 }

@@ -7,29 +7,33 @@ extension Context {
 
     /// Opens connections until there are `count`.
     ///
-    /// - Parameter start: starts one; gives what has failed so far.
-    func openAll(count: Int, opened: () -> Int, progress: (Int) -> Void, start: () -> String?) throws {
+    /// - Parameter failure: what has gone wrong so far: the first ends it.
+    func openAll(
+        count: Int, opened: () -> Int, failure: () -> RuntimeFailure?, progress: (Int) -> Void, start: () -> Void
+    ) throws {
         let deadline = ContinuousClock.now + .seconds(20)
         var started = 0
-        var failure: String?
         while opened() < count {
             while started < count, started - opened() < Self.connecting {
                 started += 1
-                failure = start()
+                start()
             }
             try service(timeout: .milliseconds(100))
-            if let failure { throw RuntimeFailure("cannot connect: \(failure)") }
+            if let failure = failure() { throw failure }
             if ContinuousClock.now > deadline { throw RuntimeFailure("only \(opened()) of \(count) connections opened in 20 s") }
             progress(opened())
         }
     }
 
     /// Serves for some seconds and gives how long it really took.
-    func serve(for seconds: Double, while goesOn: () -> Bool, progress: (Double) -> Void) throws -> Double {
+    ///
+    /// - Parameter failure: what makes the measurement worthless, if anything has.
+    func serve(for seconds: Double, failure: () -> RuntimeFailure?, progress: (Double) -> Void) throws -> Double {
         let start = ContinuousClock.now
         let end = start + .seconds(seconds)
-        while ContinuousClock.now < end, goesOn() {
+        while ContinuousClock.now < end {
             try service(timeout: min(.milliseconds(100), end - .now))
+            if let failure = failure() { throw failure }
             progress((end - .now) / .seconds(1))
         }
         return (ContinuousClock.now - start) / .seconds(1)

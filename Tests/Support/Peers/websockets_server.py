@@ -1,6 +1,7 @@
 """A server by the websockets package for `apus connect`: echoes, closes as told, refuses. Usage: websockets_server.py [CERTIFICATE KEY].
 
-Prints its port. A message `close CODE` closes with that code; a path of /deny is answered 403; /slow never answers.
+Prints its port. A message `close CODE` closes with that code; a path of /deny is answered 403; /slow never answers; on
+/mute nothing is echoed.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from websockets.asyncio.server import serve
 
 async def handle(connection):
     async for message in connection:
+        if connection.request.path == "/mute":
+            continue
         if isinstance(message, str) and message.startswith("close "):
             await connection.close(int(message.split()[1]), "as told")
             return
