@@ -176,6 +176,29 @@ package enum FileSystem {
         remove(temporary)
     }
 
+    /// Throws what keeps this process from making files beside the one at `path`, without making any.
+    package static func checkDirectory(of path: String) throws(SystemError) {
+        let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
+        try blockingSyscall("access") { unsafe access(directory, W_OK | X_OK) }
+        if isDirectory(path) { throw SystemError(code: EISDIR, call: "open") }
+    }
+
+    /// Throws what keeps this process from appending to the file at `path`, or from making it.
+    package static func checkAppendable(_ path: String) throws(SystemError) {
+        if isDirectory(path) { throw SystemError(code: EISDIR, call: "open") }
+        do throws(SystemError) {
+            try blockingSyscall("access") { unsafe access(path, W_OK) }
+        } catch {
+            if error.code != ENOENT { throw error }
+            try checkDirectory(of: path)
+        }
+    }
+
+    private static func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
     /// Makes a new file beneath `root`: what a worker must not be able to do.
     package static func createBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_create_beneath(root, path) })

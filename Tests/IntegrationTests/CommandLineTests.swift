@@ -22,6 +22,10 @@ extension Integration {
             Mistake(arguments: ["--listen", "example.test:80"], status: 64, words: ["--listen", "example.test"]),
             Mistake(arguments: ["--listen", "unix:"], status: 64, words: ["--listen", "unix:"]),
             Mistake(
+                arguments: ["--listen", "127.0.0.1:7", "--listen", "localhost:7"], status: 78, words: ["--listen", "127.0.0.1:7", "twice"]),
+            Mistake(arguments: ["--user", "nosuchuser"], status: 78, words: ["--user", "there is no user \"nosuchuser\" (--user)"]),
+            Mistake(arguments: ["--chroot", "/nowhere"], status: 78, words: ["--chroot", "/nowhere", "No such file"]),
+            Mistake(
                 arguments: ["--listen", "unix:/nowhere/socket"], status: 78,
                 words: ["--listen", "/nowhere/socket", "No such file"]),
             Mistake(arguments: ["--root", "/nowhere"], status: 78, words: ["--root", "/nowhere", "No such file"]),

@@ -33,6 +33,17 @@ extension Integration {
             Mistake(text: "workers: [", line: 2, words: ["no YAML"]),
             Mistake(text: "- workers", line: 1, words: ["KEY: VALUE"]),
             Mistake(text: "workers: 1\n\troot: /", line: 2, words: ["no YAML"]),
+            Mistake(text: "\nuser: nosuchuser", line: 2, words: ["there is no user \"nosuchuser\"\n"]),
+            Mistake(text: "user: nobody\ngroup: nosuchgroup", line: 2, words: ["there is no group \"nosuchgroup\"\n"]),
+            Mistake(text: "\ngroup: nogroup", line: 2, words: ["a group wants a user"]),
+            Mistake(text: "\nchroot: /nowhere", line: 2, words: ["/nowhere", "No such file"]),
+            Mistake(text: "\nlog: /nowhere/log", line: 2, words: ["/nowhere/log", "No such file"]),
+            Mistake(text: "\nlog: /etc", line: 2, words: ["/etc", "Is a directory"]),
+            Mistake(text: "\npid-file: /nowhere/pid", line: 2, words: ["/nowhere/pid", "No such file"]),
+            Mistake(text: "\nport-file: /nowhere/port", line: 2, words: ["/nowhere/port", "No such file"]),
+            Mistake(text: "\nlisten: [127.0.0.1:7, 127.0.0.1:7]", line: 2, words: ["127.0.0.1:7", "twice"]),
+            Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
+            Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),
         ]
 
         @Test("a mistake is one line that names the file, the line and what would be right", arguments: mistakes)
@@ -62,6 +73,22 @@ extension Integration {
             }
             try Files.write(Array(first.utf8), to: file)
             #expect(try run([Places.command, "check", "-c", file]) == first)
+        }
+
+        @Test("limits beyond any need hold: connections are as many as there are descriptors for, and draining does not overflow")
+        func largest() throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            try Files.write("limits:\n  maxConnections: \(Int.max)\n  drainRate: \(Int.max)\n".utf8, to: file)
+            let server = try ApusServer(workers: 1, "-c", file)
+            #expect(server.process.standardError.contains("maxConnections is \(Int.max), but the limit on descriptors leaves room for"))
+            let client = try server.connect()
+            try client.upgrade()
+            server.process.signal(SIGQUIT)
+            #expect(try client.frame().closeCode == 1012)
+            try client.send(.close(1012))
+            #expect(try server.process.wait(within: .seconds(10)) == .exited(0))
+            #expect(!server.process.standardError.contains("trap"), "\(server.process.standardError)")
         }
 
         @Test("HUP: a broken or half-written file is one error and changes nothing; a good one is obeyed, by every worker")

@@ -102,6 +102,12 @@ public final class Context {
     /// How long a client may take to make its first request when there is no room for others: the few round trips of TLS.
     private static let newcomerPatience = Duration.milliseconds(500)
 
+    /// Connections of a worker that may have so many descriptors.
+    static func connections(within descriptors: Int) -> Int { max(1, descriptors / 4, descriptors - reservedDescriptors) }
+
+    /// How often the log says that there is no room.
+    private var exhaustion = RareNote(every: .seconds(10))
+
     init(
         _ application: Application, worker: WorkerIdentity, mailbox: Int, listening: [WorkerListener], owner: AnyObject?
     ) throws(SystemError) {
@@ -122,8 +128,7 @@ public final class Context {
         routes = application.routes
         workerStateRecipes = server.workerStates
         loop = try EventLoop()
-        let descriptors = Process.raiseDescriptorLimit()
-        maxConnections = limits.maxConnections ?? max(1, descriptors / 4, descriptors - Self.reservedDescriptors)
+        maxConnections = min(limits.maxConnections ?? .max, Self.connections(within: Process.raiseDescriptorLimit()))
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
         for socket in listening {
             let listener = Listener(
@@ -132,7 +137,7 @@ public final class Context {
                     accept(descriptor, peer, self.application.tls.at(socket.place))
                 },
                 refused: { [unowned self] error in
-                    logger.warning("a connection was turned away: \(error)")
+                    noteExhaustion(error)
                     makeRoom()
                 })
             listeners.append(listener)
@@ -313,6 +318,12 @@ public final class Context {
         if oldest.since + Self.newcomerPatience <= loop.now { oldest.makeRoom() } else { makeRoom() }
     }
 
+    private func noteExhaustion(_ error: SystemError) {
+        guard let times = exhaustion.note(at: loop.now) else { return }
+        let again = times > 1 ? "; \(times) times since this was last said" : ""
+        logger.warning("no room for new connections: they wait, and a few are turned away (\(error)\(again))")
+    }
+
     /// Counts a new connection among this worker's.
     func adopt(_ connection: Connection) {
         connection.index = connections.count
@@ -424,7 +435,8 @@ public final class Context {
         open.shuffle()
         let step = Self.drainStep.wholeMilliseconds
         let steps = Int(clamping: end.millisecondsSince(loop.now) / step) + 1
-        let most = max(1, limits.drainRate * Int(step) / 1000)
+        let (product, isTooLarge) = limits.drainRate.multipliedReportingOverflow(by: Int(step))
+        let most = isTooLarge ? .max : max(1, product / 1000)
         let share = min((open.count + steps - 1) / steps, most)
         close(open.prefix(share), .serviceRestart)
         // Connections that are open now may become WebSockets later.
@@ -436,6 +448,24 @@ public final class Context {
 
     private func close(_ sockets: ArraySlice<WebSocket>, _ code: CloseCode) {
         for socket in sockets { socket.close(code: code, reason: code == .goingAway ? "the server stops" : "the service restarts") }
+    }
+}
+
+/// Something that happens often and is to be said rarely.
+struct RareNote {
+    private let interval: Duration
+    private var count = 0
+    private var saidAt: MonotonicTime?
+
+    init(every interval: Duration) { self.interval = interval }
+
+    /// It has happened again. Gives how often since it was last said, if it is to be said now.
+    mutating func note(at now: MonotonicTime) -> Int? {
+        count += 1
+        if let saidAt, now < saidAt + interval { return nil }
+        saidAt = now
+        defer { count = 0 }
+        return count
     }
 }
 

@@ -61,6 +61,23 @@ public struct Limits: Sendable {
 
     public init() {}
 
+    /// Nothing beats faster than every 10 ms, and a loaded machine lets a loop wait.
+    private static let leastHeartbeatTimeout = Duration.milliseconds(100)
+
+    /// Checks that limits of a server with several processes can hold together.
+    ///
+    /// - Throws: `ConfigurationError.limit`.
+    func check() throws(ConfigurationError) {
+        guard heartbeatTimeout >= Self.leastHeartbeatTimeout else {
+            throw .limit("heartbeatTimeout", "\(heartbeatTimeout): it wants at least \(Self.leastHeartbeatTimeout)")
+        }
+        guard silenceTimeout > pingInterval else {
+            throw .limit(
+                "silenceTimeout",
+                "\(silenceTimeout): it wants more than pingInterval, \(pingInterval): every quiet peer would be given up without a ping")
+        }
+    }
+
     var head: HTTPHeadLimits {
         HTTPHeadLimits(maxHeadBytes: maxRequestHeadBytes, maxTargetBytes: maxRequestTargetBytes, maxFields: maxRequestFields)
     }

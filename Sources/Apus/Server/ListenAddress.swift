@@ -66,6 +66,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case tls(String, String)
     /// A sandbox that cannot be had, and why.
     case sandbox(String)
+    /// A limit that cannot hold: its name, and why.
+    case limit(String, String)
     /// A listener that cannot be had, and the system's reason.
     case listen(String)
     /// A file that cannot be written, and the system's reason.
@@ -85,6 +87,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .tls(let address, let reason): "TLS on \(address): \(reason)"
         case .file(let path, let reason): "cannot write \"\(path)\": \(reason)"
         case .sandbox(let reason): "sandbox: \(reason)"
+        case .limit(let name, let reason): "limits.\(name): \(reason)"
         case .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
         }
     }

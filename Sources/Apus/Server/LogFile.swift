@@ -61,6 +61,13 @@ public final class LogFile: @unchecked Sendable {
         Signal.ignore(Signal.fileSize)
     }
 
+    /// Checks that there can be such a log, without making it.
+    ///
+    /// - Throws: `ConfigurationError.file`.
+    package static func check(_ path: String) throws(ConfigurationError) {
+        do { try FileSystem.checkAppendable(path) } catch { throw .file(path, error.reason) }
+    }
+
     /// Opens the file anew, perhaps at another place: the old one may have been moved away. If that fails the old one stays.
     ///
     /// - Throws: `ConfigurationError.file`.

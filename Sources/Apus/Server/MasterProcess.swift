@@ -95,6 +95,12 @@ final class MasterProcess {
     }
 
     private func blueprint() throws(ConfigurationError) -> Blueprint {
+        try server.limits.check()
+        let room = Context.connections(within: Process.raiseDescriptorLimit())
+        if let most = server.limits.maxConnections, most > room {
+            server.logger.warning(
+                "maxConnections is \(most), but the limit on descriptors leaves room for \(room) connections of a worker: it takes no more")
+        }
         let application = try Application(server, ticketKeys: ticketKeys)
         try application.prepareSandbox()
         self.application = application

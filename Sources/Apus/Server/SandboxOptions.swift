@@ -44,6 +44,9 @@ public struct SandboxOptions: Sendable {
                 "this kernel has no \(Sandbox.shortcomings.joined(separator: " and no ")): ask for a sandbox of best effort, or for none")
         case .enforced, .bestEffort: break
         }
+        if let root, mode != .off {
+            do { _ = try FileSystem.openDirectory(root) } catch { throw .sandbox("chroot to \"\(root)\": \(error.reason)") }
+        }
         let mode: Sandbox.Mode =
             switch mode {
             case .enforced: .enforced

@@ -112,13 +112,25 @@ public struct Server {
         try MasterProcess(self).run()
     }
 
-    /// Checks what can be checked without listening: addresses, directories, extensions.
+    /// Checks what can be checked without listening and without writing: addresses, directories, certificates, limits, the sandbox, places of
+    /// files.
     ///
     /// - Throws: `ConfigurationError`.
     public func validate() throws(ConfigurationError) {
         _ = try checkedWorkers
         _ = try Application(self)
-        for (address, _) in addresses { _ = try address.socketAddress }
+        try limits.check()
+        var taken: Set<SocketAddress> = []
+        for (address, _) in addresses {
+            let place = try address.socketAddress
+            // Port 0 is another one each time.
+            guard taken.insert(place).inserted || place.port == 0 else { throw .listen("\(address) is given twice") }
+        }
+        _ = try sandbox.prepare(features: [], logger: Logger(label: "", factory: { _ in SwiftLogNoOpLogHandler() }))
+        for file in [pidFile, portFile] {
+            guard let file else { continue }
+            do { try FileSystem.checkDirectory(of: file) } catch { throw .file(file, error.reason) }
+        }
     }
 
     /// The most workers that a server can have.

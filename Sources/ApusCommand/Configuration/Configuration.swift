@@ -59,6 +59,7 @@ struct Configuration {
         Demo.configure(&server, root: root)
         server.limits = limits
         do {
+            if let log { try LogFile.check(log) }
             try server.validate()
         } catch {
             throw located(error)
@@ -74,7 +75,8 @@ struct Configuration {
             case .file(let path, _): path == pidFile ? "pid-file" : path == portFile ? "port-file" : "log"
             case .listen, .invalidAddress, .nothingToListenOn: "listen"
             case .tls: "tls"
-            case .sandbox: ["user", "group", "chroot"].first { places[$0] != nil }
+            case .limit(let name, _): "limits.\(name)"
+            case .sandbox(let reason): ["chroot", "group", "user"].first { places[$0] != nil && reason.contains($0) }
             case .extensions, .system, .workers: nil
             }
         guard let key, let place = places[key] else { return error }

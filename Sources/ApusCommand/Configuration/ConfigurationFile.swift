@@ -144,6 +144,7 @@ struct ConfigurationFile {
             guard let name = key.scalar?.string, let setting = LimitSettings.all.first(where: { $0.name == name }) else {
                 throw unknown(key, in: "limits.", known: LimitSettings.all.map(\.name))
             }
+            configuration.places["limits.\(name)"] = .line(line(of: key), of: path)
             let text = try text(value, "limits.\(name)", wants: "a value")
             if let wanted = LimitSettings.set(setting.kind, to: text, in: &configuration.limits) {
                 throw error(value, "limits.\(name): \"\(text)\": it wants \(wanted)")

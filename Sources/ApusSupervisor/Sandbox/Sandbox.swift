@@ -39,15 +39,21 @@ package struct Sandbox: Sendable {
         ///   - group: the same; nil: the user's own.
         package init(user name: String, group groupName: String?) throws(SandboxError) {
             let ids: (user: UInt32, group: UInt32)
-            do { ids = try Confinement.find(user: name) } catch { throw SandboxError("there is no user \"\(name)\": \(error.reason)") }
+            do { ids = try Confinement.find(user: name) } catch { throw Self.missing("user", name, error) }
+            // The calls that change the user take it for "as it is".
+            guard ids.user != .max else { throw SandboxError("there is no user \"\(name)\"") }
             user = ids.user
             guard let groupName else {
                 group = ids.group
                 return
             }
-            do { group = try Confinement.find(group: groupName) } catch {
-                throw SandboxError("there is no group \"\(groupName)\": \(error.reason)")
-            }
+            do { group = try Confinement.find(group: groupName) } catch { throw Self.missing("group", groupName, error) }
+        }
+
+        private static func missing(_ kind: String, _ name: String, _ error: SystemError) -> SandboxError {
+            // The calls have no other word for a name that is not there.
+            if error.code == SystemError.noSuchFile { return SandboxError("there is no \(kind) \"\(name)\"") }
+            return SandboxError("the \(kind) \"\(name)\" cannot be looked up: \(error.reason)")
         }
     }
 
