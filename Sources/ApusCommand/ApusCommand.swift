@@ -13,6 +13,8 @@ struct ApusCommand: ParsableCommand {
     enum Exit {
         /// The command line cannot be understood.
         static let usage: Int32 = 64
+        /// Its output cannot be written.
+        static let output: Int32 = 74
         /// What it asks for cannot be set up.
         static let configuration: Int32 = 78
     }
@@ -33,14 +35,33 @@ struct ApusCommand: ParsableCommand {
             fail(error.description, error.status)
         } catch {
             let code = exitCode(for: error)
-            if code.rawValue == 0 { exit(withError: error) }
+            if code.rawValue == 0 { help(fullMessage(for: error)) }
             fail(message(for: error), code == .validationFailure ? Exit.usage : code.rawValue)
         }
     }
 
+    /// What `--help` and `--version` ask for.
+    private static func help(_ text: String) -> Never {
+        do { try write(text + "\n") } catch { fail(error.description, error.status) }
+        Foundation.exit(0)
+    }
+
+    /// Writes to standard output. Ends the process, as SIGPIPE would, when nobody reads it.
+    static func write(_ text: String) throws(RuntimeFailure) {
+        switch StandardStreams.write(Array(text.utf8)) {
+        case .written: break
+        case .readerHasGone: Foundation.exit(0)
+        case .failed(let reason): throw unwritable(reason)
+        }
+    }
+
+    static func unwritable(_ reason: String) -> RuntimeFailure {
+        RuntimeFailure("cannot write to standard output: \(reason)", Exit.output)
+    }
+
     private static func fail(_ message: String, _ status: Int32) -> Never {
         let line = message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ")
-        FileHandle.standardError.write(Data("apus: \(line)\n".utf8))
+        StandardStreams.note("apus: \(line)\n")
         Foundation.exit(status)
     }
 }

@@ -140,8 +140,10 @@ package enum FileSystem {
     }
 
     /// Writes all of `text` to a descriptor that blocks, such as standard error.
-    package static func writeAll(_ descriptor: Int32, _ text: String) throws(SystemError) {
-        var bytes = Array(text.utf8)[...]
+    package static func writeAll(_ descriptor: Int32, _ text: String) throws(SystemError) { try writeAll(descriptor, Array(text.utf8)) }
+
+    package static func writeAll(_ descriptor: Int32, _ bytes: [UInt8]) throws(SystemError) {
+        var bytes = bytes[...]
         while !bytes.isEmpty {
             let count = try blockingSyscall("write") {
                 unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }

@@ -28,6 +28,8 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
     package static let brokenProtocol = EPROTO
     /// A path does not fit (`ENAMETOOLONG`).
     package static let nameTooLong = ENAMETOOLONG
+    /// Nobody reads what is written (`EPIPE`).
+    package static let brokenPipe = EPIPE
     /// There is no such file (`ENOENT`).
     package static let noSuchFile = ENOENT
 }

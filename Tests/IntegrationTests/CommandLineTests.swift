@@ -55,6 +55,33 @@ extension Integration {
             #expect(process.group.isEmpty)
         }
 
+        /// A shell that runs the command with its descriptors redirected.
+        private static func shell(_ redirection: String, _ arguments: [String]) throws -> ChildProcess {
+            try ChildProcess(["sh", "-c", "exec \"$@\" \(redirection)", "sh", Places.command] + arguments)
+        }
+
+        @Test("an error that cannot be written still has its exit status")
+        func unwritableError() throws {
+            let process = try Self.shell("2>/dev/full", ["serve", "--workers", "0"])
+            #expect(try process.wait(within: .seconds(5)) == .exited(64))
+        }
+
+        @Test(
+            "output that cannot be written is an error",
+            arguments: [
+                ["check"], ["--help"], ["connect", "URL"], ["ping", "-c", "2", "-i", "0.01", "URL"],
+                ["bench", "-c", "2", "-t", "0.1", "URL"],
+            ])
+        func unwritableOutput(arguments: [String]) throws {
+            let server = try ApusServer()
+            let place = try TemporaryDirectory()
+            try Files.write("hi\n".utf8, to: place.path + "/in")
+            let process = try Self.shell(
+                "<\(place.path)/in >/dev/full", arguments.map { $0.replacing("URL", with: "ws://127.0.0.1:\(server.port)/") })
+            #expect(try process.wait(within: .seconds(10)) == .exited(74))
+            #expect(process.standardError == "apus: cannot write to standard output: No space left on device\n")
+        }
+
         @Test("it says where it listens, with how many workers, and writes its files")
         func announcement() throws {
             let place = try TemporaryDirectory()

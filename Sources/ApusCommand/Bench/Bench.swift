@@ -80,8 +80,8 @@ struct Bench: ParsableCommand {
         progress.clear()
         if let reason = load.nothingMeasured { throw RuntimeFailure(reason) }
         let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
-        print(BenchReport(headline: headline(elapsed), load: load, cpu: cpu).text)
         load.close()
+        try ApusCommand.write(BenchReport(headline: headline(elapsed), load: load, cpu: cpu).text + "\n")
         if load.failures > 0 { throw ExitCode(1) }
     }
 
@@ -162,11 +162,11 @@ final class Progress {
     func show(_ text: String) {
         guard isTerminal, ContinuousClock.now - last > .milliseconds(200) else { return }
         last = .now
-        FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+        StandardStreams.note("\r\u{1B}[K\(text)")
     }
 
     func clear() {
-        if isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        if isTerminal { StandardStreams.note("\r\u{1B}[K") }
     }
 }
 

@@ -151,9 +151,10 @@ private final class ConnectSession: WebSocketHandler {
         silence = context.schedule(after: .seconds(command.wait)) { [unowned self] in close() }
     }
 
-    private func fail(_ reason: String) {
+    private func fail(_ reason: String, _ value: Int32 = 65) {
+        guard status == nil else { return }
         terminal.note(reason, .red)
-        status = 65
+        status = value
         connection?.cancel()
     }
 
@@ -174,13 +175,19 @@ private final class ConnectSession: WebSocketHandler {
     func writable(_ socket: WebSocket) { input?.resume() }
 
     func received(_ message: Message, on socket: WebSocket) {
-        guard show(message) else { return close() }
+        switch show(message) {
+        case .written: break
+        case .readerHasGone: return close()
+        case .failed(let reason):
+            let failure = ApusCommand.unwritable(reason)
+            return fail(failure.description, failure.status)
+        }
         messages += 1
         if messages == command.count { return close() }
         if silence != nil, !isClosing { waitForSilence() }
     }
 
-    private func show(_ message: Message) -> Bool {
+    private func show(_ message: Message) -> StandardStreams.Outcome {
         if let text = message.text { return terminal.write(line: text, .blue) }
         guard terminal.isTerminal else { return terminal.write(message.bytes) }
         let digits = message.bytes.prefix(Self.shownBytes).map { String(format: "%02x", $0) }.joined(separator: " ")

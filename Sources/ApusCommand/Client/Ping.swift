@@ -78,6 +78,7 @@ private final class PingSession: WebSocketHandler {
     /// Pings without their pong, by number.
     private var pending: [UInt64: ContinuousClock.Instant] = [:]
     private var status: Int32?
+    private var outputFailed = false
 
     init(_ command: Ping, _ context: Context) throws {
         self.command = command
@@ -157,5 +158,16 @@ private final class PingSession: WebSocketHandler {
         }
     }
 
-    private func say(_ line: String) { _ = terminal.write(line: line) }
+    private func say(_ line: String) {
+        switch terminal.write(line: line) {
+        case .written: break
+        case .readerHasGone: status = status ?? 0
+        case .failed(let reason):
+            guard !outputFailed else { return }
+            outputFailed = true
+            let failure = ApusCommand.unwritable(reason)
+            terminal.note(failure.description, .red)
+            status = failure.status
+        }
+    }
 }

@@ -1,3 +1,4 @@
+import Apus
 import Foundation
 
 /// Standard output and standard error: coloured where they are terminals.
@@ -19,26 +20,18 @@ struct Terminal {
         coloursNotes = isAllowed && isatty(2) == 1
     }
 
-    /// Writes bytes as they are to standard output; false if nobody reads it any more.
-    func write(_ bytes: [UInt8]) -> Bool {
-        do {
-            try FileHandle.standardOutput.write(contentsOf: Data(bytes))
-            return true
-        } catch {
-            return false
-        }
-    }
+    /// Writes bytes as they are to standard output.
+    func write(_ bytes: [UInt8]) -> StandardStreams.Outcome { StandardStreams.write(bytes) }
 
     /// Writes a line to standard output. A peer's control characters do not reach a terminal.
-    func write(line: String, _ colour: Colour? = nil) -> Bool {
+    func write(line: String, _ colour: Colour? = nil) -> StandardStreams.Outcome {
         let text = isTerminal ? Self.harmless(line) : line
         return write(Array((paint(text, colour, coloursOutput) + "\n").utf8))
     }
 
     /// Writes a line about what happens to standard error.
     func note(_ text: String, _ colour: Colour? = nil) {
-        let line = paint("apus: " + Self.harmless(text), colour, coloursNotes) + "\n"
-        try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
+        StandardStreams.note(paint("apus: " + Self.harmless(text), colour, coloursNotes) + "\n")
     }
 
     private func paint(_ text: String, _ colour: Colour?, _ paints: Bool) -> String {

@@ -13,7 +13,7 @@ struct Check: ParsableCommand {
     func run() throws {
         let configuration = try options.configuration()
         _ = try configuration.makeServer(logFile: nil)
-        print(configuration.text, terminator: "")
+        try ApusCommand.write(configuration.text)
     }
 }
 

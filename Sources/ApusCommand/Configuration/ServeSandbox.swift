@@ -39,13 +39,14 @@ struct ServeSandbox: ParsableArguments {
     func test(_ server: Server) throws {
         var differences = 0
         var attempts = 0
+        var lines = ""
         try server.testSandbox { finding in
             attempts += 1
             if !finding.isAsWanted { differences += 1 }
             let layers = finding.without.map { "without \($0)" } ?? "all layers"
-            print("\(finding.isAsWanted ? "ok  " : "FAIL") \(finding.attempt), \(layers): wanted \(finding.wanted), got \(finding.got)")
+            lines += "\(finding.isAsWanted ? "ok  " : "FAIL") \(finding.attempt), \(layers): wanted \(finding.wanted), got \(finding.got)\n"
         }
-        print("\(attempts) attempts, \(differences) otherwise than wanted")
+        try ApusCommand.write(lines + "\(attempts) attempts, \(differences) otherwise than wanted\n")
         if differences > 0 { throw ExitCode(1) }
     }
 }
