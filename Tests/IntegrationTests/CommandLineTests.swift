@@ -82,6 +82,16 @@ extension Integration {
             #expect(process.standardError == "apus: cannot write to standard output: No space left on device\n")
         }
 
+        @Test("the soft limit on descriptors does not keep workers from starting")
+        func softLimit() throws {
+            let place = try TemporaryDirectory()
+            let ports = place.path + "/ports"
+            let arguments = ["serve", "--workers", "24", "--listen", "127.0.0.1:0", "--port-file", ports]
+            let master = try ChildProcess(["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh", Places.command] + arguments)
+            let isUp = Deadline(after: .seconds(30)).wait { Files.exists(ports) || master.hasEnded != nil }
+            #expect(isUp && master.hasEnded == nil, "\(master.standardError)")
+        }
+
         @Test("it says where it listens, with how many workers, and writes its files")
         func announcement() throws {
             let place = try TemporaryDirectory()

@@ -48,9 +48,10 @@ final class MasterProcess {
         ticketKeys = inheritance.predecessor.flatMap { Inheritance.bequest(on: $0) }.flatMap { TicketKeys(handedDown: $0) } ?? TicketKeys()
         passed = inheritance.groups.map(\.bound)
         listeners = SlotListeners(slots: workers, inherited: inheritance.groups)
+        // A bus has several descriptors for each worker.
+        _ = Process.raiseDescriptorLimit()
         bus = try Self.makeBus(for: server)
         let addresses = try Self.addresses(of: server, passed: passed)
-        _ = Process.raiseDescriptorLimit()
         try Self.listen(on: addresses, listeners)
         pidFile = if let path = server.pidFile { try PidFile(path) } else { nil }
     }
