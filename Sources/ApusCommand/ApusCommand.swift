@@ -21,6 +21,7 @@ struct ApusCommand: ParsableCommand {
 
     /// Everything that goes wrong ends here: one line on standard error that says what and why.
     static func main() {
+        StandardStreams.occupy()
         do {
             var command = try parseAsRoot()
             try command.run()

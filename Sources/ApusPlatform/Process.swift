@@ -129,6 +129,16 @@ package enum Process {
     /// Whether `descriptor` is open.
     package static func isOpen(_ descriptor: Int32) -> Bool { fcntl(descriptor, F_GETFD) >= 0 }
 
+    /// Opens `/dev/null` as those of the descriptors 0, 1 and 2 that are closed.
+    package static func occupyStandardDescriptors() {
+        while true {
+            let number = unsafe open("/dev/null", O_RDWR)
+            if number <= 2, number >= 0 { continue }
+            if number > 2 { _ = close(number) }
+            return
+        }
+    }
+
     /// Lets `milliseconds` pass in a process that has no loop yet.
     package static func pause(milliseconds: Int32) { _ = poll(nil, 0, milliseconds) }
 }

@@ -82,6 +82,20 @@ extension Integration {
             #expect(process.standardError == "apus: cannot write to standard output: No space left on device\n")
         }
 
+        @Test("started without descriptors 0 to 2, it gives their numbers to /dev/null and not to sockets")
+        func closedDescriptors() throws {
+            let place = try TemporaryDirectory()
+            let ports = place.path + "/ports"
+            let master = try Self.shell(
+                "<&- >&- 2>&-", ["serve", "--workers", "1", "--listen", "127.0.0.1:0", "--port-file", ports])
+            try #require(Deadline(after: .seconds(20)).wait { Files.exists(ports) || master.hasEnded != nil })
+            let workers = master.group.filter { $0.parent == master.pid }.map(\.pid)
+            #expect(workers.count == 1)
+            for process in [master.pid] + workers {
+                for number in 0...2 { #expect(Files.link("/proc/\(process)/fd/\(number)") == "/dev/null") }
+            }
+        }
+
         @Test("the soft limit on descriptors does not keep workers from starting")
         func softLimit() throws {
             let place = try TemporaryDirectory()

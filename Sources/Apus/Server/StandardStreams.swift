@@ -11,6 +11,10 @@ package enum StandardStreams {
         case failed(String)
     }
 
+    /// Opens `/dev/null` as those of 0, 1 and 2 that are closed: the next file or socket that is opened would get the number, and with it
+    /// what is meant for the terminal. To be called before anything else is opened.
+    package static func occupy() { Process.occupyStandardDescriptors() }
+
     /// Writes all bytes to standard output; waits until they are taken.
     package static func write(_ bytes: [UInt8]) -> Outcome {
         do throws(SystemError) {
