@@ -42,9 +42,19 @@ extension Integration {
             Mistake(text: "\npid-file: /nowhere/pid", line: 2, words: ["/nowhere/pid", "No such file"]),
             Mistake(text: "\nport-file: /nowhere/port", line: 2, words: ["/nowhere/port", "No such file"]),
             Mistake(text: "\nlisten: [127.0.0.1:7, 127.0.0.1:7]", line: 2, words: ["127.0.0.1:7", "twice"]),
+            Mistake(text: "allow-origin: *", line: 1, words: ["alias", "quotes"]),
             Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
             Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),
+            Mistake(text: "listen: &here 127.0.0.1:0", line: 1, words: ["anchor (&)"]),
+            Mistake(text: "listen:\n  - &a [x, x]\n  - *a", line: 2, words: ["anchor (&)"]),
+            Mistake(text: laughs, line: 2, words: ["anchor (&)"]),
         ]
+
+        /// Under a kilobyte that would stand for 9^12 texts, as a key, which is compared.
+        private static let laughs =
+            (1...11).reduce("listen:\n  - &a0 [x, x, x, x, x, x, x, x, x]\n") { text, level in
+                text + "  - &a\(level) [\(Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", "))]\n"
+            } + "? *a11\n: y"
 
         @Test("a mistake is one line that names the file, the line and what would be right", arguments: mistakes)
         func mistake(_ mistake: Mistake) throws {
@@ -73,6 +83,14 @@ extension Integration {
             }
             try Files.write(Array(first.utf8), to: file)
             #expect(try run([Places.command, "check", "-c", file]) == first)
+        }
+
+        @Test("an ampersand and an asterisk are letters where they are no anchor and no alias")
+        func noAnchors() throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            try Files.write("# R&D, *all* of it\nlog: \"\(place.path)/a & b *c\"\nallow-origin: \"*\"\n".utf8, to: file)
+            #expect(try run([Places.command, "check", "-c", file]).contains("a & b *c"))
         }
 
         @Test("limits beyond any need hold: connections are as many as there are descriptors for, and draining does not overflow")

@@ -73,6 +73,7 @@ struct ConfigurationFile {
         guard let text = String(data: data, encoding: .utf8) else { throw error(1, "the file is not UTF-8") }
         let root: Node?
         do {
+            try refuseAnchors(text)
             root = try Yams.compose(yaml: text)
         } catch let fault as YamlError {
             throw self.error(fault)
@@ -85,6 +86,22 @@ struct ConfigurationFile {
             configuration.places[name] = .line(line(of: key), of: path)
             try set(&self, value)
         }
+    }
+
+    /// Anchors and aliases are refused: a file of a kilobyte can stand for more than fits into memory with them.
+    private func refuseAnchors(_ text: String) throws {
+        guard text.contains("&") else { return }
+        // Anchors are of no harm as long as nothing refers to them: aliases are made plain text. The parser keeps the anchors.
+        let parser = try Parser(yaml: text.replacing("*", with: "x"))
+        guard let root = try parser.singleRoot(), let node = anchored(root) else { return }
+        throw error(node, "an anchor (&): the file may hold neither anchors nor aliases; write it out")
+    }
+
+    /// The first node with an anchor.
+    private func anchored(_ node: Node) -> Node? {
+        if node.anchor != nil { return node }
+        if let mapping = node.mapping { return mapping.lazy.flatMap { [$0.key, $0.value] }.compactMap(anchored).first }
+        return node.sequence?.lazy.compactMap(anchored).first
     }
 
     /// Why a file cannot be read, in the system's words.
@@ -194,6 +211,8 @@ struct ConfigurationFile {
     /// What the parser says of a file that is no YAML.
     private func error(_ fault: YamlError) -> SettingError {
         switch fault {
+        case .composer(_, "found undefined alias", let mark, _):
+            return error(mark.line, "an alias (*): the file may hold neither anchors nor aliases; a text that begins with * wants quotes")
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _), .composer(_, let problem, let mark, _):
             return error(mark.line, "no YAML: \(problem)")
         case .duplicatedKeysInMapping(let duplicates, let context):
