@@ -26,6 +26,15 @@ extension Integration {
             Mistake(arguments: ["--user", "nosuchuser"], status: 78, words: ["--user", "there is no user \"nosuchuser\" (--user)"]),
             Mistake(arguments: ["--chroot", "/nowhere"], status: 78, words: ["--chroot", "/nowhere", "No such file"]),
             Mistake(
+                arguments: ["--tls-certificate", "/nowhere.pem", "--tls-key", "/nowhere.key"], status: 78,
+                words: ["--tls-certificate", "TLS on 127.0.0.1:0: cannot read \"/nowhere.pem\": No such file"]),
+            Mistake(
+                arguments: ["--tls-certificate", "LOCKED.pem", "--tls-key", "LOCKED.key"], status: 78,
+                words: ["LOCKED.key\" is encrypted, and no passphrase was given", "--tls-key-passphrase FILE", "(--tls-key)"]),
+            Mistake(
+                arguments: ["--tls-certificate", "LOCKED.pem", "--tls-key", "LOCKED.key", "--tls-key-passphrase", "/nowhere"], status: 78,
+                words: ["passphrase cannot be read from \"/nowhere\"", "--tls-key-passphrase"]),
+            Mistake(
                 arguments: ["--listen", "unix:/nowhere/socket"], status: 78,
                 words: ["--listen", "/nowhere/socket", "No such file"]),
             Mistake(arguments: ["--root", "/nowhere"], status: 78, words: ["--root", "/nowhere", "No such file"]),
@@ -43,16 +52,30 @@ extension Integration {
         @Test("a mistake gets one line that names it, and leaves nothing behind", arguments: mistakes)
         func mistake(_ mistake: Mistake) throws {
             let other = try ApusServer()
-            var arguments = mistake.arguments.map { $0.replacing("IN-USE", with: "\(other.port)") }
+            let locked = mistake.arguments.contains("LOCKED.key") ? try Self.lockedCertificate() : nil
+            func known(_ text: String) -> String {
+                text.replacing("IN-USE", with: "\(other.port)").replacing("LOCKED", with: "\(locked?.path ?? "")/locked")
+            }
+            var arguments = mistake.arguments.map(known)
             if !arguments.contains("--listen") { arguments += ["--listen", "127.0.0.1:0"] }
             let process = try ChildProcess([Places.command, "serve"] + arguments)
             let end = try process.wait(within: .seconds(5))
             let lines = process.standardError.split(separator: "\n", omittingEmptySubsequences: false)
             #expect(end == .exited(mistake.status))
             #expect(lines.count == 2 && lines[1].isEmpty && lines[0].hasPrefix("apus: "), "\(process.standardError)")
-            for word in mistake.words { #expect(process.standardError.contains(word), "\(process.standardError)") }
+            for word in mistake.words { #expect(process.standardError.contains(known(word)), "\(process.standardError)") }
             #expect(process.standardOutput.isEmpty)
             #expect(process.group.isEmpty)
+        }
+
+        /// A directory with a certificate whose key has a passphrase.
+        private static func lockedCertificate() throws -> TemporaryDirectory {
+            let place = try TemporaryDirectory()
+            try run([
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-passout", "pass:secret", "-subj",
+                "/CN=localhost", "-keyout", place.path + "/locked.key", "-out", place.path + "/locked.pem",
+            ])
+            return place
         }
 
         /// A shell that runs the command with its descriptors redirected.

@@ -45,6 +45,7 @@ extension Integration {
             Mistake(text: "allow-origin: *", line: 1, words: ["alias", "quotes"]),
             Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
             Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),
+            Mistake(text: "tls:\n  key: /nowhere.key\n  certificate: /nowhere.pem", line: 3, words: ["TLS on 127.0.0.1:", "/nowhere.pem"]),
             Mistake(text: "listen: &here 127.0.0.1:0", line: 1, words: ["anchor (&)"]),
             Mistake(text: "listen:\n  - &a [x, x]\n  - *a", line: 2, words: ["anchor (&)"]),
             Mistake(text: laughs, line: 2, words: ["anchor (&)"]),
@@ -91,6 +92,17 @@ extension Integration {
             let file = place.path + "/apus.yaml"
             try Files.write("# R&D, *all* of it\nlog: \"\(place.path)/a & b *c\"\nallow-origin: \"*\"\n".utf8, to: file)
             #expect(try run([Places.command, "check", "-c", file]).contains("a & b *c"))
+        }
+
+        @Test("a key file that is missing is blamed on its line")
+        func keyLine() throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            let text = "listen: [127.0.0.1:0]\ntls:\n  certificate: \(try Certificates.path("localhost.pem"))\n  key: /nowhere\n"
+            try Files.write(text.utf8, to: file)
+            let process = try ChildProcess([Places.command, "serve", "-c", file])
+            #expect(try process.wait(within: .seconds(5)) == .exited(78))
+            #expect(process.standardError == "apus: \(file):4: TLS on 127.0.0.1:0: cannot read \"/nowhere\": No such file or directory\n")
         }
 
         @Test("limits beyond any need hold: connections are as many as there are descriptors for, and draining does not overflow")

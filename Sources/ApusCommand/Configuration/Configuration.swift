@@ -47,8 +47,8 @@ struct Configuration {
         server.workers = workers
         // What a service manager has opened takes the place of the default.
         if let tls { server.certificateCheckInterval = tls.checkInterval }
-        let tls = try tls?.options()
-        server.passedTLS = tls
+        let tls = try tls?.options(places)
+        if Self.isSocketActivated { server.passedTLS = tls }
         for address in listen.isEmpty && !Self.isSocketActivated ? [Self.defaultAddress] : listen { server.listen(on: address, tls: tls) }
         server.sandbox = sandbox
         server.sandbox.mode = sandboxMode.option
@@ -69,16 +69,20 @@ struct Configuration {
 
     /// The error with the place of the setting it comes from.
     func located(_ error: ConfigurationError) -> any Error {
+        var error = error
         let key: String? =
             switch error {
             case .directory: "root"
             case .file(let path, _): path == pidFile ? "pid-file" : path == portFile ? "port-file" : "log"
             case .listen, .invalidAddress, .nothingToListenOn: "listen"
-            case .tls: "tls"
+            case .tls(_, let reason): tls?.key(of: reason) ?? "tls"
             case .limit(let name, _): "limits.\(name)"
             case .sandbox(let reason): ["chroot", "group", "user"].first { places[$0] != nil && reason.contains($0) }
             case .extensions, .system, .workers: nil
             }
+        if case .tls(let address, let reason) = error, reason.hasSuffix(TLSIdentity.missingPassphrase) {
+            error = .tls(address, "\(reason): passphrase: FILE, or --tls-key-passphrase FILE, names the file with it")
+        }
         guard let key, let place = places[key] else { return error }
         return SettingError(place: place, reason: "\(error)")
     }

@@ -121,6 +121,7 @@ struct ConfigurationFile {
     private mutating func readTLS(_ node: Node) throws {
         var tls = Configuration.TLS()
         for (key, value) in try entries(node, "tls") {
+            if let name = key.scalar?.string { configuration.places["tls.\(name)"] = .line(line(of: key), of: path) }
             switch key.scalar?.string {
             case "certificate": tls.certificates = try texts(value, "a file or a list of files").map(\.0)
             case "key": tls.keys = try texts(value, "a file or a list of files").map(\.0)

@@ -69,6 +69,8 @@ struct ServeOptions: ParsableArguments {
         if let tls = try tls.settings {
             configuration.tls = tls
             configuration.places["tls"] = .option("tls-certificate")
+            for name in ["certificate", "key", "ocsp", "ca"] { configuration.places["tls.\(name)"] = .option("tls-\(name)") }
+            configuration.places["tls.passphrase"] = .option("tls-key-passphrase")
         }
         sandbox.apply(to: &configuration)
         if !allowOrigin.isEmpty { configuration.allowOrigin = allowOrigin }

@@ -20,9 +20,22 @@ extension Configuration {
         var authorities: String?
         var clientCertificate = ClientCertificate.off
 
+        /// The key whose file an error names.
+        func key(of reason: String) -> String? {
+            let files = [
+                ("key", keys), ("certificate", certificates), ("ocsp", ocsp.map { [$0] } ?? []), ("ca", authorities.map { [$0] } ?? []),
+            ]
+            return files.first { $0.1.contains { reason.contains("\"\($0)\"") } }.map { "tls.\($0.0)" }
+        }
+
         /// What the library is told. The passphrase is read anew by each call.
-        func options() throws -> ServerTLS {
-            let passphrase = try passphrase.map(Self.firstLine)
+        func options(_ places: [String: Place]) throws -> ServerTLS {
+            let passphrase = try passphrase.map { file in
+                guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+                    throw SettingError(place: places["tls.passphrase"], reason: "tls: the keys' passphrase cannot be read from \"\(file)\"")
+                }
+                return String(text.prefix { !$0.isNewline })
+            }
             var options = ServerTLS(
                 zip(certificates, keys).map { chain, key in
                     guard let passphrase else { return TLSIdentity(certificateChain: chain, privateKey: key) }
@@ -46,13 +59,6 @@ extension Configuration {
             if text == "off" { return .some(nil) }
             guard let interval = Quantity.duration(text), interval >= .milliseconds(10) else { return nil }
             return interval
-        }
-
-        private static func firstLine(of file: String) throws -> String {
-            guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-                throw ConfigurationError.file(file, "the keys' passphrase cannot be read")
-            }
-            return String(text.prefix { !$0.isNewline })
         }
     }
 }

@@ -12,16 +12,24 @@ final class LoadedIdentity {
         chain = try Self.certificates(in: file, from: files)
         let name: String
         let found: Owned?
+        var isLocked = false
         switch identity.privateKey {
         case .file(let path):
             name = "\"\(path)\""
-            found = Self.key(in: try files.contents(of: path), passphrase: nil)
+            let pem = try files.contents(of: path)
+            found = Self.key(in: pem, passphrase: nil)
+            // "BEGIN ENCRYPTED PRIVATE KEY" (RFC 7468 §11), or "Proc-Type: 4,ENCRYPTED" (RFC 1421).
+            isLocked = found == nil && String(decoding: pem, as: UTF8.self).contains("ENCRYPTED")
         case .encryptedFile(let path, let passphrase):
             name = "\"\(path)\""
             found = Self.key(in: try files.contents(of: path), passphrase: passphrase())
         case .provided(let provider):
             name = "the private key provided for \"\(file)\""
             found = Self.key(in: try files.contents(named: name, from: provider), passphrase: nil)
+        }
+        if isLocked {
+            _ = OpenSSL.takeError()
+            throw TLSSetupError("\(name) \(TLSIdentity.missingPassphrase)")
         }
         guard let found else { throw TLSSetupError("\(name) holds no PEM private key that can be read: \(OpenSSL.takeError())") }
         key = found

@@ -8,6 +8,9 @@ public struct TLSIdentity: Sendable {
     /// A file with a DER-encoded OCSP response to staple (RFC 6066 §8).
     public var ocspResponse: String?
 
+    /// How what is said of an encrypted key in a plain `file` ends.
+    package static let missingPassphrase = "is encrypted, and no passphrase was given"
+
     /// Where a private key comes from.
     public enum PrivateKey: Sendable {
         /// A PEM file.
