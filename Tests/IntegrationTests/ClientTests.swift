@@ -74,7 +74,11 @@ extension Integration {
                 (["ws://does-not-exist.invalid/", "--connect-timeout", "3"], 68, "does-not-exist.invalid"),
                 (["ws://127.0.0.1:1/"], 69, "refused"),
                 (["nonsense"], 64, "ws://"), (["http://127.0.0.1/"], 64, "wss"), (["ws://[::1/"], 64, "bracket"),
-                (["ws://h/", "-H", "x"], 64, "-H"),
+                (["ws://h/", "-H", "x"], 64, "-H"), (["ws://h/", "-H", "Host: x"], 64, "the URL says which host"),
+                (["ws://h/", "-H", "sec-websocket-protocol: x"], 64, "--subprotocol"), (["ws://h/", "--proxy", ""], 64, "[http://][USER"),
+                (["ws://grüße.test/"], 64, "punycode"), (["ws://h/grüße"], 64, "percent-encode"),
+                (["ws://h/", "--proxy", "127.0.0.1:1"], 69, "127.0.0.1:1: Connection refused (it is the proxy's address)"),
+                (["ws://h/", "--proxy", "does-not-exist.invalid"], 68, "the proxy's name"),
                 (["ws://h/", "--count", "0"], 64, "--count"), (["ws://h/", "--proxy", "ftp://p"], 64, "--proxy"),
                 (["ws://h/", "--ping", "0"], 64, "--ping"),
                 (["wss://h/", "--certificate", "x"], 64, "--key"), (["ws://h/", "--proxy", "127.0.0.1:1"], 69, "127.0.0.1:1"),
@@ -206,6 +210,9 @@ extension Integration {
             for wrong in ["", "me:wrong@"] {
                 let refused = try Self.connect(arguments + ["--proxy", "\(wrong)127.0.0.1:\(proxy.port)"], input: "hi\\n")
                 #expect(refused.status == 76 && refused.error.contains("40"), "\(refused)")
+                if refused.error.contains("407") {
+                    #expect(refused.error.contains(wrong.isEmpty ? "wants a user" : "does not take the user"), "\(refused)")
+                }
             }
         }
 
@@ -290,6 +297,35 @@ extension Integration {
             #expect(try client.wait(within: .seconds(60)) == .exited(0), "\(client.standardError)")
             #expect(client.standardOutput == "hi\n")
             _ = server
+        }
+
+        @Test("reconnecting: how it ended is said, and the end of the input ends it while there is no connection")
+        func endsDisconnected() throws {
+            let peer = try Peer.websockets()
+            let directory = try TemporaryDirectory()
+            let command =
+                "mkfifo in go; exec 3<>in; \"$0\" connect \"$1\" --reconnect <in 3>&- & exec 4>in; "
+                + "echo 'close 1001' >&4; exec 3>&-; read line <go; exec 4>&-; wait $!"
+            let client = try ChildProcess(["sh", "-c", command, Places.command, "ws://127.0.0.1:\(peer.port)/"], in: directory.path)
+            let hasTold = Deadline(after: .seconds(10)).wait { client.standardError.contains("apus: closed with 1001 as told; again in") }
+            #expect(hasTold, "\(client.standardError)")
+            peer.process.kill()
+            try #require(
+                Deadline(after: .seconds(30)).wait { client.standardError.contains("refused; again in") }, "\(client.standardError)")
+            try Files.write("go\n".utf8, to: directory.path + "/go")
+            #expect(try client.wait(within: .seconds(10)) == .exited(69), "\(client.standardError)")
+        }
+
+        @Test("a peer that answers no ping is given up, and why is said")
+        func givenUp() throws {
+            let server = try ApusServer(workers: 1)
+            let client = try ChildProcess([
+                "sh", "-c", "echo hi | (exec \"$0\" connect \"$1\" --ping 0.2 --wait 60)", Places.command, "ws://127.0.0.1:\(server.port)/",
+            ])
+            try #require(Deadline(after: .seconds(10)).wait { client.standardOutput == "hi\n" }, "\(client.standardError)")
+            for worker in server.workers { kill(worker, SIGSTOP) }
+            #expect(try client.wait(within: .seconds(10)) == .exited(106))
+            #expect(client.standardError == "apus: closed with 1006 no byte came for 0.4 seconds\n")
         }
 
         @Test("a peer's control characters do not reach a terminal; colours do, unless NO_COLOR is set", arguments: ["", "1"])

@@ -100,6 +100,12 @@ extension ClientAddress {
     private static let wanted = "it wants ws://HOST[:PORT][/PATH], or wss, http, https, ws+unix"
 
     static func parse(_ text: String) throws(Malformed) -> ClientAddress {
+        if let start = text.firstRange(of: "://")?.upperBound {
+            let authority = text[start...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+            if let character = authority.first(where: { !$0.isASCII }) {
+                throw Malformed("the host holds \"\(character)\": names beyond ASCII are written in punycode, with xn--")
+            }
+        }
         for byte in text.utf8 where !(0x21...0x7E).contains(byte) {
             let digits = String(byte, radix: 16, uppercase: true)
             throw Malformed("byte 0x\(digits.count < 2 ? "0" : "")\(digits): only visible ASCII may stand in it; percent-encode the rest")

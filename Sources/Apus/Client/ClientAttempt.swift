@@ -60,14 +60,16 @@ final class ClientAttempt {
             timer.cancel()
             state = .reaching(connector, lookup, deadline(.connect, options.timeouts.connect))
             connector.add(addresses.map { $0.withPort(port) })
-        case .end(let failure?): fail(.name(host, failure.description))
+        case .end(let failure?): fail(.name(host, failure.description + (proxy == nil ? "" : " (it is the proxy's name)")))
         case .end(nil): connector.complete()
         }
     }
 
     private func reached(_ outcome: consuming Connector.Outcome) {
         switch consume outcome {
-        case .failed(let failures): fail(.connect(failures.map { ($0.address, $0.error.reason) }))
+        case .failed(let failures):
+            let remark = proxy == nil ? "" : " (it is the proxy's address)"
+            fail(.connect(failures.map { ($0.address, $0.error.reason + remark) }))
         case .connected(let socket, let address):
             stopReaching()
             let connection = Connection(socket, context: context)

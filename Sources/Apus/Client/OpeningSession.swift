@@ -122,7 +122,9 @@ final class OpeningSession {
             return try noteInterim()
         }
         guard head.status.isSuccessful else {
-            let wanted = head.status.code == 407 ? ", which wants a user and a password" : ""
+            let hasCredentials = attempt.proxy?.credentials != nil
+            let objection = hasCredentials ? ": it does not take the user and password it was given" : ", which wants a user and a password"
+            let wanted = head.status.code == 407 ? objection : ""
             throw .proxy("it answered \(head.status)\(wanted)", head)
         }
         do {

@@ -51,6 +51,9 @@ public struct Proxy: Hashable, Sendable, CustomStringConvertible {
             credentials = try ClientAddress.parseCredentials(rest[..<at])
             rest = rest[rest.index(after: at)...]
         }
+        guard let first = rest.first, first != ":" else {
+            throw ClientAddress.Malformed("a host is missing: it wants [http://][USER:PASSWORD@]HOST[:PORT], or socks5://…")
+        }
         let (host, port) = try ClientAddress.parseAuthority(rest, defaultPort: kind == .http ? 3128 : 1080)
         return Proxy(kind, host, port, credentials)
     }

@@ -161,13 +161,15 @@ extension WebSocket {
     }
 
     /// The peer or the network ended the connection.
-    func connectionLost() {
+    ///
+    /// - Parameter reason: why it was given up, if it was.
+    func connectionLost(_ reason: String = "") {
         guard connection != nil else { return }
         let wasOpen = state == .open
         state = .closed
         let whenEnded = rare?.whenEnded
         detach()
-        tellClosed(.abnormal, "")
+        tellClosed(.abnormal, reason)
         whenEnded?(wasOpen ? .abnormal : nil)
     }
 
@@ -204,7 +206,8 @@ extension WebSocket {
         let givenUp = connection.lastActivity + limits.silenceTimeout
         if receiving == .paused || connection.isBackedUp && now < givenUp { return now + limits.pingInterval }
         if now >= givenUp {
-            connection.lost()
+            connection.close()
+            connectionLost("no byte came for \(limits.silenceTimeout)")
             return nil
         }
         guard now >= connection.lastActivity + limits.pingInterval else { return connection.lastActivity + limits.pingInterval }

@@ -27,7 +27,7 @@ public protocol WebSocketHandler: AnyObject {
     func missed(_ count: Int, on socket: WebSocket)
 
     /// It is over. `code` is the peer's; 1005 if its close frame had none; 1006 if it left without a close frame; or, if the peer broke
-    /// the protocol, the code that we closed with. `reason` goes with the code.
+    /// the protocol, the code that we closed with. `reason` goes with the code; with 1006 it says so if the peer was silent for too long.
     func closed(_ socket: WebSocket, code: CloseCode, reason: String)
 }
 

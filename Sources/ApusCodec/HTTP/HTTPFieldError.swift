@@ -23,7 +23,7 @@ public enum HTTPFieldError: Error, Hashable, Sendable, CustomStringConvertible {
         case .invalidValue(let name, let byte):
             "value of field \(name.debugDescription) holds byte 0x\(hexadecimal(byte)): no control character but HTAB is allowed"
         case .reservedName(let name):
-            "field \(name.debugDescription) is written by the library: set it through its own parameter"
+            "field \(name.debugDescription) is written by the library, from the address or from a parameter of its own: leave it out"
         case .invalidMethod(let method):
             "method \(method.debugDescription) is not a token: one or more of A-Z a-z 0-9 !#$%&'*+-.^_`|~"
         case .invalidTarget(let target):

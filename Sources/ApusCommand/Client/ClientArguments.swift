@@ -41,6 +41,9 @@ struct ClientArguments: ParsableArguments {
         var fields = HTTPFields()
         for text in header {
             guard let colon = text.firstIndex(of: ":") else { throw ValidationError("-H \(text.debugDescription): it wants NAME: VALUE") }
+            if let advice = Self.advice(on: text[..<colon].lowercased()) {
+                throw ValidationError("-H \(text.debugDescription): apus writes this field itself: \(advice)")
+            }
             do {
                 try fields.append(String(text[..<colon]), String(text[text.index(after: colon)...]))
             } catch {
@@ -48,6 +51,18 @@ struct ClientArguments: ParsableArguments {
             }
         }
         return fields
+    }
+
+    /// What would be right instead of a field of this name; nil if it is one to be given.
+    private static func advice(on name: String) -> String? {
+        switch name {
+        case "host": "the URL says which host (what TLS asks for can be another: --server-name)"
+        case "sec-websocket-protocol": "use --subprotocol NAME"
+        case "sec-websocket-extensions": "use --deflate"
+        case "connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "content-length", "transfer-encoding":
+            "there is no choice (RFC 6455 §4.1)"
+        default: nil
+        }
     }
 
     func clientOptions() throws -> ClientOptions {

@@ -71,6 +71,12 @@ private final class ConnectSession: WebSocketHandler {
     private var line: [UInt8] = []
     private var messages = 0
     private var inputHasEnded = false
+    /// What was read while there was no connection, so that its end is not missed.
+    private var held: [[UInt8]] = []
+    private var heldBytes = 0
+    private var hasBeenOpen = false
+    /// How the last connection ended.
+    private var lastEnd = ""
     private var silence: DeadlineTimer?
     private var status: Int32?
     /// This side has closed: the peer's code does not count.
@@ -78,6 +84,8 @@ private final class ConnectSession: WebSocketHandler {
 
     /// Bytes of a line; nothing else bounds what an input without line ends would take.
     private static let maxLineBytes = 64 << 20
+    /// Bytes read before there is a connection.
+    private static let maxHeldBytes = 1 << 20
     /// Bytes of a binary message shown on a terminal.
     private static let shownBytes = 1024
 
@@ -89,11 +97,12 @@ private final class ConnectSession: WebSocketHandler {
     /// Gives the exit status.
     func run(headers: HTTPFields, options: ClientOptions) throws -> Int32 {
         var options = options
-        options.whenRetrying = { [terminal] error, pause in
-            let reason = error.map { "\($0)" } ?? "the connection has ended"
+        options.whenRetrying = { [terminal, unowned self] error, pause in
+            let reason = error.map { "\($0)" } ?? lastEnd
             terminal.note("\(reason); again in \(String(format: "%.1f", pause / .seconds(1))) s", .red)
         }
         input = InputSource(0, in: context) { [unowned self] bytes in read(bytes) }
+        input?.resume()
         let interrupts = try InterruptSource(in: context) { [unowned self] in close() }
         let arguments = command.arguments
         connection = context.connect(
@@ -111,9 +120,9 @@ private final class ConnectSession: WebSocketHandler {
     // MARK: Input
 
     private func read(_ bytes: [UInt8]) {
+        guard connection?.socket != nil else { return hold(bytes) }
         if bytes.isEmpty {
             inputHasEnded = true
-            if !line.isEmpty { send(take(&line), as: .text) }
             return inputEnded()
         }
         if command.binary { return send(bytes, as: .binary) }
@@ -125,6 +134,19 @@ private final class ConnectSession: WebSocketHandler {
         }
         line += rest
         if line.count > Self.maxLineBytes { fail("a line of more than \(Self.maxLineBytes) bytes") }
+    }
+
+    /// There is no connection now.
+    private func hold(_ bytes: [UInt8]) {
+        if bytes.isEmpty {
+            inputHasEnded = true
+            // Who has nothing more to say, and would only wait for silence, has it.
+            if takesTerminal || hasBeenOpen && held.isEmpty && line.isEmpty && command.count == nil { close() }
+            return
+        }
+        held.append(bytes)
+        heldBytes += bytes.count
+        if heldBytes >= Self.maxHeldBytes { input?.pause() }
     }
 
     private func take(_ line: inout [UInt8]) -> [UInt8] {
@@ -142,6 +164,7 @@ private final class ConnectSession: WebSocketHandler {
     }
 
     private func inputEnded() {
+        if !line.isEmpty { send(take(&line), as: .text) }
         if takesTerminal { return close() }
         if command.count == nil { waitForSilence() }
     }
@@ -168,7 +191,11 @@ private final class ConnectSession: WebSocketHandler {
 
     func opened(_ socket: WebSocket) {
         if terminal.isTerminal { terminal.note("connected" + (socket.subprotocol.map { ", subprotocol \($0)" } ?? ""), .green) }
+        hasBeenOpen = true
         input?.resume()
+        let chunks = held
+        (held, heldBytes) = ([], 0)
+        for chunk in chunks { read(chunk) }
         if inputHasEnded { inputEnded() }
     }
 
@@ -196,17 +223,24 @@ private final class ConnectSession: WebSocketHandler {
     }
 
     func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
-        input?.pause()
         silence?.cancel()
+        silence = nil
         if isClosing { return end(0) }
-        if terminal.isTerminal || ClientExit.status(code) != 0 {
-            terminal.note("closed with \(code.rawValue)" + (reason.isEmpty ? "" : " \(reason)"), .red)
-        }
-        if !command.reconnect { return end(ClientExit.status(code)) }
+        let words = reason.isEmpty && code == .abnormal ? "the connection was lost without a close frame" : reason
+        lastEnd = "closed with \(code.rawValue)" + (words.isEmpty ? "" : " \(words)")
+        guard command.reconnect else { return leave(code) }
         // Whether it is opened again is known when this returns.
         context.schedule(after: .zero) { [unowned self] in
-            if connection?.isOver == true { end(ClientExit.status(code)) }
+            if connection?.isOver == true { return leave(code) }
+            // Its end ends this, too.
+            input?.resume()
         }
+    }
+
+    /// The connection has ended, for good.
+    private func leave(_ code: CloseCode) {
+        if terminal.isTerminal || ClientExit.status(code) != 0 { terminal.note(lastEnd, .red) }
+        end(ClientExit.status(code))
     }
 
     private func end(_ value: Int32) {
