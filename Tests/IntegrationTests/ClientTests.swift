@@ -328,6 +328,15 @@ extension Integration {
             #expect(client.standardError == "apus: closed with 1006 no byte came for 0.4 seconds\n")
         }
 
+        @Test("a server that loses parameters of permessage-deflate, as Tornado does, is understood")
+        func deflateWithoutParameters() throws {
+            let peer = try Peer.websockets("tornado")
+            let line = String(repeating: "again ", count: 100)
+            let result = try Self.connect(
+                ["ws://127.0.0.1:\(peer.port)/", "--count", "2", "--deflate"], input: "\(line)\\n\(line)\\n")
+            #expect(result.status == 0 && result.output == "\(line)\n\(line)\n", "\(result)")
+        }
+
         @Test("a peer's control characters do not reach a terminal; colours do, unless NO_COLOR is set", arguments: ["", "1"])
         func terminal(noColour: String) throws {
             let peer = try Peer.websockets()

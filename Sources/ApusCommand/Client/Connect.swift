@@ -53,7 +53,13 @@ struct Connect: ParsableCommand {
         }
         var options = try arguments.clientOptions()
         if reconnect { options.reconnect = ReconnectPolicy() }
-        if deflate { options.extensions = [PerMessageDeflate()] }
+        if deflate {
+            // One connection can afford contexts, and there are servers that lose the parameters that would keep them from it.
+            var compression = PerMessageDeflate.Configuration()
+            compression.serverContextTakeover = .allowed
+            compression.clientContextTakeover = .allowed
+            options.extensions = [PerMessageDeflate(compression)]
+        }
         let session = try ConnectSession(self, try Context(client))
         throw ExitCode(try session.run(headers: arguments.headers(), options: options))
     }
