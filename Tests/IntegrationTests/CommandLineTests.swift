@@ -25,6 +25,7 @@ extension Integration {
                 arguments: ["--listen", "127.0.0.1:7", "--listen", "localhost:7"], status: 78, words: ["--listen", "127.0.0.1:7", "twice"]),
             Mistake(arguments: ["--user", "nosuchuser"], status: 78, words: ["--user", "there is no user \"nosuchuser\" (--user)"]),
             Mistake(arguments: ["--chroot", "/nowhere"], status: 78, words: ["--chroot", "/nowhere", "No such file"]),
+            Mistake(arguments: ["--allow-origin", "https://a.test/"], status: 78, words: ["--allow-origin", "no path", "HOST[:PORT]"]),
             Mistake(
                 arguments: ["--tls-certificate", "/nowhere.pem", "--tls-key", "/nowhere.key"], status: 78,
                 words: ["--tls-certificate", "TLS on 127.0.0.1:0: cannot read \"/nowhere.pem\": No such file"]),

@@ -42,6 +42,7 @@ extension Integration {
             Mistake(text: "\npid-file: /nowhere/pid", line: 2, words: ["/nowhere/pid", "No such file"]),
             Mistake(text: "\nport-file: /nowhere/port", line: 2, words: ["/nowhere/port", "No such file"]),
             Mistake(text: "\nlisten: [127.0.0.1:7, 127.0.0.1:7]", line: 2, words: ["127.0.0.1:7", "twice"]),
+            Mistake(text: "allow-origin: https://a.test/", line: 1, words: ["no path", "HOST[:PORT]"]),
             Mistake(text: "allow-origin: *", line: 1, words: ["alias", "quotes"]),
             Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
             Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),

@@ -68,6 +68,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case sandbox(String)
     /// A limit that cannot hold: its name, and why.
     case limit(String, String)
+    /// An origin that no page has, and what would be right.
+    case origin(String, String)
     /// A listener that cannot be had, and the system's reason.
     case listen(String)
     /// A file that cannot be written, and the system's reason.
@@ -88,6 +90,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .file(let path, let reason): "cannot write \"\(path)\": \(reason)"
         case .sandbox(let reason): "sandbox: \(reason)"
         case .limit(let name, let reason): "limits.\(name): \(reason)"
+        case .origin(let text, let reason): "origin \"\(text)\": \(reason)"
         case .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
         }
     }

@@ -7,6 +7,20 @@ public enum OriginPolicy: Hashable, Sendable {
     /// Pages from these origins: `https://example.com`, `http://localhost:8080`; without a scheme, `example.com`, by http and https;
     /// `null` admits pages without an origin of their own, such as files. Case and the scheme's own port do not matter.
     case list([String])
+
+    /// Why no page has the origin that an entry of `list` stands for; nil if one may.
+    package static func objection(to entry: String) -> String? {
+        if entry.lowercased() == "null" { return nil }
+        let wanted = "it wants SCHEME://HOST[:PORT] with http or https, HOST[:PORT] for both, or null"
+        let bytes = entry.utf8.span
+        var start = 0
+        if let end = Handshake.schemeEnd(bytes) {
+            guard bytes.matches(0..<end, lowercase: "http") || bytes.matches(0..<end, lowercase: "https") else { return wanted }
+            start = end + 3
+        }
+        guard Authority(bytes, start..<bytes.count) == nil else { return nil }
+        return entry.utf8.dropFirst(start).contains(UInt8(ascii: "/")) ? "an origin has no path, not even a last slash: \(wanted)" : wanted
+    }
 }
 
 extension Handshake {
@@ -43,7 +57,7 @@ extension Handshake {
     }
 
     /// The position of `://`, or nil.
-    private static func schemeEnd(_ bytes: Span<UInt8>) -> Int? {
+    fileprivate static func schemeEnd(_ bytes: Span<UInt8>) -> Int? {
         guard let colon = bytes.firstIndex(of: UInt8(ascii: ":"), in: 0..<bytes.count), colon + 2 < bytes.count,
             bytes[colon + 1] == UInt8(ascii: "/"), bytes[colon + 2] == UInt8(ascii: "/")
         else { return nil }

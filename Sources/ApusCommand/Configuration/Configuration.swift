@@ -77,6 +77,7 @@ struct Configuration {
             case .listen, .invalidAddress, .nothingToListenOn: "listen"
             case .tls(_, let reason): tls?.key(of: reason) ?? "tls"
             case .limit(let name, _): "limits.\(name)"
+            case .origin: "allow-origin"
             case .sandbox(let reason): ["chroot", "group", "user"].first { places[$0] != nil && reason.contains($0) }
             case .extensions, .system, .workers: nil
             }

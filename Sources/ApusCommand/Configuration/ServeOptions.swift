@@ -34,7 +34,9 @@ struct ServeOptions: ParsableArguments {
 
     @Option(
         name: .long,
-        help: ArgumentHelp("Whose pages may open WebSockets besides those served here: an origin, repeatable, or *.", valueName: "origin"))
+        help: ArgumentHelp(
+            "Whose pages may open WebSockets besides those served here, repeatable: https://HOST, HOST for http too, or *.",
+            valueName: "origin"))
     var allowOrigin: [String] = []
 
     @OptionGroup var tls: ServeTLS
@@ -73,7 +75,10 @@ struct ServeOptions: ParsableArguments {
             configuration.places["tls.passphrase"] = .option("tls-key-passphrase")
         }
         sandbox.apply(to: &configuration)
-        if !allowOrigin.isEmpty { configuration.allowOrigin = allowOrigin }
+        if !allowOrigin.isEmpty {
+            configuration.allowOrigin = allowOrigin
+            configuration.places["allow-origin"] = .option("allow-origin")
+        }
         if echoSubprotocolList { configuration.echoSubprotocolList = true }
         for (name, value, path) in [
             ("root", root, \Configuration.root), ("log", log, \.log), ("pid-file", pidFile, \.pidFile), ("port-file", portFile, \.portFile),

@@ -182,4 +182,15 @@ struct ServerHandshakeTests {
     func origins(origin: String?, host: String, policy: OriginPolicy, expected: Bool) {
         #expect(Handshake.originIsAllowed(origin: origin, host: host, allowed: policy) == expected)
     }
+
+    @Test(
+        "an entry that no page's origin can match is objected to",
+        arguments: [
+            ("https://a.test", true), ("http://a.test:8080", true), ("HTTPS://A.TEST", true), ("a.test", true), ("a.test:1", true),
+            ("localhost", true), ("http://[::1]:80", true), ("null", true), ("", false), ("https://", false), ("https://a.test/", false),
+            ("a.test/x", false), ("ftp://a.test", false), ("ws://a.test", false), ("https://a.test:x", false), ("a b", false), ("*", true),
+        ])
+    func originEntries(entry: String, isRight: Bool) {
+        #expect((OriginPolicy.objection(to: entry) == nil) == isRight)
+    }
 }
