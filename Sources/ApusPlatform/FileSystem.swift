@@ -201,6 +201,15 @@ package enum FileSystem {
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
+    /// Whether a user and group may look things up in a directory, as its mode says.
+    package static func maySearch(_ directory: Int32, user: UInt32, group: UInt32) throws(SystemError) -> Bool {
+        var status = stat()
+        try blockingSyscall("fstat") { unsafe fstat(directory, &status) }
+        if user == 0 { return true }
+        let bit = status.st_uid == user ? S_IXUSR : status.st_gid == group ? S_IXGRP : S_IXOTH
+        return status.st_mode & bit != 0
+    }
+
     /// Makes a new file beneath `root`: what a worker must not be able to do.
     package static func createBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_create_beneath(root, path) })

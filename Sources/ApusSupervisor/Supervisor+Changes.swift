@@ -76,7 +76,9 @@ extension Supervisor {
     private func reportWaiting() {
         guard !agenda.isBusy, agenda.wantsReload else { return }
         let leaving = lines.count { $0.role == .leaving }
-        if leaving > 0 { logger.notice("the reload waits until \(leaving) workers of the generation before have drained") }
+        guard leaving > 0 else { return }
+        let workers = leaving == 1 ? "the last worker of the generation before has" : "\(leaving) workers of the generation before have"
+        logger.notice("the reload waits until \(workers) drained")
     }
 
     // MARK: HUP
@@ -85,7 +87,8 @@ extension Supervisor {
         notifier.reloading()
         do {
             let blueprint = try makeBlueprint?() ?? generation.blueprint
-            let groups = try listeners.open(blueprint.addresses)
+            let groups: [ListenerGroup]
+            do throws(ListenError) { groups = try listeners.open(blueprint.addresses) } catch { throw blueprint.blame(error) }
             let next = Generation(number: generation.number + 1, blueprint: blueprint, listeners: groups)
             nextGeneration = next
             for slot in 0..<slots { begin(slot: slot, generation: next, role: .successor) }

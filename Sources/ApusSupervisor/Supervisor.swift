@@ -56,6 +56,8 @@ package struct Blueprint {
     /// Called in the master when a worker process has ended and been reaped, before the next one is forked: its row and mailbox, and which of
     /// its slot's processes it was.
     package var whenEnded: (_ mailbox: Int, _ life: Int) -> Void = { _, _ in }
+    /// What is said of an address that cannot be listened on.
+    package var blame: (ListenError) -> any Error = { $0 }
 
     package init(configuration: SupervisorConfiguration, addresses: [SocketAddress], runWorker: @escaping (Worker) -> Int32) {
         self.configuration = configuration

@@ -60,7 +60,7 @@ struct ChangeTests {
         fixture.signal(SIGHUP)
         #expect(fixture.line("log notice: generation 1 serves") != nil)
         fixture.signal(SIGHUP)
-        #expect(fixture.line("log notice: the reload waits until 1 workers") != nil)
+        #expect(fixture.line("log notice: the reload waits until the last worker of the generation before has drained") != nil)
         let place = fixture.lines.count
         #expect(fixture.line("log notice: generation 2 serves") != nil)
         #expect(fixture.lines[..<place].contains { $0.hasPrefix("left ") } == false)

@@ -21,6 +21,7 @@ extension Integration {
             Mistake(arguments: ["--listen", "::1:80"], status: 64, words: ["--listen", "[::1]:80"]),
             Mistake(arguments: ["--listen", "example.test:80"], status: 64, words: ["--listen", "example.test"]),
             Mistake(arguments: ["--listen", "unix:"], status: 64, words: ["--listen", "unix:"]),
+            Mistake(arguments: ["--listen", "unix:rel"], status: 64, words: ["--listen", "unix:rel", "unix:/PATH"]),
             Mistake(
                 arguments: ["--listen", "127.0.0.1:7", "--listen", "localhost:7"], status: 78, words: ["--listen", "127.0.0.1:7", "twice"]),
             Mistake(arguments: ["--user", "nosuchuser"], status: 78, words: ["--user", "there is no user \"nosuchuser\" (--user)"]),
@@ -128,6 +129,34 @@ extension Integration {
             let master = try ChildProcess(["sh", "-c", "ulimit -Sn 64; exec \"$@\"", "sh", Places.command] + arguments)
             let isUp = Deadline(after: .seconds(30)).wait { Files.exists(ports) || master.hasEnded != nil }
             #expect(isUp && master.hasEnded == nil, "\(master.standardError)")
+        }
+
+        @Test("what a killed master has left in the port file is gone before another one serves")
+        func stalePorts() throws {
+            let place = try TemporaryDirectory()
+            let ports = place.path + "/ports"
+            try Files.write("127.0.0.1:1\n".utf8, to: ports)
+            let port = try RawListener.freePort()
+            let arguments = ["serve", "--workers", "1", "--listen", "127.0.0.1:\(port)", "--port-file", ports]
+            // It can write no file, so that what is there when it serves is what it has found.
+            let master = try ChildProcess(["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh", Places.command] + arguments)
+            let isUp = Deadline(after: .seconds(20)).wait {
+                (try? RawClient(port: port).request("GET /worker").status) == 200 || master.hasEnded != nil
+            }
+            #expect(isUp && master.hasEnded == nil)
+            #expect(!Files.exists(ports))
+        }
+
+        @Test("a directory that the workers' user may not enter is a warning at the start", .enabled(if: getuid() == 0))
+        func unreadableRoot() throws {
+            let place = try TemporaryDirectory()
+            let directory = place.path + "/private"
+            mkdir(directory, 0o700)
+            let server = try ApusServer(workers: 1, "--root", directory)
+            #expect(server.process.standardError.contains("may not enter \"\(directory)\""), "\(server.process.standardError)")
+            chmod(directory, 0o711)
+            let other = try ApusServer(workers: 1, "--root", directory)
+            #expect(!other.process.standardError.contains("may not enter"), "\(other.process.standardError)")
         }
 
         @Test("it says where it listens, with how many workers, and writes its files")

@@ -42,6 +42,7 @@ extension Integration {
             Mistake(text: "\npid-file: /nowhere/pid", line: 2, words: ["/nowhere/pid", "No such file"]),
             Mistake(text: "\nport-file: /nowhere/port", line: 2, words: ["/nowhere/port", "No such file"]),
             Mistake(text: "\nlisten: [127.0.0.1:7, 127.0.0.1:7]", line: 2, words: ["127.0.0.1:7", "twice"]),
+            Mistake(text: "listen: unix:rel", line: 1, words: ["unix:rel", "unix:/PATH"]),
             Mistake(text: "allow-origin: https://a.test/", line: 1, words: ["no path", "HOST[:PORT]"]),
             Mistake(text: "allow-origin: *", line: 1, words: ["alias", "quotes"]),
             Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
@@ -104,6 +105,25 @@ extension Integration {
             let process = try ChildProcess([Places.command, "serve", "-c", file])
             #expect(try process.wait(within: .seconds(5)) == .exited(78))
             #expect(process.standardError == "apus: \(file):4: TLS on 127.0.0.1:0: cannot read \"/nowhere\": No such file or directory\n")
+        }
+
+        @Test("HUP: an address that cannot be had is blamed on its line")
+        func reloadedAddress() throws {
+            let place = try TemporaryDirectory()
+            let (file, ports) = (place.path + "/apus.yaml", place.path + "/ports")
+            try Files.write("listen: 127.0.0.1:0\nport-file: \(ports)\nworkers: 1\n".utf8, to: file)
+            let process = try ChildProcess([Places.command, "serve", "-c", file])
+            try #require(Deadline(after: .seconds(20)).wait { Files.exists(ports) || process.hasEnded != nil })
+            for (text, words) in [("\nlisten: 203.0.113.1:80", "203.0.113.1:80"), ("\nuser: nosuchuser", "nosuchuser")] {
+                try Files.write("\(text)\n".utf8, to: file)
+                process.signal(SIGHUP)
+                let isSaid = Deadline(after: .seconds(5)).wait {
+                    process.standardError.split(separator: "\n").contains {
+                        $0.contains("the reload changes nothing: \(file):2: ") && $0.contains(words)
+                    }
+                }
+                #expect(isSaid, "\(process.standardError)")
+            }
         }
 
         @Test("limits beyond any need hold: connections are as many as there are descriptors for, and draining does not overflow")

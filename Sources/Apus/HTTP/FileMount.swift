@@ -10,6 +10,8 @@ final class FileMount {
     /// Starts and ends with a slash.
     let prefix: String
     let root: OwnedDescriptor
+    /// As it was named.
+    let directory: String
 
     /// Files up to this size, in bytes, leave in one write with their head.
     private static let smallFileBytes = 32 * 1024
@@ -20,6 +22,7 @@ final class FileMount {
         if !prefix.hasPrefix("/") { prefix = "/" + prefix }
         if !prefix.hasSuffix("/") { prefix += "/" }
         self.prefix = prefix
+        self.directory = directory
         do {
             root = try FileSystem.openDirectory(directory)
         } catch {

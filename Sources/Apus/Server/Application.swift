@@ -54,6 +54,14 @@ final class Application {
         if server.sandbox.allowsConnect { features.insert(.clients) }
         var sandbox = try server.sandbox.prepare(features: features, logger: server.logger)
         sandbox.readable = routes.mounts.map { $0.root.rawValue }
+        for mount in routes.mounts {
+            guard let identity = sandbox.identity, sandbox.mode != .off,
+                (try? FileSystem.maySearch(mount.root.rawValue, user: identity.user, group: identity.group)) == false
+            else { continue }
+            server.logger.warning(
+                "the workers, user \(identity.user), may not enter \"\(mount.directory)\": whatever is asked for there is answered with 403"
+            )
+        }
         if server.sandbox.allowsConnect { sandbox.readablePaths = SandboxOptions.clientFiles + OpenSSLFiles.authorities }
         self.sandbox = sandbox
     }

@@ -12,7 +12,11 @@ public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
     /// - Throws: `ConfigurationError` that says what is wrong and what would be right.
     public init(parsing text: String) throws(ConfigurationError) {
         if text.hasPrefix("unix:") {
-            self = .unix(path: String(text.dropFirst(5)))
+            let path = String(text.dropFirst(5))
+            guard path.isEmpty || path.hasPrefix("/") else {
+                throw .invalidAddress(text, "a socket's path begins with a slash: unix:/PATH")
+            }
+            self = .unix(path: path)
         } else {
             guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
                 throw .invalidAddress(text, "it wants HOST:PORT with a port of 0 to 65535, [IPV6]:PORT or unix:/PATH")

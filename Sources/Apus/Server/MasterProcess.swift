@@ -54,6 +54,8 @@ final class MasterProcess {
         let addresses = try Self.addresses(of: server, passed: passed)
         try Self.listen(on: addresses, listeners)
         pidFile = if let path = server.pidFile { try PidFile(path) } else { nil }
+        // One that was killed has left its own; that of a predecessor that serves on is right.
+        if predecessor == nil, let file = server.portFile { FileSystem.remove(file) }
     }
 
     private static func listen(on addresses: [SocketAddress], _ listeners: SlotListeners) throws(ConfigurationError) {
@@ -117,6 +119,7 @@ final class MasterProcess {
             logFile?.becomeWorker()
             return application.serve(as: worker)
         }
+        blueprint.blame = { [located = server.located] error in located?(.listen("\(error)")) ?? error }
         blueprint.whenEnded = { mailbox, life in
             BroadcastBus.ended(place: mailbox, generation: life, mailboxes: bus.mailboxes, interest: bus.interest)
         }

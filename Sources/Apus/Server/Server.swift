@@ -50,6 +50,8 @@ public struct Server {
     public var whenWorkerStarts: ((Context) -> Void)?
     /// Called in each worker when its connections have ended, unless it was killed (`LWS_CALLBACK_PROTOCOL_DESTROY`).
     public var whenWorkerStops: ((Context) -> Void)?
+    /// Adds to an error where what it is about was set.
+    package var located: ((ConfigurationError) -> any Error)?
 
     private(set) var addresses: [(address: ListenAddress, tls: ServerTLS?)] = []
     private var routes = Routes()

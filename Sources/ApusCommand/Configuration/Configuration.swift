@@ -58,6 +58,7 @@ struct Configuration {
         server.portFile = portFile
         Demo.configure(&server, root: root)
         server.limits = limits
+        server.located = located
         do {
             if let log { try LogFile.check(log) }
             try server.validate()
