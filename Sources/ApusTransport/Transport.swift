@@ -187,6 +187,9 @@ package final class Transport {
     /// The input of TLS ended in a way that anybody in between can bring about (RFC 8446 §6.1).
     package var inputWasCut: Bool { tls?.inputWasCut ?? false }
 
+    /// The alert with which the peer ended TLS, if it did, in words.
+    package var refusal: String? { tls?.refusal }
+
     /// What protects these bytes, once the handshake is done.
     package var security: Security { if let tls { .tls(tls.information()) } else { .plain } }
 

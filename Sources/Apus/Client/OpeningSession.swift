@@ -57,7 +57,10 @@ final class OpeningSession {
     }
 
     /// The peer has gone, or the kernel gave the socket up.
-    func connectionLost() { fail(.closed(currentStage)) }
+    func connectionLost() {
+        if let refusal = connection.transport.refusal { return fail(.tls(refusal)) }
+        fail(.closed(currentStage))
+    }
 
     private var currentStage: ConnectError.Stage {
         switch stage {

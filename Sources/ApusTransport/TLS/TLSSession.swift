@@ -87,6 +87,10 @@ import COpenSSL
     /// The input ended without a word of the other side's (close_notify): somebody in between may have cut it.
     package private(set) var inputWasCut = false
 
+    /// The alert with which the other side ended it, in OpenSSL's words: under TLS 1.3 a server refuses a client's certificate when the client's
+    /// handshake is done already (RFC 8446 §4.4.2.4).
+    package private(set) var refusal: String?
+
     // MARK: Handshake
 
     /// Receives what has come and goes on with the handshake as far as that allows. What came behind it waits for `open`.
@@ -221,7 +225,8 @@ import COpenSSL
                 state = .ended
                 break opening
             default:
-                ERR_clear_error()
+                let words = OpenSSL.takeError()
+                if words.contains("alert") { refusal = words }
                 try? sendSealed(to: socket)
                 // What was good before it counts.
                 state = count > 0 ? .ended : .failed
