@@ -395,7 +395,7 @@ extension Integration {
 }
 
 /// A listener of the tests' own that speaks no protocol.
-private final class RawListener {
+final class RawListener {
     private let descriptor: Int32
     let port: UInt16
 
@@ -427,7 +427,7 @@ private final class RawListener {
     }
 }
 
-private final class RawPeer {
+final class RawPeer {
     private let descriptor: Int32
     init(_ descriptor: Int32) { self.descriptor = descriptor }
     deinit { close(descriptor) }

@@ -44,7 +44,7 @@ extension Integration {
             Mistake(text: "\nlisten: [127.0.0.1:7, 127.0.0.1:7]", line: 2, words: ["127.0.0.1:7", "twice"]),
             Mistake(text: "listen: unix:rel", line: 1, words: ["unix:rel", "unix:/PATH"]),
             Mistake(text: "allow-origin: https://a.test/", line: 1, words: ["no path", "HOST[:PORT]"]),
-            Mistake(text: "allow-origin: *", line: 1, words: ["alias", "quotes"]),
+            Mistake(text: "allow-origin: *all", line: 1, words: ["alias", "quotes"]),
             Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
             Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),
             Mistake(text: "tls:\n  key: /nowhere.key\n  certificate: /nowhere.pem", line: 3, words: ["TLS on 127.0.0.1:", "/nowhere.pem"]),

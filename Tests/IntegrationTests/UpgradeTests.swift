@@ -32,27 +32,6 @@ extension Integration {
             return (listener, listener.port)
         }
 
-        private final class RawListener {
-            let descriptor: Int32
-            let port: UInt16
-            init() throws {
-                descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-                var address = sockaddr_in()
-                address.sin_family = sa_family_t(AF_INET)
-                address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-                var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-                let number = descriptor
-                let isBound = withUnsafeMutablePointer(to: &address) {
-                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                        bind(number, $0, length) == 0 && listen(number, 1) == 0 && getsockname(number, $0, &length) == 0
-                    }
-                }
-                guard isBound else { throw TestFailure.call("listen") }
-                port = UInt16(bigEndian: address.sin_port)
-            }
-            deinit { close(descriptor) }
-        }
-
         @Test(
             "USR2 whose new program fails leaves socket, port and pid file to the one that goes on",
             arguments: ["chroot: HERE/nowhere", "further address", "unlisted"])
