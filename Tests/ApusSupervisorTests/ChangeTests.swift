@@ -104,7 +104,7 @@ struct ChangeTests {
 
     @Test("TTIN and TTOU: one worker more and one less, in 50 rounds under connects none is lost")
     func scale() throws {
-        let fixture = try Fixture("workers=1", "grace=100")
+        let fixture = try Fixture("workers=1", "grace=300")
         let address = try fixture.address()
         var served = 0
         let before = openDescriptors(of: fixture.pid)
@@ -131,7 +131,7 @@ struct ChangeTests {
 
     @Test("TTOU never takes the last worker, TTIN stops at the most there may be")
     func bounds() throws {
-        let fixture = try Fixture("workers=1", "grace=100")
+        let fixture = try Fixture("workers=1", "grace=300")
         _ = try fixture.address()
         fixture.signal(SIGTTOU)
         #expect(fixture.line("log warning: SIGTTOU: there must be 1 to 6 workers") != nil)
