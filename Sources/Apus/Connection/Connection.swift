@@ -494,7 +494,7 @@ final class Connection: EventSource {
     /// Nothing more will be written; ends when everything has left.
     func finish(_ ending: Ending) {
         switch phase {
-        case .http(let session): session.isNoNewcomer()
+        case .http(let session): session.leaveNewcomers()
         case .securing, .opening, .exchange, .webSocket: break
         case .finishing, .lingering, .closed: return
         }

@@ -51,7 +51,7 @@ final class HTTPSession {
     func makeRoom() { connection.close() }
 
     /// It has made a request, or never will.
-    func isNoNewcomer() { if case .waiting = newcomer { context.newcomers.remove(self) } }
+    func leaveNewcomers() { if case .waiting = newcomer { context.newcomers.remove(self) } }
 
     // MARK: Deadlines
 
@@ -129,7 +129,7 @@ final class HTTPSession {
     }
 
     private func begin(_ head: HTTPRequestHead) {
-        isNoNewcomer()
+        leaveNewcomers()
         if head.wantsUpgradeToWebSocket, let offered = context.routes.webSockets[head.path] {
             return upgrade(head, offered)
         }
@@ -255,7 +255,7 @@ final class HTTPSession {
 
     func connectionLost() {
         if case .answering(let exchange) = state { exchange.abandon() }
-        isNoNewcomer()
+        leaveNewcomers()
         state = .over
     }
 
