@@ -212,6 +212,25 @@ extension Integration {
             #expect(try server.answer("/do/warn") == "warned")
         }
 
+        @Test("stuck in a callback when its master is killed, a worker frees the port at once and ends in time, in the sandbox too")
+        func stuckOrphan() throws {
+            let server = try Misbehaving()
+            let worker = try #require(server.worker)
+            let client = try RawClient(port: server.port)
+            try client.send("GET /do/spin HTTP/1.1\r\nHost: h\r\n\r\n")
+            // It has nothing else to do: it runs from now on.
+            let isStuck = Deadline(after: .seconds(5)).wait {
+                (try? ProcessTable.processorTime(worker)).map { $0 > .milliseconds(100) } ?? false
+            }
+            #expect(isStuck)
+            server.process.signal(SIGKILL)
+            let next = Deadline(after: .seconds(2)).wait {
+                (try? ApusServer(workers: 1, "--listen", "127.0.0.1:\(server.port)")) != nil
+            }
+            #expect(next, "the stuck worker keeps the port")
+            #expect(Deadline(after: .seconds(8)).wait { ProcessTable.entry(worker).map { $0.state == "Z" } ?? true })
+        }
+
         @Test("a worker may not: it is told so and lives")
         func refused() throws {
             let server = try Misbehaving()

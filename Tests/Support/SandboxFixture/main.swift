@@ -21,7 +21,7 @@ private func call(_ name: String) -> Int32 {
 
 enum Deed: String, CaseIterable {
     // The process dies of these.
-    case fatalError, bounds, overflow, cast, abort, segfault, freeTwice, exit, stack, writableCode, executableCode, terminate
+    case fatalError, bounds, overflow, cast, abort, segfault, freeTwice, exit, stack, writableCode, executableCode, terminate, spin
     // And lives through these.
     case memory, sort, resolve, datagram, roots, passwd, hosts, bind, loopback, warn
 
@@ -49,6 +49,9 @@ enum Deed: String, CaseIterable {
             let memory = mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
             return "\(mprotect(memory, 4096, PROT_READ | PROT_EXEC))"
         case .terminate: return "\(kill(getpid(), SIGTERM))"
+        case .spin:
+            while getpid() > 0 {}
+            return "has ended"
         case .stack: return "\(Self.deep(0))"
         case .memory: return Self.useMemory()
         case .sort:
