@@ -8,10 +8,8 @@ private final class Storm: Sendable {
     struct Observations {
         /// Workers that have answered, with the time of the first answer; the killed are taken out.
         var serving: [pid_t: ContinuousClock.Instant] = [:]
-        /// Ports of connections that a worker had accepted when it was killed, and when.
-        var owned: [UInt16: ContinuousClock.Instant] = [:]
         /// Connections that ended before they were answered.
-        var lost: [(port: UInt16, at: ContinuousClock.Instant)] = []
+        var lost: [Loss] = []
         /// What must never happen: a connect refused or timed out, or a connection that is never answered.
         var failures: [String] = []
         var answered = 0
@@ -20,14 +18,17 @@ private final class Storm: Sendable {
 
     let seen = Mutex(Observations())
     let stop = Flag()
+    let stopped: StoppedWorkers
 
-    func connectInALoop(to port: UInt16) {
+    init(at port: UInt16) { stopped = StoppedWorkers(of: port) }
+
+    /// - Parameter number: each client has another, and by it an address to itself.
+    func connectInALoop(to port: UInt16, as number: Int) {
         while !stop.isSet {
             let started = ContinuousClock.now
             do {
-                let client = try RawClient(port: port, timeout: .seconds(5))
-                client.resetOnClose()
-                let pid = try answer(client)
+                let client = try RawClient(source: UInt8(100 + number), timeout: .seconds(5))
+                let pid = try answer(client, at: port, started)
                 seen.withLock {
                     $0.answered += 1
                     $0.slowest = max($0.slowest, .now - started)
@@ -40,20 +41,22 @@ private final class Storm: Sendable {
     }
 
     /// The worker that answered; nil if the connection was lost.
-    private func answer(_ client: RawClient) throws -> pid_t? {
-        let port = client.localPort
+    private func answer(_ client: RawClient, at port: UInt16, _ started: ContinuousClock.Instant) throws -> pid_t? {
         do {
+            try client.connect(to: port)
+            client.resetOnClose()
             try client.upgrade(path: "/worker")
             let text = try client.frame().text
             return text.firstMatch(of: /"pid":(\d+)/).flatMap { pid_t($0.output.1) }
-        } catch RawClient.Failure.ended {
-            seen.withLock { $0.lost.append((port, .now)) }
+        } catch let failure as RawClient.Failure where failure.isEnd {
+            let loss = Loss(end: client.localEnd, began: started, ended: .now, how: failure)
+            seen.withLock { $0.lost.append(loss) }
             return nil
         }
     }
 
     /// Kills a worker that has served for a while: younger ones count as crashing and are restarted with a delay, by design.
-    func killNext(of port: UInt16, killed: inout Set<pid_t>) throws {
+    func killNext(killed: inout Set<pid_t>) throws {
         let dead = killed
         var chosen: pid_t?
         let found = Deadline(after: .seconds(10)).wait {
@@ -63,49 +66,9 @@ private final class Storm: Sendable {
             return chosen != nil
         }
         guard found, let pid = chosen else { throw TestFailure("no worker serves") }
-        // Stopped first, so that what it has accepted can be read while it cannot change.
-        kill(pid, SIGSTOP)
-        guard Deadline(after: .seconds(5)).wait(until: { ProcessTable.entry(pid)?.state == "T" }) else {
-            throw TestFailure("\(pid) does not stop")
-        }
-        let ports = SocketTable.acceptedPeers(of: pid, at: port)
-        seen.withLock { for peer in ports { $0.owned[peer] = .now } }
-        kill(pid, SIGKILL)
+        guard try stopped.kill(pid) else { throw TestFailure("worker \(pid) has ended by itself") }
         killed.insert(pid)
         seen.withLock { $0.serving[pid] = nil }
-    }
-
-    /// Lost connections that no killed worker had accepted: they were reset while they waited.
-    var lostWhileWaiting: Int {
-        seen.withLock { seen in
-            seen.lost.count { loss in
-                guard let killedAt = seen.owned[loss.port] else { return true }
-                return loss.at - killedAt > .seconds(1)
-            }
-        }
-    }
-}
-
-/// What /proc says of sockets.
-private enum SocketTable {
-    /// The remote ports of the connections to a local port that a process holds.
-    static func acceptedPeers(of pid: pid_t, at port: UInt16) -> [UInt16] {
-        let inodes = Set(
-            Files.names(in: "/proc/\(pid)/fd").compactMap { Files.link("/proc/\(pid)/fd/\($0)") }
-                .filter { $0.hasPrefix("socket:[") }.map { String($0.dropFirst(8).dropLast()) })
-        // sl, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode
-        return (Files.text("/proc/net/tcp") ?? "").split(separator: "\n").dropFirst().compactMap { line in
-            let fields = line.split(separator: " ")
-            guard fields.count > 9, fields[1].hasSuffix(":" + hexadecimal(port)), inodes.contains(String(fields[9])) else {
-                return nil
-            }
-            return fields[2].split(separator: ":").last.flatMap { UInt16($0, radix: 16) }.flatMap { $0 == 0 ? nil : $0 }
-        }
-    }
-
-    private static func hexadecimal(_ port: UInt16) -> String {
-        let digits = String(port, radix: 16, uppercase: true)
-        return String(repeating: "0", count: 4 - digits.count) + digits
     }
 }
 
@@ -121,14 +84,14 @@ extension Integration {
         func kills() async throws {
             let server = try ApusServer(workers: 4, "--log-level", "error")
             let port = server.port
-            let storm = Storm()
-            async let clients: [Void] = Threads.run(Self.clients) { _ in storm.connectInALoop(to: port) }
+            let storm = Storm(at: port)
+            async let clients: [Void] = Threads.run(Self.clients) { storm.connectInALoop(to: port, as: $0) }
             let started = ContinuousClock.now
             let killer = try await onThread {
                 defer { storm.stop.set() }
                 var killed: Set<pid_t> = []
                 let deadline = Deadline(after: .seconds(60))
-                while killed.count < Self.kills, !deadline.hasPassed { try storm.killNext(of: port, killed: &killed) }
+                while killed.count < Self.kills, !deadline.hasPassed { try storm.killNext(killed: &killed) }
                 return killed.count
             }
             _ = try await clients
@@ -138,7 +101,7 @@ extension Integration {
                     + "\(seen.lost.count) lost with their worker")
             #expect(killer == Self.kills)
             #expect(seen.failures == [])
-            #expect(storm.lostWhileWaiting == 0)
+            #expect(storm.stopped.account(for: seen.lost).unexplained.isEmpty)
             #expect(seen.answered > 10 * Self.kills)
             #expect(try server.end() == .exited(0))
         }

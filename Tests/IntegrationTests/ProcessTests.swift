@@ -14,12 +14,13 @@ extension Integration {
             let server = try ApusServer(workers: 2, "-c", place.path + "/c", "--log-level", "error")
             let port = server.port
             let load = ConnectLoad()
-            async let clients: [Void] = Threads.run(8) { _ in load.run(against: port) }
+            let workers = StoppedWorkers(of: port)
+            async let clients: [Void] = Threads.run(8) { load.run(against: port, as: $0) }
             defer { load.end() }
             for _ in 0..<3 {
                 #expect(load.goOn(for: 2000))
                 let stopped = try #require(server.workers.randomElement())
-                kill(stopped, SIGSTOP)
+                try workers.stop(stopped)
                 let isReplaced = Deadline(after: .seconds(20)).wait { server.workers.count == 2 && !server.workers.contains(stopped) }
                 #expect(isReplaced, "\(server.process.standardError)")
             }
@@ -27,10 +28,9 @@ extension Integration {
             load.end()
             _ = try await clients
             let seen = load.seen.withLock { $0 }
-            print("stopped workers: \(seen.answered) answered, \(seen.ended) ended with their worker, slowest \(seen.slowest)")
+            print("stopped workers: \(seen.answered) answered, \(seen.lost.count) ended with their worker, slowest \(seen.slowest)")
             #expect(seen.failures == [])
-            // Each client can have been accepted by a worker that was stopped, and is lost with it.
-            #expect(seen.ended <= 3 * 8)
+            #expect(workers.account(for: seen.lost).unexplained.isEmpty)
             #expect(seen.slowest <= .milliseconds(1_500))
         }
 

@@ -95,9 +95,9 @@ extension Integration {
                 print(
                     "HUP x6 and USR2, round \(round): "
                         + [("apus", figures.apus), ("nginx", figures.nginx)].map { name, seen in
-                            "\(name) \(seen.answered) answered, \(seen.ended + seen.failures.count) errors, slowest \(seen.slowest)"
+                            "\(name) \(seen.answered) answered, \(seen.lost.count + seen.failures.count) errors, slowest \(seen.slowest)"
                         }.joined(separator: "; "))
-                #expect(figures.apus.failures == [] && figures.apus.ended == 0)
+                #expect(figures.apus.failures == [] && figures.apus.lost.isEmpty)
                 #expect(figures.apus.answered > 10_000)
                 excesses.append(figures.excess)
                 if figures.excess <= .milliseconds(20) { break }
@@ -115,8 +115,8 @@ extension Integration {
                 nginx.end()
             }
             let (apusPort, nginxPort) = (apus.port, nginx.port)
-            async let first: [Void] = Threads.run(4) { _ in ours.run(against: apusPort) }
-            async let second: [Void] = Threads.run(4) { _ in theirs.run(against: nginxPort) }
+            async let first: [Void] = Threads.run(4) { ours.run(against: apusPort, as: $0) }
+            async let second: [Void] = Threads.run(4) { theirs.run(against: nginxPort, as: 4 + $0) }
             // What the start of so many threads costs is no reload's doing.
             try pass(2000, of: ours, theirs)
             for load in [ours, theirs] { load.forgetSlowest() }

@@ -115,6 +115,11 @@ public enum ProcessTable {
         public let group: pid_t
         /// As in ps: R, S, T …
         public let state: Character
+
+        /// By a signal; strace's children are t then.
+        public var isStopped: Bool { state == "T" || state == "t" }
+        /// It has ended, whether or not anybody has reaped it.
+        public var isDead: Bool { state == "Z" || state == "X" }
     }
 
     public static func entry(_ pid: pid_t) -> Entry? {
@@ -130,15 +135,26 @@ public enum ProcessTable {
     /// The living members of a process group; the dead that nobody has reaped do not count.
     public static func group(_ group: pid_t) -> [Entry] {
         Files.names(in: "/proc").compactMap { pid_t($0) }.compactMap(entry).filter {
-            $0.group == group && $0.state != "Z" && $0.state != "X"
+            $0.group == group && !$0.isDead
         }
     }
 
     /// The living children of a process.
     public static func children(of parent: pid_t) -> [Entry] {
         Files.names(in: "/proc").compactMap { pid_t($0) }.compactMap(entry).filter {
-            $0.parent == parent && $0.state != "Z" && $0.state != "X"
+            $0.parent == parent && !$0.isDead
         }
+    }
+
+    /// How often it has given up the processor to wait for something, its first thread.
+    public static func waits(of pid: pid_t) -> Int? {
+        let line = (Files.text("/proc/\(pid)/status") ?? "").split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches:") }
+        return line?.split(separator: "\t").last.flatMap { Int($0) }
+    }
+
+    /// The number of the system call that its first thread is in, or was stopped in; nil outside of any.
+    public static func systemCall(of pid: pid_t) -> Int? {
+        Files.text("/proc/\(pid)/syscall")?.split(separator: " ").first.flatMap { Int($0) }
     }
 
     /// Whether a signal to the process waits to be taken.

@@ -3,11 +3,19 @@ import Glibc
 /// A TCP connection to 127.0.0.1 that sends and receives exactly what a test says. Every call ends by the client's deadline.
 public final class RawClient: @unchecked Sendable {
     public enum Failure: Error, Equatable, CustomStringConvertible {
-        /// `connect(2)` failed with this errno.
+        /// `connect(2)` failed with this errno: there was no connection.
         case connect(Int32)
         case timeout(String)
         /// The connection ended, in order or by a reset, before what was waited for.
         case ended(wasReset: Bool)
+
+        /// Whether there was a connection, and the other side has ended it.
+        public var isEnd: Bool {
+            switch self {
+            case .ended: true
+            case .connect, .timeout: false
+            }
+        }
 
         public var description: String {
             switch self {
@@ -24,10 +32,18 @@ public final class RawClient: @unchecked Sendable {
     /// Received, not yet used.
     private var pending: [UInt8] = []
 
+    /// A connection to a port, as the other initializer makes it.
+    public convenience init(port: UInt16, source: UInt8? = nil, keepsLittle: Bool = false, timeout: Duration = .seconds(10)) throws {
+        try self.init(source: source, keepsLittle: keepsLittle, timeout: timeout)
+        try connect(to: port)
+    }
+
+    /// A socket that is to connect: it has a name, `localEnd`, even if its connection is lost at once.
+    ///
     /// - Parameters:
     ///   - source: the last byte of the address 127.0.0.N to connect from, so that many connections find free ports.
     ///   - keepsLittle: what is not read stays in the server's hands: neither kernel takes more than some 50 KiB of it.
-    public init(port: UInt16, source: UInt8? = nil, keepsLittle: Bool = false, timeout: Duration = .seconds(10)) throws {
+    public init(source: UInt8? = nil, keepsLittle: Bool = false, timeout: Duration = .seconds(10)) throws {
         self.timeout = timeout
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw TestFailure.call("socket") }
@@ -43,17 +59,37 @@ public final class RawClient: @unchecked Sendable {
             // The sender's kernel reckons in segments.
             setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_MAXSEG, &segment, socklen_t(MemoryLayout<Int32>.size))
         }
+    }
+
+    /// Connects, once.
+    ///
+    /// - Throws: `Failure.connect` if there was no connection, `Failure.ended` if there was one and it has been reset already.
+    public func connect(to port: UInt16) throws {
+        try beginConnecting(to: port)
+        try finishConnecting()
+    }
+
+    /// Calls `connect(2)`: over loopback that is all of the handshake.
+    public func beginConnecting(to port: UInt16) throws {
         let result = Self.withAddress(host: 1, port: port) { Glibc.connect(descriptor, $0, $1) }
-        if result == 0 { return }
-        guard errno == EINPROGRESS else {
+        guard result == 0 || errno == EINPROGRESS else {
             let code = errno
             throw Failure.connect(code)
         }
+    }
+
+    /// Waits for the connection.
+    public func finishConnecting() throws {
         try wait(for: Int16(POLLOUT), Deadline(after: timeout), "connection")
         var code: Int32 = 0
         var size = socklen_t(MemoryLayout<Int32>.size)
         getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size)
-        if code != 0 { throw Failure.connect(code) }
+        switch code {
+        case 0: return
+        // A reset in answer to our SYN is ECONNREFUSED; this is one after the handshake (`tcp_reset` of Linux).
+        case ECONNRESET: throw Failure.ended(wasReset: true)
+        default: throw Failure.connect(code)
+        }
     }
 
     deinit { end() }
@@ -80,13 +116,16 @@ public final class RawClient: @unchecked Sendable {
     }
 
     /// This end's port.
-    public var localPort: UInt16 {
+    public var localPort: UInt16 { localEnd.port }
+
+    /// This end's name, also when the connection has been reset.
+    public var localEnd: SocketTable.End {
         var address = sockaddr_in()
         var size = socklen_t(MemoryLayout<sockaddr_in>.size)
         _ = withUnsafeMutablePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &size) }
         }
-        return UInt16(bigEndian: address.sin_port)
+        return SocketTable.End(address: UInt32(bigEndian: address.sin_addr.s_addr), port: UInt16(bigEndian: address.sin_port))
     }
 
     /// Makes the close a reset, which leaves no TIME_WAIT behind.
