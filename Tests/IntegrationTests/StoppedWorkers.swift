@@ -71,8 +71,11 @@ final class StoppedWorkers: Sendable {
         guard let before = ProcessTable.waits(of: worker) else { return }
         looks.withLock { looks in looks.removeAll { $0.worker == worker } }
         Glibc.kill(worker, SIGCONT)
-        // Its loop runs the timers that are due before it waits for events. It may only now be counted that the stop was a wait, too.
-        let hasBeaten = Deadline(after: .seconds(5)).wait { ProcessTable.waits(of: worker).map { $0 >= before + 2 } ?? true }
+        // Its loop runs the timers that are due before it waits for events. It may only now be counted that the stop was a wait, too. A worker
+        // that was about to leave may have left.
+        let hasBeaten = Deadline(after: .seconds(5)).wait {
+            ProcessTable.entry(worker)?.isDead ?? true || ProcessTable.waits(of: worker).map { $0 >= before + 2 } ?? true
+        }
         guard hasBeaten else { throw TestFailure("worker \(worker) does not go on") }
     }
 
