@@ -5,7 +5,7 @@ import TestSupport
 /// Stops and kills workers, and remembers what each had accepted by then.
 ///
 /// A connection that a dying worker has accepted dies with it, which nobody can help; any other must be served, out of the accept queue that
-/// the master holds open. Which is which is a matter of fact: a worker is stopped first, and read from /proc what it holds; as long as it is
+/// the master holds open. Which is which is a matter of fact: a worker is stopped first and its sockets are looked at; as long as it is
 /// stopped it accepts nothing more. So whoever kills it then, this object or the server's watchdog, exactly those connections are lost.
 final class StoppedWorkers: Sendable {
     enum Fate { case killed, stopped }
@@ -27,21 +27,25 @@ final class StoppedWorkers: Sendable {
     /// Stops a worker, and takes down what it has accepted. False: it has ended by itself.
     @discardableResult
     func stop(_ worker: pid_t) throws -> Bool {
-        Glibc.kill(worker, SIGSTOP)
-        guard Deadline(after: .seconds(5)).wait(until: { ProcessTable.entry(worker)?.isStopped ?? true }) else {
-            guard ProcessTable.entry(worker)?.isDead == false else { return false }
-            throw TestFailure("worker \(worker) does not stop")
+        guard let entry = ProcessTable.entry(worker), !entry.isDead else { return false }
+        // On a busy machine the watchdog might strike before the look is over.
+        return try Self.pausing(entry.parent) {
+            Glibc.kill(worker, SIGSTOP)
+            guard Deadline(after: .seconds(5)).wait(until: { Self.isStoppedOrDead(worker) }) else {
+                throw TestFailure("worker \(worker) does not stop")
+            }
+            let began = ContinuousClock.now
+            let accepted = SocketTable.acceptedPeers(of: worker, at: port)
+            let ended = ContinuousClock.now
+            guard ProcessTable.entry(worker)?.isStopped == true else { return false }
+            guard let accepted else { throw TestFailure("worker \(worker) cannot be looked into") }
+            looks.withLock { $0.append(Look(worker: worker, began: began, ended: ended, accepted: accepted)) }
+            return true
         }
-        let began = ContinuousClock.now
-        let accepted = SocketTable.acceptedPeers(of: worker, at: port)
-        let ended = ContinuousClock.now
-        // One that the watchdog has killed meanwhile has been looked at when it was stopped.
-        guard let accepted, ProcessTable.entry(worker)?.isStopped == true else {
-            guard ProcessTable.entry(worker)?.isStopped != true else { throw TestFailure("worker \(worker) cannot be looked into") }
-            return false
-        }
-        looks.withLock { $0.append(Look(worker: worker, began: began, ended: ended, accepted: accepted)) }
-        return true
+    }
+
+    private static func isStoppedOrDead(_ process: pid_t) -> Bool {
+        ProcessTable.entry(process).map { $0.isStopped || $0.isDead } ?? true
     }
 
     /// Kills a worker. False: it has ended by itself.
@@ -58,39 +62,39 @@ final class StoppedWorkers: Sendable {
     /// Lets a worker go on, if it is stopped: from now on it must lose nothing.
     ///
     /// It accepts again before its heart beats, and if the watchdog had just then made up its mind, nobody could tell what it had accepted when
-    /// it died. So the master is stopped for that moment, while it waits for events and decides nothing.
+    /// it died. So the master is stopped for that moment.
     func resume(_ worker: pid_t) throws {
         guard let entry = ProcessTable.entry(worker), entry.isStopped else { return }
-        try stopWhileWaiting(entry.parent)
-        defer { Glibc.kill(entry.parent, SIGCONT) }
-        // Aborted or killed already: it does not run again.
-        if ProcessTable.hasPending(SIGABRT, worker) || ProcessTable.hasPending(SIGKILL, worker) {
+        try Self.pausing(entry.parent) {
+            // Aborted or killed already: it does not run again.
+            if ProcessTable.hasPending(SIGABRT, worker) || ProcessTable.hasPending(SIGKILL, worker) { return }
+            guard let before = ProcessTable.waits(of: worker) else { return }
+            looks.withLock { looks in looks.removeAll { $0.worker == worker } }
             Glibc.kill(worker, SIGCONT)
-            return
+            // Its loop runs the timers that are due before it waits for events. It may only now be counted that the stop was a wait, too. A
+            // worker that was about to leave may have left.
+            let hasBeaten = Deadline(after: .seconds(5)).wait {
+                ProcessTable.entry(worker)?.isDead ?? true || ProcessTable.waits(of: worker).map { $0 >= before + 2 } ?? true
+            }
+            guard hasBeaten else { throw TestFailure("worker \(worker) does not go on") }
         }
-        guard let before = ProcessTable.waits(of: worker) else { return }
-        looks.withLock { looks in looks.removeAll { $0.worker == worker } }
-        Glibc.kill(worker, SIGCONT)
-        // Its loop runs the timers that are due before it waits for events. It may only now be counted that the stop was a wait, too. A worker
-        // that was about to leave may have left.
-        let hasBeaten = Deadline(after: .seconds(5)).wait {
-            ProcessTable.entry(worker)?.isDead ?? true || ProcessTable.waits(of: worker).map { $0 >= before + 2 } ?? true
-        }
-        guard hasBeaten else { throw TestFailure("worker \(worker) does not go on") }
     }
 
     /// epoll_wait and epoll_pwait of x86-64, epoll_pwait of arm64.
     private static let waitingCalls = [232, 281, 22]
 
-    private func stopWhileWaiting(_ master: pid_t) throws {
-        let isStopped = Deadline(after: .seconds(5)).wait {
+    /// Runs `body` while a master is stopped in its wait for events: it is in the midst of nothing, and begins nothing.
+    static func pausing<Result>(_ master: pid_t, _ body: () throws -> Result) throws -> Result {
+        defer { Glibc.kill(master, SIGCONT) }
+        let isWaiting = Deadline(after: .seconds(5)).wait {
             Glibc.kill(master, SIGSTOP)
-            let isStopped = Deadline(after: .seconds(5)).wait { ProcessTable.entry(master)?.isStopped ?? true }
-            if isStopped, let call = ProcessTable.systemCall(of: master), Self.waitingCalls.contains(call) { return true }
+            guard Deadline(after: .seconds(5)).wait(until: { isStoppedOrDead(master) }) else { return false }
+            if let call = ProcessTable.systemCall(of: master), waitingCalls.contains(call) { return true }
             Glibc.kill(master, SIGCONT)
             return false
         }
-        guard isStopped else { throw TestFailure("master \(master) is never found waiting") }
+        guard isWaiting else { throw TestFailure("master \(master) is never found waiting") }
+        return try body()
     }
 
     // MARK: What was lost

@@ -119,14 +119,7 @@ public final class RawClient: @unchecked Sendable {
     public var localPort: UInt16 { localEnd.port }
 
     /// This end's name, also when the connection has been reset.
-    public var localEnd: SocketTable.End {
-        var address = sockaddr_in()
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        _ = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &size) }
-        }
-        return SocketTable.End(address: UInt32(bigEndian: address.sin_addr.s_addr), port: UInt16(bigEndian: address.sin_port))
-    }
+    public var localEnd: SocketTable.End { SocketTable.localEnd(of: descriptor) ?? SocketTable.End(address: 0, port: 0) }
 
     /// Makes the close a reset, which leaves no TIME_WAIT behind.
     public func resetOnClose() {
