@@ -245,6 +245,7 @@ extension Integration {
             }
             // And these are what a program does.
             #expect(try ["0", "1"].contains(server.answer("/do/memory")))
+            #expect(try server.answer("/do/thread") == "4000")
             #expect(try server.answer("/do/sort") == "true")
             #expect(try server.answer("/do/warn") == "warned")
             #expect(server.worker == first)

@@ -23,7 +23,7 @@ enum Deed: String, CaseIterable {
     // The process dies of these.
     case fatalError, bounds, overflow, cast, abort, segfault, freeTwice, exit, stack, writableCode, executableCode, terminate, spin
     // And lives through these.
-    case memory, sort, resolve, datagram, roots, passwd, hosts, bind, loopback, warn
+    case memory, thread, sort, resolve, datagram, roots, passwd, hosts, bind, loopback, warn
 
     func done() -> String {
         switch self {
@@ -54,6 +54,7 @@ enum Deed: String, CaseIterable {
             return "has ended"
         case .stack: return "\(Self.deep(0))"
         case .memory: return Self.useMemory()
+        case .thread: return "\(helper?.work() ?? 0)"
         case .sort:
             var numbers = (0..<100_000).map { $0 &* 2_654_435_761 % 1_000_003 }
             qsort(&numbers, numbers.count, MemoryLayout<Int>.stride) { a, b in
@@ -133,11 +134,53 @@ enum Deed: String, CaseIterable {
     }
 }
 
+/// A thread that a worker has started before it entered the sandbox, in which it works. What it allocates comes from an arena of its own,
+/// which grows in its own way.
+private final class Helper: @unchecked Sendable {
+    private let wanted = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+    private let done = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+    /// Between `wanted` and `done` the thread's, else the worker's.
+    private var pieces = 0
+
+    init() {
+        sem_init(wanted, 0, 0)
+        sem_init(done, 0, 0)
+        var thread = pthread_t()
+        let run: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { argument in
+            guard let argument else { return nil }
+            let helper = Unmanaged<Helper>.fromOpaque(argument).takeRetainedValue()
+            while true {
+                sem_wait(helper.wanted)
+                helper.allocate()
+                sem_post(helper.done)
+            }
+        }
+        guard pthread_create(&thread, nil, run, Unmanaged.passRetained(self).toOpaque()) == 0 else { return }
+        pthread_detach(thread)
+    }
+
+    private func allocate() {
+        let memory = (0..<4000).map { _ in malloc(opaque(1000)) }
+        pieces = memory.count { $0 != nil }
+        for piece in memory { free(piece) }
+    }
+
+    /// How many pieces of 4,000 it got.
+    func work() -> Int {
+        sem_post(wanted)
+        sem_wait(done)
+        return pieces
+    }
+}
+
+nonisolated(unsafe) private var helper: Helper?
+
 let arguments = CommandLine.arguments.dropFirst()
 var server = Server()
 server.workers = .count(1)
 server.listen(on: .tcp("127.0.0.1", port: 0))
 server.portFile = arguments.first
+server.whenWorkerStarts = { _ in helper = Helper() }
 server.sandbox.allowsConnect = arguments.contains("connect")
 for name in ["execve", "ptrace", "bpf", "open", "socket", "clone3", "listen"] {
     server.http(.get, at: "/call/" + name) { $0.respond(text: "\(call(name))", type: "text/plain") }
