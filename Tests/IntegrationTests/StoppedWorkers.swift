@@ -29,7 +29,7 @@ final class StoppedWorkers: Sendable {
     func stop(_ worker: pid_t) throws -> Bool {
         guard let entry = ProcessTable.entry(worker), !entry.isDead else { return false }
         // On a busy machine the watchdog might strike before the look is over.
-        return try Self.pausing(entry.parent) {
+        return try Self.pausing(Self.master(of: entry)) {
             Glibc.kill(worker, SIGSTOP)
             guard Deadline(after: .seconds(5)).wait(until: { Self.isStoppedOrDead(worker) }) else {
                 throw TestFailure("worker \(worker) does not stop")
@@ -42,6 +42,12 @@ final class StoppedWorkers: Sendable {
             looks.withLock { $0.append(Look(worker: worker, began: began, ended: ended, accepted: accepted)) }
             return true
         }
+    }
+
+    /// An orphan's parent is somebody else, who must not be stopped.
+    private static func master(of worker: ProcessTable.Entry) throws -> pid_t {
+        guard ProcessTable.entry(worker.parent)?.group == worker.group else { throw TestFailure("worker \(worker.pid) has no master") }
+        return worker.parent
     }
 
     private static func isStoppedOrDead(_ process: pid_t) -> Bool {
@@ -65,7 +71,7 @@ final class StoppedWorkers: Sendable {
     /// it died. So the master is stopped for that moment.
     func resume(_ worker: pid_t) throws {
         guard let entry = ProcessTable.entry(worker), entry.isStopped else { return }
-        try Self.pausing(entry.parent) {
+        try Self.pausing(Self.master(of: entry)) {
             // Aborted or killed already: it does not run again.
             if ProcessTable.hasPending(SIGABRT, worker) || ProcessTable.hasPending(SIGKILL, worker) { return }
             guard let before = ProcessTable.waits(of: worker) else { return }
