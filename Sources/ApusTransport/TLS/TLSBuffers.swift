@@ -25,7 +25,7 @@ import COpenSSL
     static let sealedAtOnce = 64 * 1024
     /// Room for sealed bytes that is kept, in bytes: a handshake with a long chain of certificates may want more.
     private static let outputKept = sealedAtOnce + 16 * 1024
-    /// What OpenSSL may hold of a record whose rest has not come, in bytes.
+    /// What may be held of a record whose rest has not come, in bytes.
     private static let largestRecord = 17 * 1024
 
     /// - Parameter receiveBytes: room for what is opened at once; less is received, so that it always fits.
@@ -57,11 +57,19 @@ import COpenSSL
 
     // MARK: Input
 
-    /// Receives what OpenSSL will open; `.done(0)` is the end. A session leaves nothing here when it is done with an event.
-    func receive(from socket: Int32) throws(SystemError) -> IOResult<Int> {
+    /// Receives what will be opened; `.done(0)` is the end. A session leaves nothing here when it is done with an event.
+    ///
+    /// - Parameter partial: what the session has of a record, to stand in front of what comes: at most `largestRecord` bytes.
+    func receive(from socket: Int32, behind partial: [UInt8] = []) throws(SystemError) -> IOResult<Int> {
         assert(!hasInput, "another session's bytes have not been taken")
-        let result = try unsafe Socket.receive(socket, into: store.pointee.input)
-        if case .done(let count) = result { unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, count) } else { dropInput() }
+        let room = unsafe UnsafeMutableRawBufferPointer(rebasing: store.pointee.input[partial.count...])
+        let result = try unsafe Socket.receive(socket, into: room)
+        guard case .done(let count) = result, count > 0 else {
+            dropInput()
+            return result
+        }
+        if !partial.isEmpty { unsafe store.pointee.input.copyBytes(from: partial) }
+        unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, partial.count + count)
         return result
     }
 
@@ -87,6 +95,9 @@ import COpenSSL
 
     /// What was sealed and not sent.
     var output: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(rebasing: store.pointee.output[..<store.pointee.outputEnd]) }
+
+    /// Makes room for so many bytes behind what was sealed, for the caller to fill.
+    func extendOutput(by count: Int) -> UnsafeMutableRawBufferPointer { unsafe Self.extend(store, by: count) }
 
     func dropOutput() {
         unsafe store.pointee.outputEnd = 0
@@ -115,13 +126,9 @@ import COpenSSL
         }
         unsafe BIO_meth_set_write(method) { bio, source, size in
             guard let store = unsafe TLSBuffers.store(of: bio), size > 0 else { return 0 }
-            let count = Int(size)
-            let end = unsafe store.pointee.outputEnd
-            if unsafe store.pointee.output.count - end < count { unsafe TLSBuffers.grow(store, by: count) }
-            // SAFETY: OpenSSL gives `size` octets, for which room was made.
-            unsafe UnsafeMutableRawBufferPointer(rebasing: store.pointee.output[end..<end + count]).copyMemory(
-                from: UnsafeRawBufferPointer(start: source, count: count))
-            unsafe store.pointee.outputEnd = end + count
+            // SAFETY: OpenSSL gives `size` octets, for which room is made.
+            unsafe TLSBuffers.extend(store, by: Int(size)).copyMemory(
+                from: UnsafeRawBufferPointer(start: source, count: Int(size)))
             return size
         }
         unsafe BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
@@ -131,6 +138,13 @@ import COpenSSL
     /// SAFETY: only the initialiser makes BIOs of this kind, and sets their data.
     private static func store(of bio: OpaquePointer?) -> UnsafeMutablePointer<Store>? {
         unsafe BIO_get_data(bio)?.assumingMemoryBound(to: Store.self)
+    }
+
+    private static func extend(_ store: UnsafeMutablePointer<Store>, by count: Int) -> UnsafeMutableRawBufferPointer {
+        let end = unsafe store.pointee.outputEnd
+        if unsafe store.pointee.output.count - end < count { unsafe grow(store, by: count) }
+        unsafe store.pointee.outputEnd = end + count
+        return unsafe UnsafeMutableRawBufferPointer(rebasing: store.pointee.output[end..<end + count])
     }
 
     private static func grow(_ store: UnsafeMutablePointer<Store>, by count: Int) {

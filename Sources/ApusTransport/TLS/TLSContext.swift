@@ -79,9 +79,7 @@ import COpenSSL
         // Sessions are kept here, by server: OpenSSL's own store does not find a client's.
         unsafe apus_ssl_ctx_set_session_cache_mode(pointer, Int(SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL))
         unsafe SSL_CTX_sess_set_new_cb(pointer) { ssl, session in
-            guard let owner = unsafe apus_ssl_app_data(ssl), let session = unsafe session else { return 0 }
-            // SAFETY: a client's session sets itself, and OpenSSL calls only while it is at work for it.
-            let tls = unsafe Unmanaged<TLSSession>.fromOpaque(owner).takeUnretainedValue()
+            guard let tls = unsafe TLSSession.of(ssl), let session = unsafe session else { return 0 }
             unsafe TLSContext.of(ssl)?.keep(session, tls.resumptionKey)
             return 1
         }
@@ -157,7 +155,14 @@ import COpenSSL
             try unsafe askForCertificate(
                 context, LoadedIdentity.certificates(in: file, from: files), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT)
         }
-        unsafe server.configure?(context)
+        guard let configure = unsafe server.configure else {
+            return unsafe SSL_CTX_set_keylog_callback(context) { ssl, line in
+                guard let line = unsafe line else { return }
+                // SAFETY: a C string, for the duration of the call.
+                unsafe TLSSession.of(ssl)?.note(UnsafeRawBufferPointer(start: line, count: strlen(line)))
+            }
+        }
+        unsafe configure(context)
     }
 
     /// A resumed session shows no certificates, and nobody is asked about them again. So it must be one that was made under the same

@@ -1,9 +1,10 @@
 import ApusPlatform
 import COpenSSL
 
-/// The one owner of an `SSL *`: opens what a connection received and seals what it sends, in its worker's buffers.
+/// One connection's TLS: opens what it received and seals what it sends, in its worker's buffers. OpenSSL shakes hands; where that has made a
+/// TLS 1.3 connection of a server's, `TLSRecords` goes on without it.
 @safe package final class TLSSession {
-    private let ssl: OpaquePointer
+    private var protection: Protection
     private let context: TLSContext
     private let buffers: TLSBuffers
     /// What was sealed and the kernel has not taken.
@@ -11,6 +12,14 @@ import COpenSSL
     /// Its bytes: looked at with each write, where an access to the queue would have to be checked.
     private(set) var sealedBytes = 0
     private var state = State.new
+
+    /// What seals and opens.
+    @safe private enum Protection {
+        /// The one owner of an `SSL *`: for the handshake, for TLS 1.2, for clients, who are sent tickets later on, and where an application has
+        /// configured its `SSL_CTX`, whose hooks may wait for records.
+        case openSSL(OpaquePointer)
+        case records(TLSRecords, TLSInformation)
+    }
 
     private enum State {
         /// Nothing has been received or sent.
@@ -35,9 +44,23 @@ import COpenSSL
     package init(server context: TLSContext, buffers: TLSBuffers) {
         self.context = context
         self.buffers = buffers
-        unsafe ssl = SSL_new(context.pointer)
+        let ssl = unsafe Self.openSSL(context, buffers)
+        protection = unsafe .openSSL(ssl)
         unsafe SSL_set_accept_state(ssl)
+        // What comes right behind the handshake stays in the buffers: OpenSSL may be done then.
+        unsafe SSL_set_read_ahead(ssl, 0)
+        unsafe apus_ssl_set_app_data(ssl, Unmanaged.passUnretained(self).toOpaque())
+    }
+
+    private static func openSSL(_ context: TLSContext, _ buffers: TLSBuffers) -> OpaquePointer {
+        guard let ssl = unsafe SSL_new(context.pointer) else { preconditionFailure("OpenSSL has no memory for a session") }
         unsafe buffers.attach(to: ssl)
+        return unsafe ssl
+    }
+
+    /// SAFETY: a session sets itself, and OpenSSL calls only while it is at work for it.
+    static func of(_ ssl: OpaquePointer?) -> TLSSession? {
+        unsafe apus_ssl_app_data(ssl).map { unsafe Unmanaged<TLSSession>.fromOpaque($0).takeUnretainedValue() }
     }
 
     /// A client's session.
@@ -50,18 +73,18 @@ import COpenSSL
         self.context = context
         self.buffers = buffers
         early = received
-        unsafe ssl = SSL_new(context.pointer)
+        let ssl = unsafe Self.openSSL(context, buffers)
+        protection = unsafe .openSSL(ssl)
         unsafe SSL_set_connect_state(ssl)
-        unsafe buffers.attach(to: ssl)
         unsafe apus_ssl_set_app_data(ssl, Unmanaged.passUnretained(self).toOpaque())
         // The dot of the root is no part of the name (RFC 6066 §3).
         let name = host.hasSuffix(".") ? String(host.dropLast()) : host
         resumptionKey = "\(name):\(port)"
-        if expect(name) { unsafe context.resume(ssl, resumptionKey) } else { objection = "\"\(host)\" is no host's name" }
+        if unsafe expect(name, ssl) { unsafe context.resume(ssl, resumptionKey) } else { objection = "\"\(host)\" is no host's name" }
     }
 
     /// Says whose certificate is acceptable. OpenSSL would take an empty name for anybody's.
-    private func expect(_ name: String) -> Bool {
+    private func expect(_ name: String, _ ssl: OpaquePointer) -> Bool {
         guard !name.isEmpty, !name.utf8.contains(0) else { return false }
         defer { ERR_clear_error() }
         let parameters = unsafe SSL_get0_param(ssl)
@@ -79,7 +102,13 @@ import COpenSSL
     /// Why the server's name cannot be verified; then nothing is sent.
     private var objection: String?
 
-    deinit { unsafe SSL_free(ssl) }
+    /// What a TLS 1.3 handshake has told so far of the keys to come.
+    private var secrets = TrafficSecrets()
+
+    deinit {
+        if case .openSSL(let ssl) = protection { unsafe SSL_free(ssl) }
+        secrets.forget()
+    }
 
     /// The other side will send no more.
     package var inputHasEnded: Bool { if case .ended = state { true } else { false } }
@@ -95,6 +124,7 @@ import COpenSSL
 
     /// Receives what has come and goes on with the handshake as far as that allows. What came behind it waits for `open`.
     package func handshake(on socket: Int32) throws(TLSError) -> Progress {
+        guard case .openSSL(let ssl) = protection else { return .done }
         if let objection { throw .protocolError(objection) }
         // The buffers are the next session's, whatever happens here; and so is OpenSSL's list of errors.
         defer {
@@ -116,7 +146,10 @@ import COpenSSL
         state = .handshaking
         ERR_clear_error()
         let result = unsafe SSL_do_handshake(ssl)
-        guard unsafe result == 1 || SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ else { return try failHandshake(on: socket) }
+        guard unsafe result == 1 || SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ else {
+            return try unsafe failHandshake(of: ssl, on: socket)
+        }
+        if result == 1 { unsafe takeOver(from: ssl) }
         do { try sendSealed(to: socket) } catch {
             state = .failed
             throw .system(error)
@@ -126,6 +159,37 @@ import COpenSSL
         early = unsafe [UInt8](buffers.input)
         return .done
     }
+
+    /// The handshake is done: goes on without OpenSSL's session, if that has told the secrets of a TLS 1.3 connection.
+    private func takeOver(from ssl: OpaquePointer) {
+        defer { secrets.forget() }
+        let number = unsafe UInt16(truncatingIfNeeded: SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)))
+        guard context.role == .server, let suite = CipherSuite.numbered(number), secrets.client.count == suite.secretBytes,
+            secrets.server.count == suite.secretBytes, unsafe SSL_has_pending(ssl) == 0,
+            let sent = unsafe Self.sealedRecords(in: buffers.output)
+        else {
+            // Many records with one read of the BIO.
+            unsafe SSL_set_read_ahead(ssl, 1)
+            return
+        }
+        protection = unsafe .records(TLSRecords(suite, ours: secrets.server, sent: sent, theirs: secrets.client), information())
+        unsafe SSL_free(ssl)
+    }
+
+    /// How many records are in `output`, all of them sealed with the keys of application data: what a server says in answer to the client's
+    /// Finished is its tickets. Nil if it is something else.
+    private static func sealedRecords(in output: UnsafeRawBufferPointer) -> UInt64? {
+        var (position, count) = (0, UInt64(0))
+        while output.count - position >= TrafficKey.headerBytes {
+            guard unsafe output[position] == TLSRecords.ContentType.applicationData.rawValue else { return nil }
+            unsafe position += TrafficKey.headerBytes + (Int(output[position + 3]) << 8 | Int(output[position + 4]))
+            count += 1
+        }
+        return position == output.count ? count : nil
+    }
+
+    /// Takes a line of OpenSSL's key log.
+    func note(_ line: UnsafeRawBufferPointer) { unsafe secrets.note(line) }
 
     /// Whether anything has come.
     private func receiveHandshake(on socket: Int32) throws(TLSError) -> Bool {
@@ -146,7 +210,7 @@ import COpenSSL
     /// The type of a record that begins a handshake (RFC 8446 §5.1).
     private static let handshakeRecord: UInt8 = 22
 
-    private func failHandshake(on socket: Int32) throws(TLSError) -> Progress {
+    private func failHandshake(of ssl: OpaquePointer, on socket: Int32) throws(TLSError) -> Progress {
         state = .failed
         let verdict = unsafe SSL_get_verify_result(ssl)
         let reason = OpenSSL.takeError()
@@ -164,6 +228,13 @@ import COpenSSL
 
     /// What the handshake agreed on.
     package func information() -> TLSInformation {
+        switch protection {
+        case .openSSL(let ssl): unsafe Self.information(of: ssl)
+        case .records(_, let information): information
+        }
+    }
+
+    private static func information(of ssl: OpaquePointer) -> TLSInformation {
         defer { ERR_clear_error() }
         var name: UnsafePointer<UInt8>?
         var length: UInt32 = 0
@@ -188,7 +259,8 @@ import COpenSSL
         case .secure: break
         case .new, .handshaking, .ended, .failed: return .done(0)
         }
-        switch try buffers.receive(from: socket) {
+        let partial = if case .records(let records, _) = protection { records.partial } else { [UInt8]() }
+        switch try buffers.receive(from: socket, behind: partial) {
         case .done(0):
             state = .ended
             inputWasCut = true
@@ -205,39 +277,49 @@ import COpenSSL
         return try unsafe open(into: buffer, on: socket)
     }
 
-    /// Opens all that was received.
+    /// Opens all that was received. It fits: less is received than `buffer` has room for.
     private func open(into buffer: UnsafeMutableRawBufferPointer, on socket: Int32) throws(SystemError) -> IOResult<Int> {
-        guard let start = buffer.baseAddress else { return .wouldBlock }
         defer { buffers.dropInput() }
-        var count = 0
-        opening: while true {
-            // It fits: less is received than `buffer` has room for.
-            let result = unsafe SSL_read(ssl, start + count, Int32(buffer.count - count))
-            if result > 0 {
-                count += Int(result)
-                // Asking in vain costs a tenth of a small message.
-                if unsafe !buffers.hasInput && SSL_has_pending(ssl) == 0 { break }
-                continue
+        let (count, end) =
+            switch protection {
+            case .openSSL(let ssl): unsafe open(with: ssl, into: buffer)
+            case .records(let records, _): unsafe records.open(buffers.input, into: buffer, answeringInto: buffers)
             }
-            switch unsafe SSL_get_error(ssl, result) {
-            case SSL_ERROR_WANT_READ: break opening
-            case SSL_ERROR_ZERO_RETURN:
-                state = .ended
-                break opening
-            default:
-                let words = OpenSSL.takeError()
-                if words.contains("alert") { refusal = words }
-                try? sendSealed(to: socket)
-                // What was good before it counts.
-                state = count > 0 ? .ended : .failed
-                inputWasCut = true
-                if count == 0 { throw brokenProtocol("SSL_read") }
-                return .done(count)
-            }
+        switch end {
+        case nil: break
+        case .closed: state = .ended
+        case .refused, .broken:
+            if case .refused(let words) = end { refusal = words }
+            try? sendSealed(to: socket)
+            // What was good before it counts.
+            state = count > 0 ? .ended : .failed
+            inputWasCut = true
+            if count == 0 { throw brokenProtocol("SSL_read") }
+            return .done(count)
         }
         // Answers of TLS itself, such as to a key update.
         try sendSealed(to: socket)
         return count > 0 || inputHasEnded ? .done(count) : .wouldBlock
+    }
+
+    private func open(with ssl: OpaquePointer, into buffer: UnsafeMutableRawBufferPointer) -> (count: Int, end: TLSRecords.End?) {
+        var count = 0
+        while true {
+            let result = unsafe SSL_read(ssl, buffer.baseAddress.map { unsafe $0 + count }, Int32(buffer.count - count))
+            if result > 0 {
+                count += Int(result)
+                // Asking in vain costs a tenth of a small message.
+                if unsafe !buffers.hasInput && SSL_has_pending(ssl) == 0 { return (count, nil) }
+                continue
+            }
+            switch unsafe SSL_get_error(ssl, result) {
+            case SSL_ERROR_WANT_READ: return (count, nil)
+            case SSL_ERROR_ZERO_RETURN: return (count, .closed)
+            default:
+                let words = OpenSSL.takeError()
+                return (count, words.contains("alert") ? .refused(words) : .broken)
+            }
+        }
     }
 
     // MARK: Sending
@@ -248,11 +330,15 @@ import COpenSSL
         case .secure, .ended: break
         case .new, .handshaking, .failed: throw brokenProtocol("SSL_write")
         }
-        guard unsafe SSL_write(ssl, bytes.baseAddress, Int32(bytes.count)) == bytes.count else {
-            state = .failed
-            ERR_clear_error()
-            buffers.dropOutput()
-            throw brokenProtocol("SSL_write")
+        switch protection {
+        case .records(let records, _): unsafe records.seal(bytes, into: buffers)
+        case .openSSL(let ssl):
+            guard unsafe SSL_write(ssl, bytes.baseAddress, Int32(bytes.count)) == bytes.count else {
+                state = .failed
+                ERR_clear_error()
+                buffers.dropOutput()
+                throw brokenProtocol("SSL_write")
+            }
         }
         try sendSealed(to: socket)
     }
@@ -289,7 +375,10 @@ import COpenSSL
         case .secure, .ended: break
         case .new, .handshaking, .failed: return
         }
-        if unsafe SSL_shutdown(ssl) < 0 { ERR_clear_error() }
+        switch protection {
+        case .records(let records, _): records.seal(.closeNotify, into: buffers)
+        case .openSSL(let ssl): if unsafe SSL_shutdown(ssl) < 0 { ERR_clear_error() }
+        }
         try? sendSealed(to: socket)
     }
 

@@ -8,10 +8,12 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/kdf.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <string.h>
 
 static const uint64_t apus_ssl_op_no_renegotiation = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t apus_ssl_op_no_ticket = SSL_OP_NO_TICKET;
@@ -54,6 +56,30 @@ static inline int apus_mac_set_hmac_sha256_key(EVP_MAC_CTX *mac, unsigned char *
         OSSL_PARAM_construct_end(),
     };
     return EVP_MAC_CTX_set_params(mac, parameters);
+}
+
+// HKDF-Expand-Label of RFC 8446 §7.1 with an empty context.
+static inline int apus_expand_label(
+    EVP_KDF *kdf, const char *digest, const char *label, const unsigned char *secret, size_t secret_length, unsigned char *output,
+    size_t length) {
+    int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret, secret_length),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (void *)"tls13 ", 6),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)label, strlen(label)),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_KDF_CTX *context = EVP_KDF_CTX_new(kdf);
+    int result = EVP_KDF_derive(context, output, length, parameters);
+    EVP_KDF_CTX_free(context);
+    return result;
+}
+
+// The tag of an authenticated cipher, to be set or to be taken, in `tag`.
+static inline OSSL_PARAM apus_tag_parameter(void *tag, size_t length) {
+    return OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, length);
 }
 
 static inline void apus_ssl_ctx_set_app_data(SSL_CTX *ctx, void *data) { SSL_CTX_set_app_data(ctx, data); }

@@ -1,0 +1,192 @@
+import COpenSSL
+
+/// A cipher suite of TLS 1.3 (RFC 8446 §B.4).
+@safe struct CipherSuite {
+    /// Its name in the registry, which is OpenSSL's, too.
+    let name: String
+    let cipher: OpaquePointer
+    let digest: StaticString
+    let keyBytes: Int
+    /// Of a traffic secret: what the digest gives.
+    let secretBytes: Int
+
+    /// OpenSSL's name, the cipher's, the digest's.
+    private init?(_ name: String, _ cipher: String, keyBytes: Int, _ digest: StaticString, secretBytes: Int) {
+        guard let fetched = unsafe EVP_CIPHER_fetch(nil, cipher, nil) else { return nil }
+        self.name = name
+        unsafe self.cipher = fetched
+        self.digest = digest
+        self.keyBytes = keyBytes
+        self.secretBytes = secretBytes
+    }
+
+    // Kept for the life of the process.
+    private nonisolated(unsafe) static let aes128 = CipherSuite(
+        "TLS_AES_128_GCM_SHA256", "AES-128-GCM", keyBytes: 16, "SHA256", secretBytes: 32)
+    private nonisolated(unsafe) static let aes256 = CipherSuite(
+        "TLS_AES_256_GCM_SHA384", "AES-256-GCM", keyBytes: 32, "SHA384", secretBytes: 48)
+    private nonisolated(unsafe) static let chacha20 = CipherSuite(
+        "TLS_CHACHA20_POLY1305_SHA256", "ChaCha20-Poly1305", keyBytes: 32, "SHA256", secretBytes: 32)
+
+    /// The one with this number in the registry, if it is among those that Apus offers.
+    static func numbered(_ number: UInt16) -> CipherSuite? {
+        switch number {
+        case 0x1301: unsafe aes128
+        case 0x1302: unsafe aes256
+        case 0x1303: unsafe chacha20
+        default: nil
+        }
+    }
+}
+
+/// The keys of one direction of a TLS 1.3 connection: seals its records or opens them, one after the other (RFC 8446 §5.2, §5.3, §7.2, §7.3).
+@safe final class TrafficKey {
+    enum Direction { case sealing, opening }
+
+    private let suite: CipherSuite
+    private let direction: Direction
+    private let cipher: OpaquePointer
+    /// The vector that belongs to the key, the nonce of the record in hand, and the secret that the next key is derived from.
+    private let memory: UnsafeMutableRawPointer
+    /// The number of the next record under this key.
+    private(set) var sequence: UInt64
+
+    static let headerBytes = 5
+    static let tagBytes = 16
+
+    private static let vectorBytes = 12
+    private static let nonceStart = 16
+    private static let secretStart = 32
+    private static let maxSecretBytes = 48
+
+    /// - Parameter sequence: how many records have gone under the secret's key already.
+    init(_ direction: Direction, _ suite: CipherSuite, secret: [UInt8], sequence: UInt64) {
+        precondition(secret.count == suite.secretBytes, "the secret is none of \(suite.name)")
+        self.suite = suite
+        self.direction = direction
+        self.sequence = sequence
+        unsafe cipher = EVP_CIPHER_CTX_new()
+        unsafe memory = .allocate(byteCount: Self.secretStart + Self.maxSecretBytes, alignment: 16)
+        unsafe UnsafeMutableRawBufferPointer(start: memory + Self.secretStart, count: secret.count).copyBytes(from: secret)
+        install()
+    }
+
+    deinit {
+        unsafe EVP_CIPHER_CTX_free(cipher)
+        // What is freed could be found in memory long after.
+        unsafe OPENSSL_cleanse(memory, Self.secretStart + Self.maxSecretBytes)
+        unsafe memory.deallocate()
+    }
+
+    // MARK: Keys
+
+    private nonisolated(unsafe) static let derivation: OpaquePointer = unsafe EVP_KDF_fetch(nil, "TLS13-KDF", nil)
+
+    /// Goes on to the next key (RFC 8446 §7.2).
+    func update() {
+        unsafe expand("traffic upd", into: unsafe UnsafeMutableRawBufferPointer(start: memory + Self.secretStart, count: suite.secretBytes))
+        sequence = 0
+        install()
+    }
+
+    private func install() {
+        var key = [UInt8](repeating: 0, count: suite.keyBytes)
+        unsafe key.withUnsafeMutableBytes { key in
+            unsafe expand("key", into: unsafe key)
+            unsafe expand("iv", into: unsafe UnsafeMutableRawBufferPointer(start: memory, count: Self.vectorBytes))
+            let key = unsafe key.assumingMemoryBound(to: UInt8.self).baseAddress
+            let result =
+                switch direction {
+                case .sealing: unsafe EVP_EncryptInit_ex2(cipher, suite.cipher, key, nil, nil)
+                case .opening: unsafe EVP_DecryptInit_ex2(cipher, suite.cipher, key, nil, nil)
+                }
+            precondition(result == 1, "OpenSSL takes no key for \(suite.name)")
+            unsafe OPENSSL_cleanse(UnsafeMutableRawPointer(key), suite.keyBytes)
+        }
+    }
+
+    private func expand(_ label: StaticString, into output: UnsafeMutableRawBufferPointer) {
+        var derived = [UInt8](repeating: 0, count: output.count)
+        let result = unsafe apus_expand_label(
+            Self.derivation, UnsafeRawPointer(suite.digest.utf8Start).assumingMemoryBound(to: CChar.self),
+            UnsafeRawPointer(label.utf8Start).assumingMemoryBound(to: CChar.self),
+            (memory + Self.secretStart).assumingMemoryBound(to: UInt8.self), suite.secretBytes, &derived, derived.count)
+        precondition(result == 1, "OpenSSL derives no \(label)")
+        unsafe output.copyBytes(from: derived)
+        unsafe derived.withUnsafeMutableBytes { unsafe OPENSSL_cleanse($0.baseAddress, $0.count) }
+    }
+
+    /// The vector with the record's number mixed in (RFC 8446 §5.3); counts the record.
+    private func nextNonce() -> UnsafeMutablePointer<UInt8> {
+        let nonce = unsafe memory + Self.nonceStart
+        let low = unsafe memory.loadUnaligned(fromByteOffset: 4, as: UInt64.self)
+        unsafe nonce.storeBytes(of: memory.load(as: UInt32.self), as: UInt32.self)
+        unsafe nonce.storeBytes(of: low ^ sequence.bigEndian, toByteOffset: 4, as: UInt64.self)
+        sequence += 1
+        return unsafe nonce.assumingMemoryBound(to: UInt8.self)
+    }
+
+    // MARK: Records
+
+    /// What sealing adds to a record's content: header, type and tag.
+    static let overheadBytes = headerBytes + 1 + tagBytes
+
+    /// Seals one record of at most 2^14 octets into `output`, which has room for `overheadBytes` more than they and nothing else.
+    func seal(_ content: UnsafeRawBufferPointer, as kind: TLSRecords.ContentType, into output: UnsafeMutableRawBufferPointer) {
+        unsafe seal(content, typeOctet: kind.rawValue, into: output)
+    }
+
+    /// The same for an octet that may be no type.
+    func seal(_ content: UnsafeRawBufferPointer, typeOctet: UInt8, into output: UnsafeMutableRawBufferPointer) {
+        guard let start = output.baseAddress, output.count == content.count + Self.overheadBytes else {
+            preconditionFailure("what is sealed is longer by \(Self.overheadBytes) octets")
+        }
+        let header = unsafe start.assumingMemoryBound(to: UInt8.self)
+        let count = content.count + 1 + Self.tagBytes
+        unsafe header[0] = TLSRecords.ContentType.applicationData.rawValue
+        unsafe (header[1], header[2]) = (3, 3)
+        unsafe (header[3], header[4]) = (UInt8(truncatingIfNeeded: count >> 8), UInt8(truncatingIfNeeded: count))
+        let sealed = unsafe header + Self.headerBytes
+        // SAFETY: the cipher is of the streaming kind: each call writes as many octets as it is given.
+        let type = unsafe sealed + content.count
+        unsafe type.pointee = typeOctet
+        let tag = unsafe type + 1
+        var length: Int32 = 0
+        var isSealed =
+            unsafe EVP_EncryptInit_ex2(cipher, nil, nil, nextNonce(), nil) == 1
+            && EVP_EncryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1
+        if let bytes = content.baseAddress, unsafe !content.isEmpty {
+            isSealed =
+                unsafe isSealed
+                && EVP_EncryptUpdate(cipher, sealed, &length, bytes.assumingMemoryBound(to: UInt8.self), Int32(content.count)) == 1
+        }
+        isSealed =
+            unsafe isSealed && EVP_EncryptUpdate(cipher, type, &length, type, 1) == 1 && EVP_EncryptFinal_ex(cipher, tag, &length) == 1
+        var parameters = unsafe (apus_tag_parameter(tag, Self.tagBytes), OSSL_PARAM_construct_end())
+        isSealed = unsafe withUnsafeMutableBytes(of: &parameters) {
+            unsafe isSealed && EVP_CIPHER_CTX_get_params(cipher, $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress) == 1
+        }
+        precondition(isSealed, "OpenSSL does not seal")
+    }
+
+    /// Opens one record, whose header `record` begins with, into `output`, which has room for what is sealed in it.
+    ///
+    /// - Returns: whether it is genuine: what OpenSSL says of the tag.
+    func open(_ record: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer) -> Bool {
+        let count = record.count - Self.headerBytes - Self.tagBytes
+        guard count > 0, let header = unsafe record.assumingMemoryBound(to: UInt8.self).baseAddress,
+            let opened = unsafe output.assumingMemoryBound(to: UInt8.self).baseAddress
+        else { return false }
+        precondition(output.count >= count, "there is no room for what is opened")
+        let tag = unsafe UnsafeMutablePointer(mutating: header + Self.headerBytes + count)
+        var parameters = unsafe (apus_tag_parameter(tag, Self.tagBytes), OSSL_PARAM_construct_end())
+        return unsafe withUnsafeMutableBytes(of: &parameters) {
+            let parameters = unsafe $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress
+            var length: Int32 = 0
+            return unsafe EVP_DecryptInit_ex2(cipher, nil, nil, nextNonce(), parameters) == 1
+                && EVP_DecryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1
+                && EVP_DecryptUpdate(cipher, opened, &length, header + Self.headerBytes, Int32(count)) == 1
+                && EVP_DecryptFinal_ex(cipher, opened + count, &length) == 1
+        }
+    }
+}
