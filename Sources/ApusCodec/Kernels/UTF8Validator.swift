@@ -58,6 +58,11 @@ public struct UTF8Validator: Equatable, Sendable {
         }
         while index < count {
             index = unsafe Self.skipASCII(base, from: index, count: count)
+            // From here on a sequence begins at `index`.
+            if index >= 3, index &+ 64 <= count {
+                guard let next = unsafe UTF8Blocks.check(base, from: index, count: count) else { return false }
+                index = next
+            }
             // Whole sequences at once while four octets are at hand.
             while index &+ 4 <= count {
                 let word = unsafe base.loadUnaligned(fromByteOffset: index, as: UInt32.self)

@@ -106,6 +106,31 @@ struct UTF8ValidatorTests {
         }
     }
 
+    @Test("good and bad sequences are told apart at every place of blocks", arguments: ["a", "ü", "€", "🐦", "a€", "🐦 and ASCII, "])
+    func inBlocks(filler: String) {
+        let sequences: [[UInt8]] =
+            [
+                [0xC0, 0x80], [0xC1, 0xBF], [0xE0, 0x9F, 0xBF], [0xE0, 0xA0, 0x80], [0xF0, 0x8F, 0xBF, 0xBF], [0xF0, 0x90, 0x80, 0x80],
+                [0xED, 0x9F, 0xBF], [0xED, 0xA0, 0x80], [0xEE, 0x80, 0x80], [0xF4, 0x8F, 0xBF, 0xBF], [0xF4, 0x90, 0x80, 0x80],
+                [0xF5, 0x80, 0x80, 0x80], [0xFF], [0x80], [0xC3], [0xE2, 0x82], [0xF0, 0x9F, 0x90], [0xC3, 0xA9, 0xA9],
+                [0xE2, 0x82, 0xAC, 0xAC], [0xF0, 0x9F, 0x90, 0xA6, 0xA6], [0xC3, 0xC3, 0xA9], [0xE2, 0xC3, 0xA9], [0xF0, 0x9F, 0xC3, 0xA9],
+            ]
+        let around = Array(String(repeating: filler, count: 200 / filler.utf8.count + 1).utf8)
+        for sequence in sequences {
+            for place in 0..<100 where around[place] & 0xC0 != 0x80 {
+                let bytes = around[..<place] + sequence + around[place...]
+                let isValid = Self.isValid(Array(bytes))
+                let whole = Self.accept([Array(bytes)])
+                if (whole.failed == nil && whole.isComplete) != isValid { Issue.record("\(sequence) at \(place)") }
+                // Cut inside a block that was not whole, and with another phase.
+                let pieces = [Array(bytes[..<70]), Array(bytes[70...])]
+                let cut = Self.accept(pieces)
+                if (cut.failed == nil && cut.isComplete) != isValid { Issue.record("\(sequence) at \(place), cut") }
+                if place < 60, !Self.isRepairable(pieces[0]) != (cut.failed == 0) { Issue.record("\(sequence) at \(place), at once") }
+            }
+        }
+    }
+
     @Test("a bad octet is found at every place of long ASCII", arguments: [0x80, 0xC0, 0xFF, 0xC3, 0xE2, 0xF0] as [UInt8])
     func inASCII(bad: UInt8) {
         let ascii = [UInt8](repeating: 0x61, count: 130)
