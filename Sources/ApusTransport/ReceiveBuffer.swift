@@ -6,7 +6,8 @@ package import ApusPlatform
     package static let headroom = 256
 
     private let storage: UnsafeMutableRawBufferPointer
-    private let capacity: Int
+    /// What one call receives at most, in bytes.
+    package let capacity: Int
 
     /// - Parameter capacity: what one call receives at most, in bytes. `put` has room for as many and what was in front of them.
     package init(capacity: Int) {

@@ -16,8 +16,13 @@ package final class Transport {
     /// Nil while bytes pass as they are.
     private var tls: TLSSession?
 
-    package init(_ descriptor: consuming OwnedDescriptor) {
+    /// Where copies of what waits are put.
+    private let buffers: BufferPool?
+
+    /// - Parameter buffers: the worker's, which counts what waits; nil where nobody does.
+    package init(_ descriptor: consuming OwnedDescriptor, buffers: BufferPool? = nil) {
         number = descriptor.release()
+        self.buffers = buffers
     }
 
     deinit {
@@ -55,11 +60,12 @@ package final class Transport {
         }
     }
 
-    /// Writes two runs of bytes in one call, such as a cork and a payload too large for it.
-    private func write(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) throws(SystemError) {
+    /// Writes two runs of bytes in one call, such as a header and a payload too large for the cork. What the kernel does not take of the
+    /// second run is queued by reference to `chunk`, if it is the end of that, and copied otherwise.
+    private func write(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ chunk: ByteChunk?) throws(SystemError) {
         guard queuedBytes == 0 else {
             unsafe enqueue(copying: first)
-            return unsafe enqueue(copying: second)
+            return unsafe enqueue(second, sharing: chunk)
         }
         guard tls == nil else {
             try unsafe write(first)
@@ -84,7 +90,13 @@ package final class Transport {
         if let failure { throw failure }
         if sent < first.count { unsafe enqueue(copying: UnsafeRawBufferPointer(rebasing: first[sent...])) }
         let rest = max(0, sent - first.count)
-        if rest < second.count { unsafe enqueue(copying: UnsafeRawBufferPointer(rebasing: second[rest...])) }
+        if rest < second.count { unsafe enqueue(UnsafeRawBufferPointer(rebasing: second[rest...]), sharing: chunk) }
+    }
+
+    private func enqueue(_ bytes: UnsafeRawBufferPointer, sharing chunk: ByteChunk?) {
+        guard let chunk, let offset = unsafe chunk.offset(ofEnd: bytes) else { return unsafe enqueue(copying: bytes) }
+        queue.append(chunk, from: offset)
+        queuedBytes += bytes.count
     }
 
     /// Queues a copy without a system call; `flush` sends it.
@@ -93,16 +105,19 @@ package final class Transport {
     }
 
     private func enqueue(copying bytes: UnsafeRawBufferPointer) {
-        unsafe queue.append(copying: bytes)
+        unsafe queue.append(copying: bytes, into: buffers)
         queuedBytes += bytes.count
     }
 
     package func write(_ buffer: OutputBuffer) throws(SystemError) { try unsafe write(buffer.bytes) }
 
-    package func write(_ first: OutputBuffer, _ second: borrowing RawSpan) throws(SystemError) {
+    /// Writes both in one call.
+    ///
+    /// - Parameter chunk: where the second lies, if it does: then what must wait of it is not copied.
+    package func write(_ first: OutputBuffer, _ second: borrowing RawSpan, in chunk: ByteChunk? = nil) throws(SystemError) {
         var failure: SystemError?
         unsafe second.withUnsafeBytes { bytes in
-            do throws(SystemError) { try unsafe write(first.bytes, bytes) } catch { failure = error }
+            do throws(SystemError) { try unsafe write(first.bytes, bytes, chunk) } catch { failure = error }
         }
         if let failure { throw failure }
     }

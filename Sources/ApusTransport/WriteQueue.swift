@@ -38,15 +38,15 @@ package struct WriteQueue: ~Copyable {
         byteCount += chunk.count - offset
     }
 
-    /// Appends a copy of `bytes`.
-    package mutating func append(copying bytes: UnsafeRawBufferPointer) {
+    /// Appends a copy of `bytes`, in memory of `pool` if there is one.
+    package mutating func append(copying bytes: UnsafeRawBufferPointer, into pool: BufferPool? = nil) {
         guard unsafe !bytes.isEmpty else { return }
         byteCount += bytes.count
         if case .bytes(let last, _, isOurs: true)? = pieces.last, last.capacity - last.count >= bytes.count {
             unsafe last.append(bytes)
             return
         }
-        let chunk = ByteChunk(capacity: pieces.isEmpty ? bytes.count : max(bytes.count, Self.chunkBytes))
+        let chunk = ByteChunk(capacity: pieces.isEmpty ? bytes.count : max(bytes.count, Self.chunkBytes), from: pool)
         unsafe chunk.append(bytes)
         pieces.append(.bytes(chunk, offset: 0, isOurs: true))
     }

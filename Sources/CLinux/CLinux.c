@@ -17,6 +17,7 @@
 #include <linux/openat2.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -32,6 +33,11 @@ int apus_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 int apus_accept(int listener, void *peer, unsigned int *length) {
     return accept4(listener, peer, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+void *apus_resize_pages(void *start, size_t from, size_t to) {
+    void *moved = mremap(start, from, to, MREMAP_MAYMOVE);
+    return moved == MAP_FAILED ? NULL : moved;
 }
 
 int apus_unacknowledged_bytes(int descriptor) {

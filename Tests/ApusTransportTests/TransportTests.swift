@@ -1,6 +1,7 @@
 import ApusPlatform
 import ApusTransport
 import Glibc
+import TestSupport
 import Testing
 
 @Suite("Transport and its buffers")
@@ -47,6 +48,43 @@ struct TransportTests {
             #expect(transport.bufferedBytes == first + second - arrived.count)
             #expect(arrived + (try Self.drain(transport, pair)) == pattern(first + second))
         }
+    }
+
+    @Test("what must wait of a payload that is a chunk's end is shared, of any other copied", arguments: [0, 1000, 500_000])
+    func chunkEnd(cut: Int) throws {
+        let pool = BufferPool()
+        let pair = try SocketPair(sendBufferBytes: 4608)
+        let transport = Transport(pair.takeNear(), buffers: pool)
+        let payload = pattern(600_000, from: 10)
+        let chunk = ByteChunk(capacity: payload.count, from: pool)
+        Self.span(payload) { chunk.append($0) }
+        try transport.write(Self.output(pattern(10)), chunk.span.extracting(cut...), in: chunk)
+        #expect(transport.bufferedBytes > 50_000)
+        #expect(pool.usedBytes == chunk.capacity, "nothing was copied")
+        // Behind what waits, and not up to the end.
+        try transport.write(Self.output([]), chunk.span.extracting(..<1000), in: chunk)
+        #expect(pool.usedBytes >= chunk.capacity + 1000)
+        #expect(try Self.drain(transport, pair) == pattern(10) + payload[cut...] + payload[..<1000])
+        #expect(pool.usedBytes == chunk.capacity)
+    }
+
+    @Test("a chunk receives behind what it has, and what came last can be changed in place")
+    func receivingIntoChunk() throws {
+        let pool = BufferPool()
+        let pair = try SocketPair()
+        let transport = Transport(pair.takeNear())
+        let chunk = ByteChunk(capacity: 100, from: pool)
+        Self.span(pattern(10)) { chunk.append($0) }
+        guard case .wouldBlock = try chunk.receive(from: transport, atMost: 50) else { throw TestFailure("something came") }
+        #expect(send(pair.far, pattern(40, from: 10), 40, 0) == 40)
+        guard case .done(30) = try chunk.receive(from: transport, atMost: 30) else { throw TestFailure("not what was asked for") }
+        #expect(chunk.copy(0..<chunk.count) == pattern(40))
+        guard case .done(10) = try chunk.receive(from: transport, atMost: 50) else { throw TestFailure("not what was there") }
+        chunk.withLast(2) { bytes in bytes.storeBytes(of: 0, as: UInt16.self) }
+        #expect(chunk.copy(0..<chunk.count) == pattern(48) + [0, 0])
+        pair.closeFar()
+        guard case .done(0) = try chunk.receive(from: transport, atMost: 50) else { throw TestFailure("no end") }
+        #expect(chunk.count == 50)
     }
 
     @Test("while something is queued, what is written stands behind it")

@@ -33,5 +33,32 @@ extension Integration {
             }
             #expect(server.workers == pids)
         }
+
+        @Test("large messages leave nothing behind, however many were under way at a time")
+        func afterLargeMessages() throws {
+            let server = try DeflateServer([])
+            let message = RawFrame(opcode: 2, payload: [UInt8](repeating: 0x61, count: 100_000))
+            let bytes = message.masked
+            let clients = try (0..<200).map { _ in try server.open("") }
+            // What the first one needs is the process's.
+            try clients[0].send(bytes)
+            #expect(try clients[0].frame() == message)
+            let before = try server.privateBytes
+            for client in clients { try client.send(Array(bytes[..<80_000])) }
+            let isHeld = try Deadline(after: .seconds(20)).wait { try server.privateBytes - before > clients.count * 70_000 }
+            #expect(isHeld, "what is measured is the messages")
+            for client in clients {
+                try client.send(Array(bytes[80_000...]))
+                #expect(try client.frame() == message)
+            }
+            var each = Int.max
+            _ = try Deadline(after: .seconds(10)).wait {
+                each = (try server.privateBytes - before) / clients.count
+                return each < Self.maxBytesEach
+            }
+            print("large messages: \(each) bytes each are left")
+            #expect(each < Self.maxBytesEach)
+            withExtendedLifetime(clients) {}
+        }
     }
 }

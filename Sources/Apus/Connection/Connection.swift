@@ -56,6 +56,11 @@ final class Connection: EventSource {
     /// The reader does not want more for now.
     private var isReadingPaused = false
 
+    /// More of a message is to come, which may be received where it stays: its WebSocket knows.
+    var mayFill = false
+
+    /// Received in one event of one connection for a large message, in bytes: then others have their turn.
+    private static let mostFilled = 1 << 20
     /// How long a peer may take to close after us.
     private static let lingerTimeout = Duration.seconds(1)
     /// With more than this queued, in bytes, nothing more is read: who does not take answers is not asked for questions.
@@ -63,7 +68,7 @@ final class Connection: EventSource {
 
     init(_ descriptor: consuming OwnedDescriptor, context: Context) {
         self.context = context
-        transport = Transport(descriptor)
+        transport = Transport(descriptor, buffers: context.buffers)
         lastActivity = context.loop.now
         super.init()
     }
@@ -161,6 +166,7 @@ final class Connection: EventSource {
     private var pendingOutput: Int { bufferedBytes + Socket.unacknowledgedBytes(transport.descriptor) }
 
     private func receive() {
+        if mayFill, fill() { return }
         let headroom = ReceiveBuffer.headroom
         // Resumed in this very turn: what was kept is served when the turn ends, and the loop reports again what waits behind it.
         guard carry.count <= headroom else { return context.unsettled(self) }
@@ -178,12 +184,45 @@ final class Connection: EventSource {
                 lastActivity = context.loop.now
                 process(from: start, to: headroom + count)
                 endOfTLS()
+                if mayFill, count == context.receiveBuffer.capacity { _ = fill() }
             case .wouldBlock:
                 if start < headroom { keep(start..<headroom) }
             }
         } catch {
             lost()
         }
+    }
+
+    /// Receives a large message where it stays; gives false, having done nothing, if there is none.
+    ///
+    /// It goes on while the kernel gives what it is asked for: one message that is finished and answered wants less of the processor's cache
+    /// than several that grow side by side.
+    private func fill() -> Bool {
+        mayFill = false
+        guard !isSecure, carry.isEmpty, case .webSocket(let socket) = phase, var most = socket.directBytes else { return false }
+        isCorked = true
+        defer { uncork() }
+        var left = Self.mostFilled
+        do throws(SystemError) {
+            while true {
+                guard case .done(let count) = try socket.receive(from: transport, atMost: most) else {
+                    mayFill = true
+                    return true
+                }
+                guard count > 0 else {
+                    peerEnded()
+                    return true
+                }
+                lastActivity = context.loop.now
+                socket.received(count)
+                left -= count
+                guard count == most, left > 0, !isReadingPaused, !isBackedUp, let next = socket.directBytes else { return true }
+                most = next
+            }
+        } catch {
+            lost()
+        }
+        return true
     }
 
     /// TLS itself may have answered what was received: that is output like any other.
@@ -286,10 +325,11 @@ final class Connection: EventSource {
         if isCorked, context.cork.hasRoom(payloadBytes: payload.byteCount) {
             append(header, payload, to: context.cork)
         } else if header.maskingKey == nil, !context.cork.hasRoom(payloadBytes: payload.byteCount) {
-            // A payload larger than the cork goes to the kernel from where it lies.
-            let head = OutputBuffer(payloadBytes: 0)
+            // A payload larger than the cork goes to the kernel from where it lies, and waits there if it must.
+            let head = isCorked ? context.cork : OutputBuffer(payloadBytes: 0)
             append(header, RawSpan(), to: head)
-            attempt { () throws(SystemError) in try transport.write(head, payload) }
+            attempt { () throws(SystemError) in try transport.write(head, payload, in: context.delivering) }
+            head.removeAll()
         } else {
             // Outside the connection's own event the cork is another's: the frame passes through a buffer of its own.
             let frame = OutputBuffer(payloadBytes: payload.byteCount)
@@ -550,17 +590,5 @@ final class Connection: EventSource {
         transport.close()
         bufferedBytes = 0
         context.connectionEnded(self)
-    }
-}
-
-// What a draining context asks for.
-extension Connection {
-    var openWebSocket: WebSocket? {
-        if case .webSocket(let socket) = phase, socket.isOpen { socket } else { nil }
-    }
-
-    /// Ends an HTTP connection that waits for a request.
-    func endIfIdle() {
-        if case .http(let session) = phase, session.isIdle { finish(.linger) }
     }
 }

@@ -35,6 +35,12 @@ public final class Context {
     /// Output of the connection whose event is being served.
     let cork = OutputBuffer(capacity: 64 * 1024)
 
+    /// Memory of messages that are not whole yet, and of output that waits.
+    let buffers = BufferPool()
+    /// The message that a handler is being given, if it came in pieces: what is sent of it need not be copied.
+    var delivering: ByteChunk?
+    private var trimTimer: DeadlineTimer?
+
     var messagesReceived = 0
     /// Keys for the frames of client connections.
     var maskingKeys = MaskingKeys()
@@ -92,6 +98,9 @@ public final class Context {
     /// Where this worker's mail is.
     let mailbox: Int
 
+    /// Buffers that nobody needed for this long return to the kernel.
+    private static let trimInterval = Duration.seconds(1)
+
     /// Larger buffers than this are freed after use, in bytes.
     private static let maxScratchBytes = 256 * 1024
 
@@ -130,6 +139,7 @@ public final class Context {
         loop = try EventLoop()
         maxConnections = min(limits.maxConnections ?? .max, Self.connections(within: Process.raiseDescriptorLimit()))
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
+        buffers.whenKeeping = { [unowned self] in trimBuffersLater() }
         for socket in listening {
             let listener = Listener(
                 descriptor: socket.descriptor, isShared: socket.isShared, loop: loop,
@@ -168,6 +178,8 @@ public final class Context {
 
     deinit {
         for listener in listeners { listener.stop() }
+        // A chunk may outlive its context.
+        buffers.whenKeeping = nil
     }
 
     // MARK: Running
@@ -349,6 +361,16 @@ public final class Context {
         guard scratch.count < 2, buffer.capacity <= Self.maxScratchBytes else { return }
         buffer.removeAll(keepingCapacity: true)
         scratch.append(buffer)
+    }
+
+    private func trimBuffersLater() {
+        let timer =
+            trimTimer
+            ?? DeadlineTimer(loop) { [unowned self] in
+                if buffers.trim() { trimBuffersLater() }
+            }
+        trimTimer = timer
+        timer.start(after: Self.trimInterval)
     }
 
     /// `Date`, formatted once a second.

@@ -15,7 +15,7 @@ extension WebSocket {
         var decoder = self.decoder
         defer {
             self.decoder = decoder
-            if decoder.isInsideMessage || rare != nil { watchProgress(isInsideMessage: decoder.isInsideMessage) }
+            if decoder.isInsideMessage || rare != nil { watchMessage(decoder) }
         }
         while position < end, receiving == .active, !connection.isBackedUp {
             if takesShortWay, case .open = state,
@@ -74,9 +74,7 @@ extension WebSocket {
         case .fragments:
             if piece.endsMessage { context.messagesReceived &+= 1 }
             handler.received(Fragment(piece, payload: payload), on: self)
-        case .messages:
-            try assembler.append(payload, remaining: piece.remainingInFrame)
-            if piece.endsMessage { deliverAssembled(piece.kind) }
+        case .messages: try assemble(piece, payload)
         }
     }
 
@@ -85,12 +83,6 @@ extension WebSocket {
         var validator = text
         guard validator.accept(payload), !endsMessage || validator.isComplete else { throw .invalidUTF8 }
         text = endsMessage ? UTF8Validator() : validator
-    }
-
-    func deliverAssembled(_ kind: MessageKind) {
-        context.messagesReceived &+= 1
-        let message = assembler.take()
-        handler.received(Message(kind: kind, payload: message.rawSpan), on: self)
     }
 
     // MARK: Control frames
@@ -109,7 +101,7 @@ extension WebSocket {
         perform(change { $0.receivedClose(code) })
     }
 
-    private func violated(_ violation: FrameViolation) {
+    func violated(_ violation: FrameViolation) {
         rareState.ending = (violation.closeCode, violation.reason)
         perform(change { $0.fail(violation) })
     }
@@ -180,7 +172,7 @@ extension WebSocket {
         rare?.deadline?.cancel()
         rare = nil
         wantsWritable = false
-        _ = assembler.take()
+        dropAssembled()
     }
 
     // MARK: Time and output
@@ -222,7 +214,7 @@ extension WebSocket {
     private func checkProgress(_ now: MonotonicTime) -> MonotonicTime? {
         guard let progress = rare?.progress else { return MonotonicTime(milliseconds: .max) }
         if now < progress.due { return progress.due }
-        guard assembler.bytes.count - progress.bytes >= context.limits.minMessageProgressBytes else {
+        guard assembledBytes - progress.bytes >= context.limits.minMessageProgressBytes else {
             close(code: .policyViolation, reason: "the message makes no progress")
             return nil
         }
@@ -231,16 +223,17 @@ extension WebSocket {
 
     private func startProgressPeriod(_ now: MonotonicTime) -> MonotonicTime {
         let due = now + context.limits.messageProgressTimeout
-        rareState.progress = (assembler.bytes.count, due)
+        rareState.progress = (assembledBytes, due)
         return due
     }
 
-    /// Begins or ends to watch the growth of a message that is being assembled.
-    private func watchProgress(isInsideMessage: Bool) {
-        guard isInsideMessage, delivery == .messages, case .open = state, let connection else {
+    /// Begins or ends to watch the growth of a message that is being assembled, after what has come was decoded.
+    func watchMessage(_ decoder: FrameDecoder) {
+        guard decoder.isInsideMessage, delivery == .messages, case .open = state, let connection else {
             rare?.progress = nil
             return
         }
+        connection.mayFill = decoder.remainingInFrame > 0
         guard rare?.progress == nil else { return }
         let due = startProgressPeriod(context.loop.now)
         if !connection.isScheduled || due.milliseconds < connection.deadline { context.loop.schedule(connection, at: due) }

@@ -39,13 +39,13 @@ extension WebSocket {
 
     /// What comes in pieces is inflated straight into the message.
     private func assemble(_ piece: DataPiece, _ payload: RawSpan, _ part: ExtensionPiece, _ chain: ExtensionChain) throws(FrameViolation) {
-        let before = assembler.bytes.count
-        let outcome = try assembler.extend { (bytes, maxBytes) throws(FrameViolation) in
+        let before = chain.assembler.bytes.count
+        let outcome = try chain.assembler.extend { (bytes, maxBytes) throws(FrameViolation) in
             try chain.receive(payload, part, into: &bytes, maxBytes: maxBytes)
         }
         if outcome == .unchanged { return try deliver(piece, payload) }
         if piece.kind == .text {
-            let bytes = assembler.bytes
+            let bytes = chain.assembler.bytes
             try checkText(bytes.rawSpan.extracting(before...), endsMessage: piece.endsMessage)
         }
         if piece.endsMessage { deliverAssembled(piece.kind) }

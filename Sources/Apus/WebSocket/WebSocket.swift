@@ -21,7 +21,8 @@ public final class WebSocket {
     var connection: Connection?
     var state = SessionState.open
     var decoder: FrameDecoder
-    var assembler: MessageAssembler
+    /// A message that has begun and not ended; see `assemble`.
+    var incoming: ByteChunk?
     var text = UTF8Validator()
     let delivery: Delivery
     let extensions: ExtensionChain?
@@ -76,7 +77,7 @@ public final class WebSocket {
         decoder = FrameDecoder(
             role: role, ownedReservedBits: extensions?.reservedBits.rawValue ?? 0,
             maxMessageBytes: Self.maxWireBytes(context.limits.maxMessageBytes, extensions))
-        assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
+        extensions?.assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
     }
 
     /// Bytes that a message may have on the wire: what cannot be compressed grows a little.

@@ -8,6 +8,9 @@ package final class ExtensionChain {
     /// Bytes of the current message that have been handed on as they came, which is how a message that is never assembled is limited.
     package var bytesHandedOn = 0
 
+    /// What the current message has become so far, where it is assembled.
+    package var assembler = MessageAssembler(maxBytes: 0)
+
     /// What `send` of the whole chain depends on besides the message; nil if a session keeps a context.
     package let sharingKey: String?
 

@@ -15,6 +15,9 @@ int apus_pidfd_open(pid_t pid);
 // A GNU extension, hidden from Swift: the new connection is non-blocking and close-on-exec from the start.
 int apus_accept(int listener, void *peer, unsigned int *length);
 
+// mremap that may move: a variadic call. NULL when it fails.
+void *apus_resize_pages(void *start, size_t from, size_t to);
+
 // ioctl SIOCOUTQ: a variadic call.
 int apus_unacknowledged_bytes(int descriptor);
 
