@@ -6,8 +6,10 @@ import ApusPlatform
 /// back is kept for the next one, up to `maxKeptBytes` of them, and the last one comes first, as its bytes may still be in the processor's
 /// cache. What nobody needed between two calls of `trim` returns to the kernel: an idle worker keeps nothing.
 @safe package final class BufferPool {
-    /// Bytes of all buffers that are in use.
-    package private(set) var usedBytes = 0
+    /// Bytes of all buffers that are in use, and of what else was noted.
+    package var usedBytes: Int { used }
+    /// Its own name, so that nobody outside the module touches it and no access needs to be checked.
+    private var used = 0
     /// Bytes of large buffers that are kept for later.
     package private(set) var keptBytes = 0
     private var kept: [UnsafeMutableRawBufferPointer] = unsafe []
@@ -46,16 +48,19 @@ import ApusPlatform
         } else {
             unsafe buffer = Self.map(byteCount)
         }
-        usedBytes += buffer.count
+        used += buffer.count
         return unsafe buffer
     }
+
+    /// Counts memory of the same kind that others hold, such as an array; less than nothing when it has gone.
+    package func note(_ change: Int) { used += change }
 
     /// Makes a buffer larger; it may move. Its first `count` bytes stay.
     func grow(_ buffer: UnsafeMutableRawBufferPointer, to byteCount: Int, keeping count: Int) -> UnsafeMutableRawBufferPointer {
         guard buffer.count < byteCount else { return unsafe buffer }
         if buffer.count >= Self.largeBytes {
             let larger = unsafe Self.resize(buffer, to: byteCount)
-            usedBytes += larger.count - buffer.count
+            used += larger.count - buffer.count
             return unsafe larger
         }
         let larger = unsafe take(byteCount)
@@ -66,7 +71,7 @@ import ApusPlatform
     }
 
     func giveBack(_ buffer: UnsafeMutableRawBufferPointer) {
-        usedBytes -= buffer.count
+        used -= buffer.count
         guard buffer.count >= Self.largeBytes else { return unsafe buffer.deallocate() }
         guard keptBytes + buffer.count <= Self.maxKeptBytes else { return unsafe Self.unmap(buffer) }
         let isFirst = unsafe kept.isEmpty

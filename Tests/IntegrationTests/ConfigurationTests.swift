@@ -46,6 +46,9 @@ extension Integration {
             Mistake(text: "allow-origin: https://a.test/", line: 1, words: ["no path", "HOST[:PORT]"]),
             Mistake(text: "allow-origin: *all", line: 1, words: ["alias", "quotes"]),
             Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
+            Mistake(
+                text: "limits:\n  maxMessageBytes: 2 MiB\n  maxWorkerBufferBytes: 1 MiB", line: 3,
+                words: ["limits.maxWorkerBufferBytes", "at least maxMessageBytes, 2097152"]),
             Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),
             Mistake(text: "tls:\n  key: /nowhere.key\n  certificate: /nowhere.pem", line: 3, words: ["TLS on 127.0.0.1:", "/nowhere.pem"]),
             Mistake(text: "listen: &here 127.0.0.1:0", line: 1, words: ["anchor (&)"]),

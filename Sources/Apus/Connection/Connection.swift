@@ -35,7 +35,9 @@ final class Connection: EventSource {
     let transport: Transport
     private(set) var phase = Phase.closed
     /// Bytes that were received and not used: the start of a frame header, or what came while its reader is paused.
-    private var carry: [UInt8] = []
+    private var carry: [UInt8] = [] {
+        didSet { context.buffers.note(carry.count - oldValue.count) }
+    }
     /// When bytes came last.
     var lastActivity: MonotonicTime
     /// Where it stands in the context's list of connections.

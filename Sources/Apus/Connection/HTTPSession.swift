@@ -27,6 +27,8 @@ final class HTTPSession {
     private var hasServedRequest = false
     /// Bytes of the body when its deadline was set last.
     private var bodyBytesAtDeadline = 0
+    /// Bytes of the body that the worker's memory was told of.
+    private var bodyBytesNoted = 0
     /// Its place among those that have not made a request yet; theirs to change.
     var newcomer = Newcomer.no
     /// When the connection was accepted.
@@ -156,7 +158,14 @@ final class HTTPSession {
             while let event = try body.next(bytes.octets, from: &position) {
                 switch event {
                 case .data(let range):
+                    guard context.hasRoom(for: range.count) else {
+                        position = end
+                        context.noteShortage()
+                        refuse(.serviceUnavailable, "this server has no memory for more")
+                        return false
+                    }
                     content.append(bytes.extracting(range))
+                    noteBody(range.count)
                     // Bytes that trickle do not prolong it.
                     if content.count - bodyBytesAtDeadline >= context.limits.minBodyProgressBytes {
                         bodyBytesAtDeadline = content.count
@@ -176,7 +185,13 @@ final class HTTPSession {
         return false
     }
 
+    private func noteBody(_ change: Int) {
+        bodyBytesNoted += change
+        context.buffers.note(change)
+    }
+
     private func dispatch(_ head: HTTPRequestHead, body: [UInt8]) {
+        noteBody(-bodyBytesNoted)
         context.loop.cancel(connection)
         let exchange = HTTPExchange(request: request(head, body: body), context: context, session: self)
         state = .answering(exchange)
@@ -213,6 +228,7 @@ final class HTTPSession {
 
     /// Answers what is no acceptable request, and closes: where the next one would begin is unknown.
     private func refuse(_ status: HTTPStatus, _ detail: String, fields: HTTPFields = HTTPFields()) {
+        noteBody(-bodyBytesNoted)
         context.logger.debug("\(peer) was answered \(status)\(detail.isEmpty ? "" : ": ")\(detail)")
         let page = StatusPage(status, detail)
         var fields = fields
@@ -255,6 +271,7 @@ final class HTTPSession {
 
     func connectionLost() {
         if case .answering(let exchange) = state { exchange.abandon() }
+        noteBody(-bodyBytesNoted)
         leaveNewcomers()
         state = .over
     }

@@ -72,7 +72,7 @@ public final class Context {
     private(set) var bus: BroadcastBus?
     var topics = TopicTable()
     /// What was published in this turn and has not been delivered.
-    var publications = Publications()
+    var publications: Publications
     /// Whether there are any: asked with each send, where to look at them would cost more.
     var hasPublications = false
     var isDelivering = false
@@ -116,6 +116,8 @@ public final class Context {
 
     /// How often the log says that there is no room.
     private var exhaustion = RareNote(every: .seconds(10))
+    /// How often that connections hold too much.
+    private var shortage = RareNote(every: .seconds(10))
 
     init(
         _ application: Application, worker: WorkerIdentity, mailbox: Int, listening: [WorkerListener], owner: AnyObject?
@@ -136,6 +138,7 @@ public final class Context {
         allowsExtension = server.allowsExtension
         routes = application.routes
         workerStateRecipes = server.workerStates
+        publications = Publications(in: buffers)
         loop = try EventLoop()
         maxConnections = min(limits.maxConnections ?? .max, Self.connections(within: Process.raiseDescriptorLimit()))
         loop.whenAwake = { [unowned self] in row?.enter(.handler) }
@@ -328,6 +331,18 @@ public final class Context {
     private func timeForRoom() {
         guard isFull, let oldest = newcomers.oldest else { return }
         if oldest.since + Self.newcomerPatience <= loop.now { oldest.makeRoom() } else { makeRoom() }
+    }
+
+    /// Whether this worker may hold `bytes` more for its connections.
+    func hasRoom(for bytes: Int = 0) -> Bool { buffers.usedBytes <= limits.maxWorkerBufferBytes - bytes }
+
+    /// Somebody was refused because there is no such room.
+    func noteShortage() {
+        guard let times = shortage.note(at: loop.now) else { return }
+        let again = times > 1 ? "; \(times) times since this was last said" : ""
+        logger.warning(
+            "unfinished messages and waiting output hold \(buffers.usedBytes) bytes, maxWorkerBufferBytes is \(limits.maxWorkerBufferBytes): who wants more is turned away\(again)"
+        )
     }
 
     private func noteExhaustion(_ error: SystemError) {

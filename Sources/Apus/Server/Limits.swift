@@ -19,6 +19,10 @@ public struct Limits: Sendable {
     public var minMessageProgressBytes = 1024
     /// Bytes of output that may wait for a peer before another send closes the WebSocket with 1013. One message may pass it.
     public var maxBufferedBytes = 1 << 20
+    /// Bytes that one worker holds for all its connections: messages and request bodies that have not come whole, what was read and not used,
+    /// and output that waits. Beyond it, a WebSocket that wants more of it is closed with 1013, and a request whose body does is answered with
+    /// 503; who has output waiting is sent nothing more. What comes whole and leaves at once needs none of it.
+    public var maxWorkerBufferBytes = 256 << 20
     /// What becomes of a subscriber with more than `maxBufferedBytes` waiting when something is published to it.
     public var slowSubscribers = SlowSubscribers.close
     /// Topics of one WebSocket.
@@ -70,6 +74,11 @@ public struct Limits: Sendable {
     func check() throws(ConfigurationError) {
         guard heartbeatTimeout >= Self.leastHeartbeatTimeout else {
             throw .limit("heartbeatTimeout", "\(heartbeatTimeout): it wants at least \(Self.leastHeartbeatTimeout)")
+        }
+        for (name, least) in [("maxMessageBytes", maxMessageBytes), ("maxBufferedBytes", maxBufferedBytes)] {
+            guard maxWorkerBufferBytes >= least else {
+                throw .limit("maxWorkerBufferBytes", "\(maxWorkerBufferBytes): it wants at least \(name), \(least)")
+            }
         }
         guard silenceTimeout > pingInterval else {
             throw .limit(

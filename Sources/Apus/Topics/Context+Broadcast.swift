@@ -267,14 +267,14 @@ extension WebSocket {
     @inline(__always)
     func deliver(_ run: PublicationRun, atOnce: Bool) {
         guard case .open = state, let connection else { return }
-        guard extensions == nil, !isSendingFragments, !run.excludes(self), role == .server, connection.bufferedBytes <= maxBufferedBytes
+        guard extensions == nil, !isSendingFragments, !run.excludes(self), role == .server, connection.bufferedBytes <= admittedBytes
         else { return deliverWithCare(run, connection) }
         if atOnce { connection.send(run.frames) } else { connection.write(run.frames) }
         if connection.bufferedBytes > 0 { context.noteBehind(connection) }
     }
 
     private func deliverWithCare(_ run: PublicationRun, _ connection: Connection) {
-        if !isSendingFragments, !run.excludes(self), role == .server, connection.bufferedBytes <= maxBufferedBytes, let extensions,
+        if !isSendingFragments, !run.excludes(self), role == .server, connection.bufferedBytes <= admittedBytes, let extensions,
             let frames = run.frames(for: extensions)
         {
             connection.write(frames)
@@ -286,7 +286,7 @@ extension WebSocket {
     /// A publication has come.
     func deliver(_ message: EncodedMessage) {
         guard let connection else { return }
-        if connection.bufferedBytes > maxBufferedBytes, context.limits.slowSubscribers == .skip {
+        if connection.bufferedBytes > admittedBytes, context.limits.slowSubscribers == .skip {
             handler.missed(1, on: self)
         } else if isSendingFragments {
             // It waits for the end of the message that is being sent.

@@ -14,12 +14,16 @@ struct Publications {
     /// Runs kept.
     private static let maxRuns = 1024
 
+    private let buffers: BufferPool
+
+    init(in buffers: BufferPool) { self.buffers = buffers }
+
     var isFull: Bool { frameBytes >= Self.maxFrameBytes || runs.count >= Self.maxRuns }
 
     mutating func add(_ payload: borrowing RawSpan, as kind: MessageKind, to topics: MatchingTopics, excluding: WebSocket?) {
         if runs.last?.topics.isSame(as: topics) != true {
             lastRun += 1
-            let run = PublicationRun(number: lastRun, topics: topics)
+            let run = PublicationRun(number: lastRun, topics: topics, buffers: buffers)
             runs.append(run)
             topics.first?.lastRun = lastRun
             for topic in topics.others { topic.lastRun = lastRun }
@@ -66,7 +70,9 @@ final class PublicationRun {
     let number: Int
     let topics: MatchingTopics
     /// The frames for connections without extensions.
-    private(set) var frames = ByteChunk(capacity: 0)
+    private(set) var frames: ByteChunk
+    /// The worker's, which counts what waits of the frames.
+    private let buffers: BufferPool
     private var entries: [Entry] = []
     /// Whether somebody does not get all of it.
     private var excludes = false
@@ -76,7 +82,9 @@ final class PublicationRun {
     /// A chunk grows from this many bytes on.
     private static let minChunkBytes = 256
 
-    init(number: Int, topics: MatchingTopics) {
+    init(number: Int, topics: MatchingTopics, buffers: BufferPool) {
+        frames = ByteChunk(capacity: 0, from: buffers)
+        self.buffers = buffers
         self.number = number
         self.topics = topics
     }
@@ -88,7 +96,7 @@ final class PublicationRun {
         let header = FrameHeader(opcode: kind.opcode, payloadBytes: payload.byteCount)
         let size = header.byteCount + payload.byteCount
         if frames.capacity - frames.count < size {
-            let wider = ByteChunk(capacity: max(frames.count == 0 ? size : 2 * (frames.count + size), Self.minChunkBytes))
+            let wider = ByteChunk(capacity: max(frames.count == 0 ? size : 2 * (frames.count + size), Self.minChunkBytes), from: buffers)
             wider.append(contentsOf: frames)
             frames = wider
         }
@@ -113,7 +121,7 @@ final class PublicationRun {
         if let known = changedFrames[key] { return known }
         var parts: [ByteChunk] = []
         for index in entries.indices { if let part = message(index).frame(for: chain) { parts.append(part) } }
-        let whole = ByteChunk(capacity: parts.reduce(0) { $0 + $1.count })
+        let whole = ByteChunk(capacity: parts.reduce(0) { $0 + $1.count }, from: buffers)
         for part in parts { whole.append(contentsOf: part) }
         changedFrames[key] = whole
         return whole

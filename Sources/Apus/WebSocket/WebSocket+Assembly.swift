@@ -23,29 +23,38 @@ extension WebSocket {
     /// - Throws: `FrameViolation.messageTooBig` when extensions make more of it than the limit. Without them the decoder has looked.
     func assemble(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
         if let extensions {
+            guard context.hasRoom(for: payload.byteCount) else { return refuseForMemory() }
+            let before = extensions.assembler.bytes.count
             try extensions.assembler.append(payload, remaining: piece.remainingInFrame)
+            context.buffers.note(extensions.assembler.bytes.count - before)
         } else {
-            chunk(adding: payload.byteCount, announced: piece.remainingInFrame).append(payload)
+            guard let chunk = chunk(adding: payload.byteCount, announced: piece.remainingInFrame) else { return refuseForMemory() }
+            chunk.append(payload)
         }
         if piece.endsMessage { deliverAssembled(piece.kind) }
     }
 
-    /// The chunk of the current message with room for `count` bytes more.
+    /// The chunk of the current message with room for `count` bytes more; nil if the worker must not hold so much.
     ///
     /// What the frame announces is set aside with it, up to seven times what has come: memory is at most in proportion to that. It doubles at
     /// least, up to the limit, so that it does not grow with each of many fragments.
-    private func chunk(adding count: Int, announced: UInt64) -> ByteChunk {
+    private func chunk(adding count: Int, announced: UInt64) -> ByteChunk? {
         let needed = (incoming?.count ?? 0) + count
-        if let incoming, incoming.capacity >= needed { return incoming }
+        let held = incoming?.capacity ?? 0
+        if let incoming, held >= needed { return incoming }
+        guard context.hasRoom(for: needed - held) else { return nil }
         let (sevenfold, isTooMuch) = needed.multipliedReportingOverflow(by: 7)
         let most = isTooMuch ? Int.max - needed : max(Self.firstReserve, sevenfold)
-        let wanted = needed + Int(clamping: min(announced, UInt64(most)))
+        var wanted = needed + Int(clamping: min(announced, UInt64(most)))
+        if incoming != nil { wanted = max(wanted, min(2 * needed, context.limits.maxMessageBytes)) }
+        // Where memory is short, nobody gets more than what has come.
+        if !context.hasRoom(for: wanted - held) { wanted = needed }
         guard let incoming else {
             let chunk = ByteChunk(capacity: wanted, from: context.buffers)
             self.incoming = chunk
             return chunk
         }
-        incoming.reserve(max(wanted, min(2 * needed, context.limits.maxMessageBytes)))
+        incoming.reserve(wanted)
         return incoming
     }
 
@@ -53,6 +62,7 @@ extension WebSocket {
         context.messagesReceived &+= 1
         if let extensions {
             let message = extensions.assembler.take()
+            context.buffers.note(-message.count)
             return handler.received(Message(kind: kind, payload: message.rawSpan), on: self)
         }
         guard let chunk = incoming else { preconditionFailure("a message that ends has begun") }
@@ -67,7 +77,14 @@ extension WebSocket {
     /// Lets go of what has been assembled.
     func dropAssembled() {
         incoming = nil
-        _ = extensions?.assembler.take()
+        if let message = extensions?.assembler.take() { context.buffers.note(-message.count) }
+    }
+
+    /// The worker holds as much as it may: who asks for more goes, whether it sends or does not read.
+    func refuseForMemory() {
+        dropAssembled()
+        context.noteShortage()
+        close(code: .tryAgainLater, reason: "the server has no memory for more")
     }
 
     // MARK: Payload received where it stays
@@ -76,8 +93,8 @@ extension WebSocket {
     var directBytes: Int? {
         guard case .open = state, let incoming else { return nil }
         let most = min(Int(clamping: decoder.remainingInFrame), Self.mostDirect)
-        guard most >= Self.leastDirect else { return nil }
-        return min(most, chunk(adding: 1, announced: decoder.remainingInFrame - 1).capacity - incoming.count)
+        guard most >= Self.leastDirect, let chunk = chunk(adding: 1, announced: decoder.remainingInFrame - 1) else { return nil }
+        return min(most, chunk.capacity - incoming.count)
     }
 
     /// Receives payload of the current frame, at most `most` bytes; `received` must follow.

@@ -120,7 +120,8 @@ public final class WebSocket {
         case accepted
         /// It waits behind this many bytes that the peer has not taken: slow down, and go on in `writable`.
         case buffered(Int)
-        /// It was not sent: the connection is closing or has ended, or the peer is too slow (`Limits.maxBufferedBytes`).
+        /// It was not sent: the connection is closing or has ended, or the peer is too slow (`Limits.maxBufferedBytes`,
+        /// `maxWorkerBufferBytes`).
         case closed
     }
 
@@ -188,7 +189,7 @@ public final class WebSocket {
         if context.hasPublications { context.deliverPublications(before: self) }
         guard case .open = state, let connection, !connection.isBroken else { return .closed }
         let buffered = connection.bufferedBytes
-        if buffered > maxBufferedBytes { return refuseSlowConsumer() }
+        if buffered > 0, buffered > admittedBytes { return refuseSlowConsumer() }
         if let extensions, let kind {
             send(payload, opcode: opcode, kind: kind, isFinal: isFinal, through: extensions, on: connection)
             return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
@@ -200,7 +201,10 @@ public final class WebSocket {
 
     private func sendUncorked(_ header: FrameHeader, _ payload: borrowing RawSpan, through connection: Connection) -> SendOutcome {
         connection.write(header, payload)
-        return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
+        if connection.bufferedBytes == 0 { return .accepted }
+        // One message may pass the limit, its connection must not live on it.
+        if !context.hasRoom() { refuseForMemory() }
+        return .buffered(connection.bufferedBytes)
     }
 
     /// A key for the next frame; nil for a server's, which are not masked.
@@ -217,8 +221,16 @@ public final class WebSocket {
         connection?.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, maskingKey: maskingKey), payload)
     }
 
+    /// Bytes that may wait for the peer already when more is to be sent: none where memory is short.
+    var admittedBytes: Int { context.hasRoom() ? maxBufferedBytes : 0 }
+
+    /// More waits than is admitted.
     func refuseSlowConsumer() -> SendOutcome {
-        close(code: .tryAgainLater, reason: "the peer reads too slowly")
+        if bufferedBytes > maxBufferedBytes {
+            close(code: .tryAgainLater, reason: "the peer reads too slowly")
+        } else {
+            refuseForMemory()
+        }
         return .closed
     }
 

@@ -21,6 +21,7 @@ enum LimitSettings {
             ("messageProgressTimeout", .time(\.messageProgressTimeout)),
             ("minMessageProgressBytes", .bytes(\.minMessageProgressBytes)),
             ("maxBufferedBytes", .bytes(\.maxBufferedBytes)),
+            ("maxWorkerBufferBytes", .bytes(\.maxWorkerBufferBytes)),
             ("slowSubscribers", .policy(\.slowSubscribers)),
             ("maxSubscriptions", .count(\.maxSubscriptions)),
             ("tlsHandshakeTimeout", .time(\.tlsHandshakeTimeout)),
