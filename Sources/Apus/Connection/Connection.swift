@@ -384,9 +384,10 @@ final class Connection: EventSource {
     }
 
     private func flushCork() {
-        guard !context.cork.isEmpty else { return }
-        attempt { () throws(SystemError) in try transport.write(context.cork) }
-        context.cork.removeAll()
+        let cork = context.cork
+        guard !cork.isEmpty else { return }
+        attempt { () throws(SystemError) in try transport.write(cork) }
+        cork.removeAll()
     }
 
     private func attempt(_ write: () throws(SystemError) -> Void) {
@@ -410,7 +411,7 @@ final class Connection: EventSource {
 
     /// The end of this connection's own event: what was corked leaves in one write.
     private func uncork() {
-        if !context.cork.isEmpty { flushCork() }
+        flushCork()
         isCorked = false
         advanceEnding()
         updateInterest(reading: true)

@@ -49,8 +49,11 @@ public final class Context {
     private(set) var connectionsAccepted = 0
     private var connections: [Connection] = []
     private var listeners: [Listener] = []
+    // Whether there are any is asked in each turn; to look at the arrays would cost a check of the access each time.
     private var unsettledConnections: [Connection] = []
+    private var hasUnsettled = false
     private var writableRequests: [WebSocket] = []
+    private var hasWritableRequests = false
     private var state = State.running
     private var isServing = false
     private let maxConnections: Int
@@ -141,7 +144,6 @@ public final class Context {
         publications = Publications(in: buffers)
         loop = try EventLoop()
         maxConnections = min(limits.maxConnections ?? .max, Self.connections(within: Process.raiseDescriptorLimit()))
-        loop.whenAwake = { [unowned self] in row?.enter(.handler) }
         buffers.whenKeeping = { [unowned self] in trimBuffersLater() }
         for socket in listening {
             let listener = Listener(
@@ -201,7 +203,7 @@ public final class Context {
         settle()
         do {
             row?.enter(isDraining ? .draining : .waiting)
-            try loop.turn(timeout: hasWork ? .zero : timeout)
+            try loop.turn(timeout: hasWork ? .zero : timeout) { row?.enter(.handler) }
         } catch {
             throw .system("\(error)")
         }
@@ -253,22 +255,28 @@ public final class Context {
         guard !connection.isUnsettled else { return }
         connection.isUnsettled = true
         unsettledConnections.append(connection)
+        hasUnsettled = true
     }
 
-    func requestedWritable(_ socket: WebSocket) { writableRequests.append(socket) }
+    func requestedWritable(_ socket: WebSocket) {
+        writableRequests.append(socket)
+        hasWritableRequests = true
+    }
 
     /// Does what was put off to the end of the turn: sends what is queued, tells who waits for room. What that asks for in turn waits for
     /// the next one, so that no handler can hold the loop.
     private func settle() {
         serveRemote()
         if pendingRequests != (0, 0) { serveRequests() }
-        if !writableRequests.isEmpty {
+        if hasWritableRequests {
+            hasWritableRequests = false
             let requests = writableRequests
             writableRequests = []
             for socket in requests { socket.serveWritable() }
         }
         if hasPublications { deliverPublications(isLast: true) }
-        if !unsettledConnections.isEmpty {
+        if hasUnsettled {
+            hasUnsettled = false
             let unsettled = unsettledConnections
             unsettledConnections = []
             for connection in unsettled {
@@ -283,7 +291,7 @@ public final class Context {
     }
 
     /// Whether something waits for the next turn.
-    private var hasWork: Bool { !writableRequests.isEmpty || !unsettledConnections.isEmpty || hasPublications || pendingRequests != (0, 0) }
+    private var hasWork: Bool { hasWritableRequests || hasUnsettled || hasPublications || pendingRequests != (0, 0) }
 
     /// Tells the scoreboard what has changed since the last turn.
     private func report() {

@@ -50,7 +50,7 @@ final class EchoLoad: Load {
                 object(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
             }
         }
-        for socket in sockets { (socket.handler as? Client)?.fill(socket, depth: depth) }
+        for socket in sockets { (socket.currentHandler as? Client)?.fill(socket, depth: depth) }
     }
 
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
