@@ -8,29 +8,6 @@ import Logging
 /// It belongs to its context's thread. Output that is written while one of its own events is served goes into the context's cork
 /// and leaves when the event is done; output written at any other time is queued and leaves at the end of the loop's turn.
 final class Connection: EventSource {
-    enum Phase {
-        /// The TLS handshake, and what comes after it.
-        case securing(Secured)
-        /// A client's connection that is not a WebSocket yet.
-        case opening(OpeningSession)
-        case http(HTTPSession)
-        /// A client's connection on which an answer's body comes in.
-        case exchange(ClientExchange)
-        case webSocket(WebSocket)
-        /// All that will be sent is written or queued; what comes in is discarded. Then it lingers or closes.
-        case finishing(Ending)
-        /// Our side is shut; the peer has a moment to read what we sent and to close. Closing with bytes unread would reset it instead.
-        case lingering
-        case closed
-    }
-
-    enum Ending { case linger, close }
-
-    enum Secured {
-        case http(HTTPSession)
-        case opening(OpeningSession)
-    }
-
     let context: Context
     let transport: Transport
     private(set) var phase = Phase.closed
@@ -422,21 +399,29 @@ final class Connection: EventSource {
         if case .closed = phase { return }
         if isBroken { return lost() }
         if hasBufferedOutput {
-            do throws(SystemError) {
-                let outcome = try transport.flush(gathering: context.cork)
-                bufferedBytes = transport.bufferedBytes
-                if outcome == .empty {
-                    if isBehind { context.caughtUp(self) }
-                    outputDrained()
-                }
-            } catch {
-                return lost()
+            guard offerOutput(gathering: context.cork) else { return lost() }
+            if !hasBufferedOutput {
+                if isBehind { context.caughtUp(self) }
+                outputDrained()
             }
         }
         if !isReadingPaused, !isBackedUp, isOpen { serveCarry() }
         endOfTLS()
         advanceEnding()
         updateInterest(reading: true)
+    }
+
+    /// Gives the kernel what waits, as far as it takes it; false if the peer has gone.
+    ///
+    /// - Parameter scratch: an empty buffer in which small pieces may be put together.
+    func offerOutput(gathering scratch: OutputBuffer? = nil) -> Bool {
+        do throws(SystemError) {
+            _ = try transport.flush(gathering: scratch)
+            bufferedBytes = transport.bufferedBytes
+            return true
+        } catch {
+            return false
+        }
     }
 
     private func outputDrained() {

@@ -286,7 +286,7 @@ extension WebSocket {
     /// A publication has come.
     func deliver(_ message: EncodedMessage) {
         guard let connection else { return }
-        if connection.bufferedBytes > admittedBytes, context.limits.slowSubscribers == .skip {
+        if context.limits.slowSubscribers == .skip, !admitsMore(through: connection) {
             handler.missed(1, on: self)
         } else if isSendingFragments {
             // It waits for the end of the message that is being sent.

@@ -62,7 +62,7 @@ extension WebSocket {
         requireNoFragments()
         if context.hasPublications { context.deliverPublications(before: self) }
         guard isOpen, let connection else { return .closed }
-        if connection.bufferedBytes > 0, connection.bufferedBytes > admittedBytes { return refuseSlowConsumer() }
+        if connection.bufferedBytes > 0, !admitsMore(through: connection) { return refuseSlowConsumer() }
         connection.write(frame)
         return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
     }

@@ -192,8 +192,11 @@ public final class WebSocket {
     private func send(_ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind?, isFinal: Bool) -> SendOutcome {
         if context.hasPublications { context.deliverPublications(before: self) }
         guard case .open = state, let connection, !connection.isBroken else { return .closed }
-        let buffered = connection.bufferedBytes
-        if buffered > 0, buffered > admittedBytes { return refuseSlowConsumer() }
+        var buffered = connection.bufferedBytes
+        if buffered > 0, buffered > admittedBytes {
+            guard admitsMore(through: connection) else { return refuseSlowConsumer() }
+            buffered = connection.bufferedBytes
+        }
         if let extensions, let kind {
             send(payload, opcode: opcode, kind: kind, isFinal: isFinal, through: extensions, on: connection)
             return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
@@ -205,10 +208,9 @@ public final class WebSocket {
 
     private func sendUncorked(_ header: FrameHeader, _ payload: borrowing RawSpan, through connection: Connection) -> SendOutcome {
         connection.write(header, payload)
-        if connection.bufferedBytes == 0 { return .accepted }
         // One message may pass the limit, its connection must not live on it.
-        if !context.hasRoom() { refuseForMemory() }
-        return .buffered(connection.bufferedBytes)
+        if connection.bufferedBytes > 0, !context.hasRoom(), !admitsMore(through: connection) { refuseForMemory() }
+        return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
     }
 
     /// A key for the next frame; nil for a server's, which are not masked.
@@ -227,6 +229,13 @@ public final class WebSocket {
 
     /// Bytes that may wait for the peer already when more is to be sent: none where memory is short.
     var admittedBytes: Int { context.hasRoom() ? maxBufferedBytes : 0 }
+
+    /// Whether more may be sent behind what waits. Where memory is short, the kernel is offered that first: what was queued in this turn says
+    /// nothing of the peer.
+    func admitsMore(through connection: Connection) -> Bool {
+        if !context.hasRoom(), !connection.offerOutput() { connection.abort() }
+        return connection.bufferedBytes <= admittedBytes
+    }
 
     /// More waits than is admitted.
     func refuseSlowConsumer() -> SendOutcome {
