@@ -45,6 +45,18 @@ struct TLSConnectionTests {
         }
     }
 
+    @Test("nothing is said behind a fatal alert, though a good request came before what deserves it")
+    func fatal() throws {
+        let stage = try Self.stage()
+        let peer = try TLSPeer(stage)
+        try peer.shakeHands()
+        try peer.seal(Self.request("/now"))
+        peer.flush([23, 3, 3, 0, 32] + [UInt8](repeating: 7, count: 32))
+        // An alert of two octets, its type, a tag: the only one, and the last; a ticket is larger.
+        let sizes = try peer.recordsToEnd().map { $0.count - 5 }
+        #expect(sizes.last == 19 && sizes.filter { $0 == 19 }.count == 1, "\(sizes)")
+    }
+
     @Test("requests and close_notify in one flight are all answered, late ones too")
     func halfClose() throws {
         let stage = try Self.stage()

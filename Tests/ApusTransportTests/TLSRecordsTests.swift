@@ -228,6 +228,14 @@ struct TLSRecordsTests {
         #expect(try pair.sent() == [[1, 0, 21]])
     }
 
+    @Test("a key update that was asked for before close_notify is given before more is said")
+    func updateAndClose() throws {
+        let pair = try Pair()
+        #expect(pair.open(pair.keyUpdate(1) + pair.sealed([1, 0], .alert)).end == .closed)
+        pair.seal([6])
+        #expect(try pair.sent() == [[24, 0, 0, 1, 0, 22], [6, 23]])
+    }
+
     @Test("another alert is told in words")
     func alert() throws {
         let pair = try Pair()

@@ -62,6 +62,14 @@ extension Integration {
             #expect(output.contains("HTTP/1.1 200 OK") && output.contains("\"workers\":2"), "\(output)")
         }
 
+        @Test("who wants small records is sent no larger ones", arguments: ["512", "4096"])
+        func smallRecords(size: String) throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let request = "GET / HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n"
+            let output = try Self.openssl(server, "-tls1_3", "-maxfraglen", size, "-ign_eof", "-quiet", input: request)
+            #expect(output.contains("HTTP/1.1 200 OK") && output.contains("</html>"), "\(output)")
+        }
+
         @Test("plain HTTP is served beside TLS where it is allowed")
         func plain() throws {
             let server = try ApusServer(options: try Certificates.options("localhost") + ["--tls-allow-plain"])

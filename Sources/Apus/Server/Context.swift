@@ -30,7 +30,7 @@ public final class Context {
     private static let receiveBytes = 128 * 1024
 
     /// Where TLS meets the sockets; made when the first connection wants it.
-    private(set) lazy var tlsBuffers = TLSBuffers(receiveBytes: Context.receiveBytes)
+    private(set) lazy var tlsBuffers = TLSBuffers(receiveBytes: Context.receiveBytes, pool: buffers)
 
     /// Output of the connection whose event is being served.
     let cork = OutputBuffer(capacity: 64 * 1024)

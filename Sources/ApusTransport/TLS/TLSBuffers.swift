@@ -18,6 +18,7 @@ import COpenSSL
 
     private let store: UnsafeMutablePointer<Store>
     private let bio: OpaquePointer
+    let pool: BufferPool?
     /// Where what is queued is put together before it is sealed.
     let plain = OutputBuffer(capacity: TLSBuffers.sealedAtOnce)
 
@@ -28,8 +29,11 @@ import COpenSSL
     /// What may be held of a record whose rest has not come, in bytes.
     private static let largestRecord = 17 * 1024
 
-    /// - Parameter receiveBytes: room for what is opened at once; less is received, so that it always fits.
-    package init(receiveBytes: Int) {
+    /// - Parameters:
+    ///   - receiveBytes: room for what is opened at once; less is received, so that it always fits.
+    ///   - pool: the worker's, which counts what connections hold; nil where nobody does.
+    package init(receiveBytes: Int, pool: BufferPool? = nil) {
+        self.pool = pool
         precondition(receiveBytes >= 2 * Self.largestRecord, "the receive buffer is too small for TLS")
         unsafe store = .allocate(capacity: 1)
         unsafe store.initialize(

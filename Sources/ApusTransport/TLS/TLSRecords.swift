@@ -119,7 +119,7 @@ import COpenSSL
         // However often it was asked for, one will do (RFC 8446 §4.6.3).
         if owesKeyUpdate {
             owesKeyUpdate = false
-            if end == nil { sealKeyUpdate(into: buffers) }
+            if end == nil || end == .closed { sealKeyUpdate(into: buffers) }
         }
         return (count, end)
     }

@@ -28,6 +28,8 @@ import COpenSSL
         case secure
         /// The other side will send no more: it said so, or ended the connection.
         case ended
+        /// One side ended it with a fatal alert: nothing may follow, in either direction (RFC 8446 §6.2). What was good before it counts.
+        case broken
         /// OpenSSL gave it up: nothing more may be asked of it.
         case failed
     }
@@ -106,12 +108,21 @@ import COpenSSL
     private var secrets = TrafficSecrets()
 
     deinit {
+        if case .records(let records, _) = protection { buffers.pool?.note(-records.partial.count) }
         if case .openSSL(let ssl) = protection { unsafe SSL_free(ssl) }
         secrets.forget()
     }
 
+    /// That nothing more comes was said.
+    private var hasSentEnd = false
+
     /// The other side will send no more.
-    package var inputHasEnded: Bool { if case .ended = state { true } else { false } }
+    package var inputHasEnded: Bool {
+        switch state {
+        case .ended, .broken: true
+        case .new, .handshaking, .secure, .failed: false
+        }
+    }
 
     /// The input ended without a word of the other side's (close_notify): somebody in between may have cut it.
     package private(set) var inputWasCut = false
@@ -164,7 +175,10 @@ import COpenSSL
     private func takeOver(from ssl: OpaquePointer) {
         defer { secrets.forget() }
         let number = unsafe UInt16(truncatingIfNeeded: SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)))
-        guard context.role == .server, let suite = CipherSuite.numbered(number), secrets.client.count == suite.secretBytes,
+        // Few clients want small records (RFC 6066 §4), 1 to 4 being their sizes; for them OpenSSL keeps the promise.
+        let wantsSmallRecords = unsafe (1...4).contains(SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl)))
+        guard context.role == .server, !wantsSmallRecords,
+            let suite = CipherSuite.numbered(number), secrets.client.count == suite.secretBytes,
             secrets.server.count == suite.secretBytes, unsafe SSL_has_pending(ssl) == 0,
             let sent = unsafe Self.sealedRecords(in: buffers.output)
         else {
@@ -257,7 +271,7 @@ import COpenSSL
     func receive(from socket: Int32, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         switch state {
         case .secure: break
-        case .new, .handshaking, .ended, .failed: return .done(0)
+        case .new, .handshaking, .ended, .broken, .failed: return .done(0)
         }
         let partial = if case .records(let records, _) = protection { records.partial } else { [UInt8]() }
         switch try buffers.receive(from: socket, behind: partial) {
@@ -283,7 +297,7 @@ import COpenSSL
         let (count, end) =
             switch protection {
             case .openSSL(let ssl): unsafe open(with: ssl, into: buffer)
-            case .records(let records, _): unsafe records.open(buffers.input, into: buffer, answeringInto: buffers)
+            case .records(let records, _): unsafe open(with: records, into: buffer)
             }
         switch end {
         case nil: break
@@ -291,8 +305,7 @@ import COpenSSL
         case .refused, .broken:
             if case .refused(let words) = end { refusal = words }
             try? sendSealed(to: socket)
-            // What was good before it counts.
-            state = count > 0 ? .ended : .failed
+            state = count > 0 ? .broken : .failed
             inputWasCut = true
             if count == 0 { throw brokenProtocol("SSL_read") }
             return .done(count)
@@ -300,6 +313,12 @@ import COpenSSL
         // Answers of TLS itself, such as to a key update.
         try sendSealed(to: socket)
         return count > 0 || inputHasEnded ? .done(count) : .wouldBlock
+    }
+
+    private func open(with records: TLSRecords, into buffer: UnsafeMutableRawBufferPointer) -> (count: Int, end: TLSRecords.End?) {
+        let held = records.partial.count
+        defer { if held != records.partial.count { buffers.pool?.note(records.partial.count - held) } }
+        return unsafe records.open(buffers.input, into: buffer, answeringInto: buffers)
     }
 
     private func open(with ssl: OpaquePointer, into buffer: UnsafeMutableRawBufferPointer) -> (count: Int, end: TLSRecords.End?) {
@@ -328,7 +347,7 @@ import COpenSSL
     func write(_ bytes: UnsafeRawBufferPointer, to socket: Int32) throws(SystemError) {
         switch state {
         case .secure, .ended: break
-        case .new, .handshaking, .failed: throw brokenProtocol("SSL_write")
+        case .new, .handshaking, .broken, .failed: throw brokenProtocol("SSL_write")
         }
         switch protection {
         case .records(let records, _): unsafe records.seal(bytes, into: buffers)
@@ -365,7 +384,7 @@ import COpenSSL
         var sent = 0
         if sealedBytes == 0, case .done(let count) = try unsafe Socket.send(socket, output) { sent = count }
         guard sent < output.count else { return }
-        unsafe sealed.append(copying: UnsafeRawBufferPointer(rebasing: output[sent...]))
+        unsafe sealed.append(copying: UnsafeRawBufferPointer(rebasing: output[sent...]), into: buffers.pool)
         sealedBytes = sealed.byteCount
     }
 
@@ -373,8 +392,10 @@ import COpenSSL
     func sendEnd(to socket: Int32) {
         switch state {
         case .secure, .ended: break
-        case .new, .handshaking, .failed: return
+        case .new, .handshaking, .broken, .failed: return
         }
+        guard !hasSentEnd else { return }
+        hasSentEnd = true
         switch protection {
         case .records(let records, _): records.seal(.closeNotify, into: buffers)
         case .openSSL(let ssl): if unsafe SSL_shutdown(ssl) < 0 { ERR_clear_error() }

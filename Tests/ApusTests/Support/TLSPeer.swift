@@ -49,7 +49,20 @@ final class TLSPeer {
         return Array(bytes.prefix(Int(max(0, count))))
     }
 
-    func flush() { client.send(takeSealed()) }
+    /// - Parameter behind: bytes that follow what was sealed, as they are.
+    func flush(_ behind: [UInt8] = []) { client.send(takeSealed() + behind) }
+
+    /// Everything up to the server's end, as it was sealed, record by record.
+    func recordsToEnd() throws -> [ArraySlice<UInt8>] {
+        var rest = try client.end()[...]
+        var records: [ArraySlice<UInt8>] = []
+        while rest.count >= 5 {
+            let size = 5 + (Int(rest[rest.startIndex + 3]) << 8 | Int(rest[rest.startIndex + 4]))
+            records.append(rest.prefix(size))
+            rest = rest.dropFirst(size)
+        }
+        return records
+    }
 
     /// What the kernel takes of what was sealed; gives whether it took any.
     func flushWithoutWaiting() -> Bool {
