@@ -23,6 +23,8 @@ final class Connection: EventSource {
     private var isCorked = false
     /// Bytes of output that wait for the peer: the transport's count, where reading it costs nothing.
     private(set) var bufferedBytes = 0
+    /// All that waited has left, which nobody has been told yet.
+    private var hasDrained = false
     /// It is in the context's list of connections to settle.
     var isUnsettled = false
     /// A write failed: the peer has gone, which is told at the end of the turn, not inside `send`.
@@ -398,8 +400,9 @@ final class Connection: EventSource {
     func settle() {
         if case .closed = phase { return }
         if isBroken { return lost() }
-        if hasBufferedOutput {
-            guard offerOutput(gathering: context.cork) else { return lost() }
+        if hasBufferedOutput, !offerOutput(gathering: context.cork) { return lost() }
+        if hasDrained {
+            hasDrained = false
             if !hasBufferedOutput {
                 if isBehind { context.caughtUp(self) }
                 outputDrained()
@@ -418,6 +421,7 @@ final class Connection: EventSource {
         do throws(SystemError) {
             _ = try transport.flush(gathering: scratch)
             bufferedBytes = transport.bufferedBytes
+            hasDrained = bufferedBytes == 0
             return true
         } catch {
             return false

@@ -21,7 +21,8 @@ public struct Limits: Sendable {
     public var maxBufferedBytes = 1 << 20
     /// Bytes that one worker holds for all its connections: messages and request bodies that have not come whole, what was read and not used,
     /// and output that waits. Beyond it, a WebSocket that wants more of it is closed with 1013, and a request whose body does is answered with
-    /// 503; who has output waiting is sent nothing more. What comes whole and leaves at once needs none of it.
+    /// 503; who has output waiting is sent nothing more. What was read while its reader is paused (at most 128 KiB) is counted, not refused;
+    /// an `EncodedMessage` belongs to the application and is not counted. What comes whole and leaves at once needs none of it.
     public var maxWorkerBufferBytes = 256 << 20
     /// What becomes of a subscriber with more than `maxBufferedBytes` waiting when something is published to it.
     public var slowSubscribers = SlowSubscribers.close

@@ -64,6 +64,6 @@ extension WebSocket {
         guard isOpen, let connection else { return .closed }
         if connection.bufferedBytes > 0, !admitsMore(through: connection) { return refuseSlowConsumer() }
         connection.write(frame)
-        return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
+        return outcome(on: connection)
     }
 }

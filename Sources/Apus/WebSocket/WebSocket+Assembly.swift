@@ -6,7 +6,7 @@ import ApusTransport
 // extensions make of a message is put together in an array of theirs.
 extension WebSocket {
     /// What is set aside for announced payload of which little has come, in bytes: a header alone must not cost memory.
-    private static let firstReserve = 64 * 1024
+    private static let firstReserve = 63 * 1024
     /// With more than this to come in a frame, in bytes, it is received where it will stay, instead of being copied there.
     private static let leastDirect = 32 * 1024
     /// Received at once there, in bytes: so little that it is still in the processor's cache when it is unmasked.
@@ -47,8 +47,8 @@ extension WebSocket {
         let most = isTooMuch ? Int.max - needed : max(Self.firstReserve, sevenfold)
         var wanted = needed + Int(clamping: min(announced, UInt64(most)))
         if incoming != nil { wanted = max(wanted, min(2 * needed, context.limits.maxMessageBytes)) }
-        // Where memory is short, nobody gets more than what has come.
-        if !context.hasRoom(for: wanted - held) { wanted = needed }
+        // Where memory may become short, nobody gets more than what has come: else a few bytes of many messages would take all of it.
+        if !context.hasRoom(for: wanted - held + context.limits.maxWorkerBufferBytes / 2) { wanted = needed }
         guard let incoming else {
             let chunk = ByteChunk(capacity: wanted, from: context.buffers)
             self.incoming = chunk
@@ -93,7 +93,9 @@ extension WebSocket {
     var directBytes: Int? {
         guard case .open = state, let incoming else { return nil }
         let most = min(Int(clamping: decoder.remainingInFrame), Self.mostDirect)
-        guard most >= Self.leastDirect, let chunk = chunk(adding: 1, announced: decoder.remainingInFrame - 1) else { return nil }
+        guard most >= Self.leastDirect,
+            let chunk = chunk(adding: Self.leastDirect, announced: decoder.remainingInFrame - UInt64(Self.leastDirect))
+        else { return nil }
         return min(most, chunk.capacity - incoming.count)
     }
 

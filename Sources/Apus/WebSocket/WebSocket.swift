@@ -199,7 +199,7 @@ public final class WebSocket {
         }
         if let extensions, let kind {
             send(payload, opcode: opcode, kind: kind, isFinal: isFinal, through: extensions, on: connection)
-            return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
+            return outcome(on: connection)
         }
         let header = FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, maskingKey: maskingKey)
         if connection.cork(header, payload) { return buffered == 0 ? .accepted : .buffered(buffered) }
@@ -208,6 +208,11 @@ public final class WebSocket {
 
     private func sendUncorked(_ header: FrameHeader, _ payload: borrowing RawSpan, through connection: Connection) -> SendOutcome {
         connection.write(header, payload)
+        return outcome(on: connection)
+    }
+
+    /// What came of a message that was written.
+    func outcome(on connection: Connection) -> SendOutcome {
         // One message may pass the limit, its connection must not live on it.
         if connection.bufferedBytes > 0, !context.hasRoom(), !admitsMore(through: connection) { refuseForMemory() }
         return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
@@ -233,13 +238,20 @@ public final class WebSocket {
     /// Whether more may be sent behind what waits. Where memory is short, the kernel is offered that first: what was queued in this turn says
     /// nothing of the peer.
     func admitsMore(through connection: Connection) -> Bool {
-        if !context.hasRoom(), !connection.offerOutput() { connection.abort() }
+        if !context.hasRoom() {
+            guard connection.offerOutput() else {
+                connection.abort()
+                return false
+            }
+            // Who waits for that to be sent is told at the turn's end.
+            context.unsettled(connection)
+        }
         return connection.bufferedBytes <= admittedBytes
     }
 
     /// More waits than is admitted.
     func refuseSlowConsumer() -> SendOutcome {
-        if bufferedBytes > maxBufferedBytes {
+        if context.hasRoom() || bufferedBytes > maxBufferedBytes {
             close(code: .tryAgainLater, reason: "the peer reads too slowly")
         } else {
             refuseForMemory()
