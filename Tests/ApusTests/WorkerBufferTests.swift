@@ -1,6 +1,7 @@
 import Apus
 import ApusPlatform
 import Logging
+import TestSupport
 import Testing
 
 /// What is logged, for those who look.
@@ -123,6 +124,47 @@ struct WorkerBufferTests {
             if ends == [1013] { break }
         }
         #expect(ends == [1013])
+    }
+
+    @Test("who waits for room hears of it, though memory is short and what waited has left with a message")
+    func writable() throws {
+        let notes = Notes()
+        let script = Script()
+        let stage = try Self.stage(script, notes)
+        let reader = try stage.webSocket(receiveBufferBytes: 4096)
+        let socket = try #require(script.socket)
+        var sent = 0
+        while socket.bufferedBytes == 0 {
+            socket.send(binary: [UInt8](repeating: 3, count: 20_000))
+            sent += 20_004
+            try stage.turn()
+        }
+        socket.requestWritable()
+        // Others take all there is, and those who do not read a message more each: so much that what waits here makes no difference.
+        var others = try Self.fill(stage, notes)
+        var (excess, slow) = (0, 0)
+        while excess < 60_000, slow < 30 {
+            others.append(try stage.webSocket(receiveBufferBytes: 4096))
+            slow += 1
+            let other = try #require(script.socket)
+            while other.send(binary: [UInt8](repeating: 3, count: 390_000)) != .closed {
+                excess = slow > 1 ? other.bufferedBytes : 0
+                try stage.turn()
+            }
+        }
+        #expect(excess >= 60_000)
+        #expect(script.count("writable") == 0)
+        // All that the kernel has is read, which the loop has not been told yet.
+        let wanted = sent - socket.bufferedBytes
+        var got = 0
+        let isRead = Deadline(after: .seconds(10)).wait {
+            got += reader.takeSome(1 << 20).count
+            return got >= wanted
+        }
+        #expect(isRead, "\(got) bytes of \(wanted)")
+        #expect(socket.send(text: "there is room") == .accepted)
+        try stage.until("writable") { script.count("writable") == 1 }
+        for client in others { client.reset() }
     }
 
     @Test("a request whose body does not fit is answered with 503")
