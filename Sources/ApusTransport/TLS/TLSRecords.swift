@@ -43,7 +43,6 @@ import COpenSSL
     private var recordsWithoutData = 0
     /// The other side wants our next key, too.
     private var owesKeyUpdate = false
-    let suite: CipherSuite
 
     /// Of a record's content, in bytes (RFC 8446 §5.1).
     static let maxContentBytes = 1 << 14
@@ -62,7 +61,6 @@ import COpenSSL
     init(
         _ suite: CipherSuite, ours: [UInt8], sent: UInt64, theirs: [UInt8], recordsPerKey: UInt64 = TLSRecords.defaultRecordsPerKey
     ) {
-        self.suite = suite
         self.recordsPerKey = recordsPerKey
         sealing = TrafficKey(.sealing, suite, secret: ours, sequence: sent)
         opening = TrafficKey(.opening, suite, secret: theirs, sequence: 0)
