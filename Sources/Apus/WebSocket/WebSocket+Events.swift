@@ -22,7 +22,7 @@ extension WebSocket {
                 let short = decoder.nextShortMessage(in: &buffer, until: end, from: &position)
             {
                 let payload = buffer.bytes.extracting(short.range)
-                if short.kind == .text, !UTF8Validator.isValid(payload) { return violated(.invalidUTF8) }
+                if short.kind == .text, !short.isASCII, !UTF8Validator.isValid(payload) { return violated(.invalidUTF8) }
                 context.messagesReceived &+= 1
                 handler.received(Message(kind: short.kind, payload: payload), on: self)
                 continue

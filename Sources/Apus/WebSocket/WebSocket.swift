@@ -32,6 +32,8 @@ public final class WebSocket {
     let extensions: ExtensionChain?
     /// Whole messages can be delivered from where they lie.
     let takesShortWay: Bool
+    /// A message's frame is its payload behind a header.
+    let sendsShortWay: Bool
     let maxBufferedBytes: Int
     let hasSubprotocol: Bool
     var receiving = Receiving.active
@@ -77,6 +79,7 @@ public final class WebSocket {
         self.extensions = extensions
         delivery = handler.delivery
         takesShortWay = extensions == nil && delivery == .messages
+        sendsShortWay = extensions == nil && role == .server
         maxBufferedBytes = context.limits.maxBufferedBytes
         decoder = FrameDecoder(
             role: role, ownedReservedBits: extensions?.reservedBits.rawValue ?? 0,
@@ -150,8 +153,18 @@ public final class WebSocket {
     /// Sends a message. The caller answers for text being UTF-8.
     @discardableResult
     public func send(_ payload: borrowing RawSpan, as kind: MessageKind) -> SendOutcome {
+        if sendShort(payload, as: kind) { return .accepted }
         requireNoFragments()
         return send(payload, opcode: kind.opcode, kind: kind, isFinal: true)
+    }
+
+    /// Sends a message of the simplest kind if nothing stands in its way: the counterpart of `FrameDecoder.nextShortMessage`.
+    @inline(__always)
+    private func sendShort(_ payload: borrowing RawSpan, as kind: MessageKind) -> Bool {
+        guard sendsShortWay, !isSendingFragments, case .open = state, !context.hasPublications, payload.byteCount <= maxControlPayloadBytes,
+            let connection, !connection.isBroken, !connection.hasBufferedOutput
+        else { return false }
+        return connection.cork(FrameHeader(opcode: kind.opcode, payloadBytes: payload.byteCount), payload)
     }
 
     /// Sends a part of a message as a frame of its own; the first one says what kind the message is. Until the last part has been sent,
@@ -188,7 +201,7 @@ public final class WebSocket {
     }
 
     /// - Parameter kind: nil for control frames, which pass no extension.
-    @inline(__always)
+    @inline(never)
     private func send(_ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind?, isFinal: Bool) -> SendOutcome {
         if context.hasPublications { context.deliverPublications(before: self) }
         guard case .open = state, let connection, !connection.isBroken else { return .closed }

@@ -12,6 +12,7 @@ public struct FrameDecoder: Equatable, Sendable {
     @usableFromInline let ownedReservedBits: UInt8
     /// Bytes a message may have on the wire.
     @usableFromInline let maxMessageBytes: UInt64
+    @usableFromInline let maxShortMessageBytes: UInt8
     @usableFromInline var frame: DataFrame?
     @usableFromInline var message: OpenMessage?
 
@@ -56,6 +57,7 @@ public struct FrameDecoder: Equatable, Sendable {
         self.role = role
         self.ownedReservedBits = ownedReservedBits
         self.maxMessageBytes = UInt64(max(0, maxMessageBytes))
+        maxShortMessageBytes = UInt8(min(max(0, maxMessageBytes), maxControlPayloadBytes))
     }
 
     /// Whether a message has begun and not ended.
@@ -66,21 +68,29 @@ public struct FrameDecoder: Equatable, Sendable {
 
     /// The next message, if it is of the simplest kind: one masked frame of at most 125 octets, all of it here, no reserved bit, to a
     /// server. Most traffic is made of these, and this is their short way; nil says nothing but that `next` must look.
+    ///
+    /// - Returns: where its payload lies, and whether that is ASCII.
     @inlinable @inline(__always)
     public mutating func nextShortMessage(
         in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
-    ) -> (kind: MessageKind, range: Range<Int>)? {
+    ) -> (kind: MessageKind, range: Range<Int>, isASCII: Bool)? {
         let start = position
-        guard end &- start >= 6, end <= buffer.byteCount, start >= 0, frame == nil, message == nil, role == .server else { return nil }
-        let first = buffer.octet(at: start)
-        let length = Int(buffer.octet(at: start &+ 1)) &- 0x80
-        guard first == 0x81 || first == 0x82, length >= 0, length <= maxControlPayloadBytes, end &- start >= 6 &+ length,
-            UInt64(length) <= maxMessageBytes
-        else { return nil }
-        let range = (start &+ 6)..<(start &+ 6 &+ length)
-        Masking.apply(key: buffer.littleEndian32(at: start &+ 2), phase: 0, to: &buffer, range: range)
-        position = range.upperBound
-        return (first == 0x81 ? .text : .binary, range)
+        guard message == nil, role == .server, start >= 0, end <= buffer.byteCount, end &- start >= 6 else { return nil }
+        // SAFETY: six octets were checked to lie in the buffer.
+        let head = unsafe buffer.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start, as: UInt16.self).littleEndian
+        let key = unsafe buffer.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start &+ 2, as: UInt32.self).littleEndian
+        // Both wrap around where they are less than the bits that must be set.
+        let kind = UInt8(truncatingIfNeeded: head) &- 0x81
+        let length = UInt8(truncatingIfNeeded: head >> 8) &- 0x80
+        guard kind <= 1, length <= maxShortMessageBytes, end &- start &- 6 >= Int(length) else { return nil }
+        let payload = start &+ 6
+        position = payload &+ Int(length)
+        // SAFETY: so was the payload.
+        let isASCII = unsafe buffer.withUnsafeMutableBytes { bytes in
+            guard let base = bytes.baseAddress else { return true }
+            return unsafe Masking.apply(key: key, at: base + payload, count: Int(length))
+        }
+        return unsafe (kind == 0 ? .text : .binary, Range(uncheckedBounds: (payload, payload &+ Int(length))), isASCII)
     }
 
     /// The next event in `buffer` from `position` on, which moves behind what was used; nil when more must arrive.

@@ -48,6 +48,29 @@ struct MaskingTests {
         #expect(Self.apply(once, key: key, phase: 3, range: 0..<100) == bytes)
     }
 
+    @Test("one octet that is not ASCII is seen wherever it lies, and none beside the range")
+    func ascii() {
+        for length in 0...140 {
+            let range = 3..<3 + length
+            let ends = [UInt8](repeating: 0xFF, count: 3)
+            let text = ends + [UInt8](repeating: 0x7F, count: length) + ends
+            let masked = Self.reference(text, key: sampleKey, phase: 0, range: range)
+            #expect(Self.isASCII(masked, range), "length \(length)")
+            for place in range {
+                var bytes = masked
+                bytes[place] ^= 0x80
+                if Self.isASCII(bytes, range) { Issue.record("length \(length), octet \(place - 3)") }
+            }
+        }
+    }
+
+    private static func isASCII(_ bytes: [UInt8], _ range: Range<Int>) -> Bool {
+        var bytes = bytes
+        var octets = bytes.mutableSpan
+        var raw = octets.mutableBytes
+        return Masking.apply(key: sampleKeyWord, phase: 0, to: &raw, range: range)
+    }
+
     @Test("an empty buffer has nothing to mask")
     func empty() {
         #expect(Self.apply([], key: sampleKeyWord, phase: 0, range: 0..<0).isEmpty)

@@ -83,12 +83,15 @@ package struct MessageReader {
 
     private mutating func short(_ buffer: inout [UInt8], _ position: inout Int) -> (MessageKind, [UInt8])? {
         let end = buffer.count
-        var found: (kind: MessageKind, range: Range<Int>)?
+        var found: (kind: MessageKind, range: Range<Int>, isASCII: Bool)?
         do {
             var octets = buffer.mutableSpan
             var bytes = octets.mutableBytes
             found = decoder.nextShortMessage(in: &bytes, until: end, from: &position)
         }
-        return found.map { ($0.kind, Array(buffer[$0.range])) }
+        guard let found else { return nil }
+        let message = Array(buffer[found.range])
+        require(found.isASCII == message.allSatisfy { $0 < 0x80 })
+        return (found.kind, message)
     }
 }
