@@ -22,27 +22,20 @@ extension Integration {
 
         /// All that the program executes, outside the kernel, from its start to its end, while one client has it echo `rounds` times `depth`
         /// messages, which leave the client in one call.
-        private static func instructions(rounds: Int, depth: Int) throws -> Int {
+        private static func instructions(rounds: Int, depth: Int, tls: Bool) throws -> Int {
             // The one that was built with the command: for tests more is left visible, and less optimised. Debian 12's valgrind gives up on
             // Swift's debugging information.
             let folder = Places.command.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
             let place = try TemporaryDirectory()
             let program = place.path + "/EchoFixture"
             try Integration.run(["strip", "--strip-debug", "-o", program, folder + "/EchoFixture"])
-            let process = try ChildProcess(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program])
+            let files = tls ? try [Certificates.path("localhost.pem"), Certificates.path("localhost.key")] : []
+            let process = try ChildProcess(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program] + files)
             guard Deadline(after: .seconds(60)).wait(until: { process.standardOutput.hasSuffix("\n") || process.hasEnded != nil }),
                 let port = UInt16(process.standardOutput.dropLast())
             else { throw TestFailure("EchoFixture did not come up: \(process.standardError)") }
-            let client = try RawClient(port: port, timeout: .seconds(60))
-            _ = try client.upgrade()
-            let message = RawFrame(opcode: 1, payload: [UInt8](repeating: 0x61, count: messageBytes))
-            let bytes = [[UInt8]](repeating: message.masked, count: depth).flatMap { $0 }
-            for _ in 0..<rounds {
-                try client.send(bytes)
-                for _ in 0..<depth {
-                    guard try client.frame() == message else { throw TestFailure("not an echo") }
-                }
-            }
+            let command = [Places.python, Places.peer("echo_rounds.py"), "\(port)", "\(rounds)", "\(depth)", "\(messageBytes)"]
+            #expect(try Integration.run(command + (tls ? ["tls"] : [])) == "echoed\n")
             process.signal(SIGTERM)
             _ = try process.wait(within: .seconds(60))
             withExtendedLifetime(place) {}
@@ -53,13 +46,15 @@ extension Integration {
             return count
         }
 
-        @Test("an echo costs no more than its budget, alone and with others in one arrival", arguments: [1, 16])
-        func echo(depth: Int) async throws {
-            let budget = try Self.budget("echo-depth-\(depth)")
+        @Test(
+            "an echo costs no more than its budget, alone and with others in one arrival, plain and over TLS", arguments: [1, 16],
+            [false, true])
+        func echo(depth: Int, tls: Bool) async throws {
+            let budget = try Self.budget("echo\(tls ? "-tls" : "")-depth-\(depth)")
             let (few, many) = (100, 2100)
-            let counts = try await Threads.run(2) { try Self.instructions(rounds: [few, many][$0], depth: depth) }
+            let counts = try await Threads.run(2) { try Self.instructions(rounds: [few, many][$0], depth: depth, tls: tls) }
             let each = Double(counts[1] - counts[0]) / Double((many - few) * depth)
-            print("instructions: \(each) per echo of depth \(depth), budget \(budget)")
+            print("instructions: \(each) per echo of depth \(depth)\(tls ? " over TLS" : ""), budget \(budget)")
             #expect(each <= budget * Self.headroom)
             #expect(each > 1, "what is measured is an echo")
         }

@@ -9,6 +9,9 @@ import COpenSSL
     let keyBytes: Int
     /// Of a traffic secret: what the digest gives.
     let secretBytes: Int
+    /// The cipher takes a record's vector as a parameter. To initialise it for each record costs OpenSSL some 700 instructions more, most of
+    /// which look for the vector's length by name.
+    let takesVectorAlone: Bool
 
     /// OpenSSL's name, the cipher's, the digest's.
     private init?(_ name: String, _ cipher: String, keyBytes: Int, _ digest: StaticString, secretBytes: Int) {
@@ -18,6 +21,35 @@ import COpenSSL
         self.digest = digest
         self.keyBytes = keyBytes
         self.secretBytes = secretBytes
+        takesVectorAlone = unsafe Self.takesVectorAlone(fetched, keyBytes: keyBytes)
+    }
+
+    /// Tries it: OpenSSL has it for AES-GCM only, and does not document it.
+    private static func takesVectorAlone(_ cipher: OpaquePointer, keyBytes: Int) -> Bool {
+        let context = unsafe EVP_CIPHER_CTX_new()
+        defer {
+            unsafe EVP_CIPHER_CTX_free(context)
+            ERR_clear_error()
+        }
+        let key = [UInt8](repeating: 1, count: keyBytes)
+        var vector = [UInt8](repeating: 2, count: 12)
+        let other = [UInt8](repeating: 3, count: 12)
+        let plain = [UInt8](repeating: 0, count: 16)
+        var (expected, sealed) = (plain, plain)
+        var length: Int32 = 0
+        guard unsafe EVP_EncryptInit_ex2(context, cipher, key, vector, nil) == 1,
+            unsafe EVP_EncryptUpdate(context, &expected, &length, plain, 16) == 1,
+            unsafe EVP_EncryptInit_ex2(context, nil, nil, other, nil) == 1,
+            unsafe EVP_EncryptUpdate(context, &sealed, &length, plain, 16) == 1, sealed != expected,
+            unsafe EVP_EncryptFinal_ex(context, &sealed, &length) == 1
+        else { return false }
+        let isTaken = unsafe vector.withUnsafeMutableBytes {
+            var parameters = unsafe (apus_vector_parameter($0.baseAddress), OSSL_PARAM_construct_end())
+            return unsafe withUnsafeMutableBytes(of: &parameters) {
+                unsafe EVP_CIPHER_CTX_set_params(context, $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress) == 1
+            }
+        }
+        return unsafe isTaken && EVP_EncryptUpdate(context, &sealed, &length, plain, 16) == 1 && sealed == expected
     }
 
     // Kept for the life of the process.
@@ -131,6 +163,26 @@ import COpenSSL
     /// What sealing adds to a record's content: header, type and tag.
     static let overheadBytes = headerBytes + 1 + tagBytes
 
+    /// Content up to here, in bytes, is copied in front of its type and sealed together with it: a call costs more than the copy.
+    private static let maxCopiedBytes = 1024
+
+    /// Gives the cipher the next record's nonce, and the tag that is to be found.
+    private func beginRecord(tag: UnsafeMutablePointer<UInt8>?) -> Bool {
+        let nonce = unsafe nextNonce()
+        let end = unsafe OSSL_PARAM_construct_end()
+        let vector = unsafe suite.takesVectorAlone ? apus_vector_parameter(nonce) : end
+        var parameters = unsafe (vector, end, end)
+        if let tag = unsafe tag { unsafe parameters = (apus_tag_parameter(tag, Self.tagBytes), vector, end) }
+        return unsafe withUnsafeMutableBytes(of: &parameters) {
+            let parameters = unsafe $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress
+            if suite.takesVectorAlone { return unsafe EVP_CIPHER_CTX_set_params(cipher, parameters) == 1 }
+            return switch direction {
+            case .sealing: unsafe EVP_EncryptInit_ex2(cipher, nil, nil, nonce, parameters) == 1
+            case .opening: unsafe EVP_DecryptInit_ex2(cipher, nil, nil, nonce, parameters) == 1
+            }
+        }
+    }
+
     /// Seals one record of at most 2^14 octets into `output`, which has room for `overheadBytes` more than they and nothing else.
     func seal(_ content: UnsafeRawBufferPointer, as kind: TLSRecords.ContentType, into output: UnsafeMutableRawBufferPointer) {
         unsafe seal(content, typeOctet: kind.rawValue, into: output)
@@ -152,16 +204,17 @@ import COpenSSL
         unsafe type.pointee = typeOctet
         let tag = unsafe type + 1
         var length: Int32 = 0
-        var isSealed =
-            unsafe EVP_EncryptInit_ex2(cipher, nil, nil, nextNonce(), nil) == 1
-            && EVP_EncryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1
-        if let bytes = content.baseAddress, unsafe !content.isEmpty {
+        var isSealed = unsafe beginRecord(tag: nil) && EVP_EncryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1
+        if content.count <= Self.maxCopiedBytes {
+            unsafe UnsafeMutableRawBufferPointer(start: sealed, count: content.count).copyMemory(from: content)
+            isSealed = unsafe isSealed && EVP_EncryptUpdate(cipher, sealed, &length, sealed, Int32(content.count + 1)) == 1
+        } else if let bytes = content.baseAddress {
             isSealed =
                 unsafe isSealed
                 && EVP_EncryptUpdate(cipher, sealed, &length, bytes.assumingMemoryBound(to: UInt8.self), Int32(content.count)) == 1
+                && EVP_EncryptUpdate(cipher, type, &length, type, 1) == 1
         }
-        isSealed =
-            unsafe isSealed && EVP_EncryptUpdate(cipher, type, &length, type, 1) == 1 && EVP_EncryptFinal_ex(cipher, tag, &length) == 1
+        isSealed = unsafe isSealed && EVP_EncryptFinal_ex(cipher, tag, &length) == 1
         var parameters = unsafe (apus_tag_parameter(tag, Self.tagBytes), OSSL_PARAM_construct_end())
         isSealed = unsafe withUnsafeMutableBytes(of: &parameters) {
             unsafe isSealed && EVP_CIPHER_CTX_get_params(cipher, $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress) == 1
@@ -179,14 +232,9 @@ import COpenSSL
         else { return false }
         precondition(output.count >= count, "there is no room for what is opened")
         let tag = unsafe UnsafeMutablePointer(mutating: header + Self.headerBytes + count)
-        var parameters = unsafe (apus_tag_parameter(tag, Self.tagBytes), OSSL_PARAM_construct_end())
-        return unsafe withUnsafeMutableBytes(of: &parameters) {
-            let parameters = unsafe $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress
-            var length: Int32 = 0
-            return unsafe EVP_DecryptInit_ex2(cipher, nil, nil, nextNonce(), parameters) == 1
-                && EVP_DecryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1
-                && EVP_DecryptUpdate(cipher, opened, &length, header + Self.headerBytes, Int32(count)) == 1
-                && EVP_DecryptFinal_ex(cipher, opened + count, &length) == 1
-        }
+        var length: Int32 = 0
+        return unsafe beginRecord(tag: tag) && EVP_DecryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1
+            && EVP_DecryptUpdate(cipher, opened, &length, header + Self.headerBytes, Int32(count)) == 1
+            && EVP_DecryptFinal_ex(cipher, opened + count, &length) == 1
     }
 }

@@ -82,6 +82,11 @@ static inline OSSL_PARAM apus_tag_parameter(void *tag, size_t length) {
     return OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, length);
 }
 
+// The whole vector of an AES-GCM cipher whose key is set: what -1 means to EVP_CTRL_AEAD_SET_IV_FIXED.
+static inline OSSL_PARAM apus_vector_parameter(void *vector) {
+    return OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, vector, (size_t)-1);
+}
+
 static inline void apus_ssl_ctx_set_app_data(SSL_CTX *ctx, void *data) { SSL_CTX_set_app_data(ctx, data); }
 static inline void *apus_ssl_ctx_app_data(const SSL_CTX *ctx) { return SSL_CTX_get_app_data(ctx); }
 static inline void apus_ssl_set_app_data(SSL *ssl, void *data) { SSL_set_app_data(ssl, data); }
