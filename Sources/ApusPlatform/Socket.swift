@@ -191,6 +191,8 @@ package enum Socket {
         case reusePort
         /// Send small segments at once (Nagle off): writes are corked by us.
         case noDelay
+        /// Acknowledge what has come, without waiting for an answer to carry that.
+        case acknowledgeNow
         /// Listen on IPv6 only.
         case ipv6Only
         /// Bytes the kernel may hold to send.
@@ -211,6 +213,7 @@ package enum Socket {
             case .reuseAddress: (SOL_SOCKET, SO_REUSEADDR, 1)
             case .reusePort: (SOL_SOCKET, SO_REUSEPORT, 1)
             case .noDelay: (Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            case .acknowledgeNow: (Int32(IPPROTO_TCP), TCP_QUICKACK, 1)
             case .ipv6Only: (Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1)
             case .sendBuffer(let bytes): (SOL_SOCKET, SO_SNDBUF, bytes)
             case .sendBufferForced(let bytes): (SOL_SOCKET, SO_SNDBUFFORCE, bytes)

@@ -109,6 +109,17 @@ extension Integration {
             #expect(try resume().isResumed)
         }
 
+        @Test(
+            "who resumes a session is not kept waiting by Nagle's algorithm, and is given a ticket for the next time by TLS 1.3",
+            arguments: [("TLSv1_2", 1), ("TLSv1_3", 20)])
+        func resumptionWithoutDelay(version: String, sessions: Int) throws {
+            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let words = try python("tls_resume.py", "\(server.port)", version, "20").split(whereSeparator: \.isWhitespace)
+            #expect(words.count == 3 && words[0] == "20" && words[1] == "\(sessions)", "\(words)")
+            // Whoever waits for a delayed acknowledgement takes some 20 times as long.
+            #expect(Double(words[2]) ?? .infinity < 5, "\(words)")
+        }
+
         @Test("a session without a client certificate is not resumed where one is required", arguments: ["-tls1_2", "-tls1_3"])
         func resumptionWithoutCertificate(version: String) throws {
             let place = try TemporaryDirectory()

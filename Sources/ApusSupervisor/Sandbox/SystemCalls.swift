@@ -53,7 +53,7 @@ package enum SystemCalls {
     private static let protExec = 4
     private static let siocoutq = 0x5411
     private static let (ipLevel, socketLevel, tcpLevel) = (0, 1, 6)
-    private static let (noDelay, keepAliveIdle, keepAliveInterval, keepAliveProbes) = (1, 4, 5, 6)
+    private static let (noDelay, keepAliveIdle, keepAliveInterval, keepAliveProbes, quickAcknowledgement) = (1, 4, 5, 6, 12)
     private static let (socketError, keepAlive, bindToDevice, bindWithoutPort) = (4, 9, 25, 24)
     private static let (inet, inet6, unix) = (2, 10, 1)
     private static let acceptFlags = 0o2004000
@@ -84,6 +84,7 @@ package enum SystemCalls {
         Rule("close", .base, "connections end"),
         Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),
         Rule("shutdown", .base, "the end of our answers, before the peer's", [[.argument(1, is32: 1)]]),
+        Rule("setsockopt", .base, "the end of a TLS handshake is acknowledged", [option(tcpLevel, quickAcknowledgement)]),
         Rule("ioctl", .base, "how much the peer has not acknowledged", [[.argument(1, is32: siocoutq)]]),
         Rule("fcntl", .base, "a listener that has used its spare descriptor makes another", [[.argument(1, is32: duplicate)]]),
         Rule("mmap", .base, "memory, never to be executed", [[.argument(2, masked: protExec, is: 0)]]),

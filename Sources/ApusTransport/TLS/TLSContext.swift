@@ -134,7 +134,9 @@ import COpenSSL
         try unsafe limitResumption(context, server, files)
         unsafe apus_ssl_ctx_set_ticket_callback(context) { ssl, name, vector, cipher, mac, isSealing in
             guard let keys = unsafe TLSContext.of(ssl)?.ticketKeys, let name = unsafe name, let vector = unsafe vector else { return -1 }
-            return unsafe keys.prepare(name: name, vector: vector, cipher: cipher, mac: mac, isSealing: isSealing != 0)
+            return unsafe keys.prepare(
+                name: name, vector: vector, cipher: cipher, mac: mac, isSealing: isSealing != 0,
+                isForOnce: SSL_version(ssl) == TLS1_3_VERSION)
         }
         unsafe SSL_CTX_set_alpn_select_cb(
             context,

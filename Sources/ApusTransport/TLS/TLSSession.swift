@@ -161,6 +161,7 @@ import COpenSSL
             return try unsafe failHandshake(of: ssl, on: socket)
         }
         if result == 1 { unsafe takeOver(from: ssl) }
+        let isSilent = unsafe buffers.output.isEmpty
         do { try sendSealed(to: socket) } catch {
             state = .failed
             throw .system(error)
@@ -168,6 +169,9 @@ import COpenSSL
         guard result == 1 else { return .waiting }
         state = .secure
         early = unsafe [UInt8](buffers.input)
+        // A client with Nagle's algorithm holds its request back until the end of the handshake is acknowledged, and nothing of ours does that:
+        // the kernel would wait 40 ms for something.
+        if isSilent, early.isEmpty, context.role == .server { try? Socket.set(.acknowledgeNow, on: socket) }
         return .done
     }
 

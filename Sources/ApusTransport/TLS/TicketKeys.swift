@@ -93,9 +93,12 @@ package final class TicketKeys {
 
     /// OpenSSL's callback: prepares cipher and MAC to seal a ticket, or to open the one named `name`.
     ///
+    /// - Parameter isForOnce: a client must not show the ticket again, and so wants another (RFC 8446 §C.4).
     /// - Returns: 1 go on; 2 go on and seal a new ticket; 0 the ticket is none of ours: a full handshake; -1 failure.
     func prepare(
-        name: UnsafeMutablePointer<UInt8>, vector: UnsafeMutablePointer<UInt8>, cipher: OpaquePointer?, mac: OpaquePointer?, isSealing: Bool
+        name: UnsafeMutablePointer<UInt8>, vector: UnsafeMutablePointer<UInt8>, cipher: OpaquePointer?, mac: OpaquePointer?,
+        isSealing: Bool,
+        isForOnce: Bool
     ) -> Int32 {
         advance()
         if isSealing {
@@ -105,7 +108,7 @@ package final class TicketKeys {
             return unsafe Self.start(current, vector, cipher, mac, EVP_EncryptInit_ex) ? 1 : -1
         }
         let asked = unsafe Array(UnsafeBufferPointer(start: name, count: Self.nameBytes))
-        if asked == current.name { return unsafe Self.start(current, vector, cipher, mac, EVP_DecryptInit_ex) ? 1 : -1 }
+        if asked == current.name { return unsafe Self.start(current, vector, cipher, mac, EVP_DecryptInit_ex) ? (isForOnce ? 2 : 1) : -1 }
         guard let previous, asked == previous.name else { return 0 }
         return unsafe Self.start(previous, vector, cipher, mac, EVP_DecryptInit_ex) ? 2 : -1
     }
