@@ -24,14 +24,23 @@ extension WebSocket {
     func assemble(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
         if let extensions {
             guard context.hasRoom(for: payload.byteCount) else { return refuseForMemory() }
-            let before = extensions.assembler.bytes.count
-            try extensions.assembler.append(payload, remaining: piece.remainingInFrame)
-            context.buffers.note(extensions.assembler.bytes.count - before)
+            try withAssembler(of: extensions) { (assembler) throws(FrameViolation) in
+                try assembler.append(payload, remaining: piece.remainingInFrame)
+            }
         } else {
             guard let chunk = chunk(adding: payload.byteCount, announced: piece.remainingInFrame) else { return refuseForMemory() }
             chunk.append(payload)
         }
         if piece.endsMessage { deliverAssembled(piece.kind) }
+    }
+
+    /// Changes what extensions have made of a message, and counts how much more or less the worker holds.
+    func withAssembler<Result, Failure>(
+        of chain: ExtensionChain, _ body: (inout MessageAssembler) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let before = chain.assembler.bytes.count
+        defer { context.buffers.note(chain.assembler.bytes.count - before) }
+        return try body(&chain.assembler)
     }
 
     /// The chunk of the current message with room for `count` bytes more; nil if the worker must not hold so much.
@@ -61,8 +70,7 @@ extension WebSocket {
     func deliverAssembled(_ kind: MessageKind) {
         context.messagesReceived &+= 1
         if let extensions {
-            let message = extensions.assembler.take()
-            context.buffers.note(-message.count)
+            let message = withAssembler(of: extensions) { $0.take() }
             return handler.received(Message(kind: kind, payload: message.rawSpan), on: self)
         }
         guard let chunk = incoming else { preconditionFailure("a message that ends has begun") }
@@ -77,7 +85,7 @@ extension WebSocket {
     /// Lets go of what has been assembled.
     func dropAssembled() {
         incoming = nil
-        if let message = extensions?.assembler.take() { context.buffers.note(-message.count) }
+        if let extensions { withAssembler(of: extensions) { _ = $0.take() } }
     }
 
     /// The worker holds as much as it may: who asks for more goes, whether it sends or does not read.

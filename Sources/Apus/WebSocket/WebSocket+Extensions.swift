@@ -41,20 +41,17 @@ extension WebSocket {
     private func assemble(_ piece: DataPiece, _ payload: RawSpan, _ part: ExtensionPiece, _ chain: ExtensionChain) throws(FrameViolation) {
         guard context.hasRoom(for: payload.byteCount) else { return refuseForMemory() }
         let before = chain.assembler.bytes.count
-        if try extend(chain, by: payload, part) == .unchanged { return try deliver(piece, payload) }
+        let outcome = try withAssembler(of: chain) { (assembler) throws(FrameViolation) in
+            try assembler.extend { (bytes, maxBytes) throws(FrameViolation) in
+                try chain.receive(payload, part, into: &bytes, maxBytes: maxBytes)
+            }
+        }
+        if outcome == .unchanged { return try deliver(piece, payload) }
         if piece.kind == .text {
             let bytes = chain.assembler.bytes
             try checkText(bytes.rawSpan.extracting(before...), endsMessage: piece.endsMessage)
         }
         if piece.endsMessage { deliverAssembled(piece.kind) }
-    }
-
-    private func extend(_ chain: ExtensionChain, by payload: RawSpan, _ part: ExtensionPiece) throws(FrameViolation) -> ExtensionOutcome {
-        let before = chain.assembler.bytes.count
-        defer { context.buffers.note(chain.assembler.bytes.count - before) }
-        return try chain.assembler.extend { (bytes, maxBytes) throws(FrameViolation) in
-            try chain.receive(payload, part, into: &bytes, maxBytes: maxBytes)
-        }
     }
 
     /// Compresses a message, or whatever the extensions do, and writes it.
