@@ -17,9 +17,7 @@ public enum Masking {
     }
 
     /// The kernel: 32 octets a step, then 8; the last 8 overlap those before them. Fewer than 8 go one by one.
-    ///
-    /// Inlined, so that who does not ask whether it is ASCII does not pay for the answer.
-    @inlinable @inline(__always)
+    @inlinable
     static func apply(key: UInt32, at start: UnsafeMutableRawPointer, count: Int) -> Bool {
         guard count >= 8 else { return unsafe applyShort(key: key, at: start, count: count) }
         let turned = key.rotated(by: count)

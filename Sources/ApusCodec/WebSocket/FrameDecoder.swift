@@ -12,6 +12,7 @@ public struct FrameDecoder: Equatable, Sendable {
     @usableFromInline let ownedReservedBits: UInt8
     /// Bytes a message may have on the wire.
     @usableFromInline let maxMessageBytes: UInt64
+    /// The same for `nextShortMessage`.
     @usableFromInline let maxShortMessageBytes: UInt8
     @usableFromInline var frame: DataFrame?
     @usableFromInline var message: OpenMessage?
@@ -75,7 +76,9 @@ public struct FrameDecoder: Equatable, Sendable {
         in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
     ) -> (kind: MessageKind, range: Range<Int>, isASCII: Bool)? {
         let start = position
-        guard message == nil, role == .server, start >= 0, end <= buffer.byteCount, end &- start >= 6 else { return nil }
+        // A frame belongs to a message. An end below zero is taken for one beyond the buffer.
+        guard message == nil, role == .server, start >= 0, UInt(bitPattern: end) <= UInt(bitPattern: buffer.byteCount), end &- start >= 6
+        else { return nil }
         // SAFETY: six octets were checked to lie in the buffer.
         let head = unsafe buffer.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start, as: UInt16.self).littleEndian
         let key = unsafe buffer.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start &+ 2, as: UInt32.self).littleEndian

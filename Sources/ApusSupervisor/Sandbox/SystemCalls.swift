@@ -84,7 +84,6 @@ package enum SystemCalls {
         Rule("close", .base, "connections end"),
         Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),
         Rule("shutdown", .base, "the end of our answers, before the peer's", [[.argument(1, is32: 1)]]),
-        Rule("setsockopt", .base, "the end of a TLS handshake is acknowledged", [option(tcpLevel, quickAcknowledgement)]),
         Rule("ioctl", .base, "how much the peer has not acknowledged", [[.argument(1, is32: siocoutq)]]),
         Rule("fcntl", .base, "a listener that has used its spare descriptor makes another", [[.argument(1, is32: duplicate)]]),
         Rule("mmap", .base, "memory, never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
@@ -110,6 +109,8 @@ package enum SystemCalls {
         Rule("alarm", .base, "an orphan ends in time"),
         Rule("rt_sigreturn", .base, "the end of that signal's handler"),
         Rule("exit_group", .base, "the end"),
+
+        Rule("setsockopt", .tls, "the end of a handshake is acknowledged", [option(tcpLevel, quickAcknowledgement)]),
 
         Rule("openat2", .files, "a file beneath a root that is open already", [[.argument(3, is: 24)]]),
         Rule("newfstatat", .files, "size and time of an open file", [[.argument(3, masked: emptyPath, is: emptyPath)]]),

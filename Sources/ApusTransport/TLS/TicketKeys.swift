@@ -93,7 +93,7 @@ package final class TicketKeys {
 
     /// OpenSSL's callback: prepares cipher and MAC to seal a ticket, or to open the one named `name`.
     ///
-    /// - Parameter isForOnce: a client must not show the ticket again, and so wants another (RFC 8446 §C.4).
+    /// - Parameter isForOnce: a client should not show the ticket again, and so wants another (RFC 8446 §C.4).
     /// - Returns: 1 go on; 2 go on and seal a new ticket; 0 the ticket is none of ours: a full handshake; -1 failure.
     func prepare(
         name: UnsafeMutablePointer<UInt8>, vector: UnsafeMutablePointer<UInt8>, cipher: OpaquePointer?, mac: OpaquePointer?,

@@ -24,8 +24,11 @@ import COpenSSL
         takesVectorAlone = unsafe Self.takesVectorAlone(fetched, keyBytes: keyBytes)
     }
 
-    /// Tries it: OpenSSL has it for AES-GCM only, and does not document it.
+    /// Tries it: OpenSSL's own providers have it for AES-GCM only, and do not document it. Others are not asked, as it could be their end.
     private static func takesVectorAlone(_ cipher: OpaquePointer, keyBytes: Int) -> Bool {
+        guard let provider = unsafe EVP_CIPHER_get0_provider(cipher), let name = unsafe OSSL_PROVIDER_get0_name(provider),
+            unsafe ["default", "fips"].contains(String(cString: name))
+        else { return false }
         let context = unsafe EVP_CIPHER_CTX_new()
         defer {
             unsafe EVP_CIPHER_CTX_free(context)

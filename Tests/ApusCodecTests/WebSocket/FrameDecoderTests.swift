@@ -215,4 +215,18 @@ struct FrameDecoderTests {
         }
         #expect((piece.range, piece.remainingInFrame) == (3..<4, 1))
     }
+    @Test("the short way keeps to the buffer, whatever it is told", arguments: [5, 33, Int.max, -1, Int.min, Int.min + 5])
+    func shortWay(end: Int) {
+        var decoder = FrameDecoder(role: .server, maxMessageBytes: 100)
+        var bytes = [UInt8](repeating: 0, count: 6) + wire(0x81, Array("hello, apus and others".utf8), key: sampleKey)
+        #expect(bytes.count == 34)
+        let before = bytes
+        var position = 6
+        do {
+            var octets = bytes.mutableSpan
+            var buffer = octets.mutableBytes
+            #expect(decoder.nextShortMessage(in: &buffer, until: end, from: &position) == nil)
+        }
+        #expect(position == 6 && bytes == before)
+    }
 }
