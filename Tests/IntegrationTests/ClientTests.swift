@@ -352,7 +352,8 @@ extension Integration {
         func ping() throws {
             let server = try ApusServer()
             let url = "ws://127.0.0.1:\(server.port)/"
-            let five = try run([Places.command, "ping", url, "-c", "5", "-i", "0.01"])
+            let five = try run([Places.command, "ping", "ws://me:secret@127.0.0.1:\(server.port)/", "-c", "5", "-i", "0.01"])
+            #expect(five.contains("PING \(url): ") && !five.contains("secret"))
             #expect(five.split(separator: "\n").count { $0.hasPrefix("pong: seq=") } == 5)
             #expect(five.contains("5 pings sent, 5 pongs received, 0% loss") && five.contains("rtt min/avg/max/mdev = "))
             let endless = try ChildProcess([Places.command, "ping", url, "-i", "0.01"])

@@ -120,7 +120,7 @@ final class OpeningSession {
             stage = .tunnel(decoder)
             return
         }
-        if head.status.isInformational {
+        if head.status.isInformational, head.status != .switchingProtocols {
             stage = .tunnel(decoder)
             return try noteInterim()
         }

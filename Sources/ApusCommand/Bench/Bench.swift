@@ -61,7 +61,7 @@ struct Bench: ParsableCommand {
     static func checkAddress(_ url: String) throws {
         do {
             let address = try ClientAddress(parsing: url)
-            guard address.scheme.isWebSocket else { throw ValidationError("\(url): it wants ws, wss or ws+unix") }
+            guard address.scheme.isWebSocket else { throw ValidationError("\(address): it wants ws, wss or ws+unix") }
         } catch let error as ConnectError {
             throw ValidationError("\(error)")
         }

@@ -12,8 +12,8 @@ struct Connect: ParsableCommand {
             When the input ends, what comes is still written until there is silence for --wait seconds, or until --count messages have come. \
             On a terminal, Ctrl-D closes at once.
             Exit status: 0 if it was closed by this side, or with 1000, 1001 or no code; 102 to 115 for 1002 to 1015, 120 for 3000 to 3999, 121 \
-            for 4000 to 4999. If it was never open: 68 the name cannot be resolved, 69 it cannot be connected, 75 it took too long, 76 the \
-            answer is none that opens it, 77 TLS.
+            for 4000 to 4999. If it was never open: 68 the name cannot be resolved, 69 it cannot be connected, or the peer closed before it \
+            had answered, 75 it took too long, 76 the answer is none that opens it, 77 TLS.
             """)
 
     @OptionGroup var arguments: ClientArguments

@@ -69,6 +69,8 @@ struct RoundTrips {
 /// A run of `apus ping`.
 private final class PingSession: WebSocketHandler {
     private let command: Ping
+    /// Told without user and password.
+    private let address: ClientAddress
     private let context: Context
     private let terminal = Terminal()
     private var connection: ClientConnection?
@@ -83,6 +85,7 @@ private final class PingSession: WebSocketHandler {
     init(_ command: Ping, _ context: Context) throws {
         self.command = command
         self.context = context
+        address = try ClientAddress(parsing: command.arguments.url)
     }
 
     /// Gives the exit status.
@@ -103,7 +106,7 @@ private final class PingSession: WebSocketHandler {
     }
 
     func opened(_ socket: WebSocket) {
-        say("PING \(command.arguments.url): \(command.size) bytes of payload")
+        say("PING \(address): \(command.size) bytes of payload")
         started = .now
         ping(socket)
     }
@@ -152,7 +155,7 @@ private final class PingSession: WebSocketHandler {
         if sent > 0 {
             let loss = 100 * Double(sent - times.count) / Double(sent)
             let elapsed = Int((ContinuousClock.now - started) / .milliseconds(1))
-            say("--- \(command.arguments.url) ping statistics ---")
+            say("--- \(address) ping statistics ---")
             say("\(sent) pings sent, \(times.count) pongs received, " + String(format: "%.6g%% loss, time %d ms", loss, elapsed))
             if times.count > 0 { say(times.summary) }
         }

@@ -49,6 +49,7 @@ struct ClientProxyTests {
         "proxies that give no tunnel",
         arguments: [
             ("HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic\r\n\r\n", "407", 407), ("HTTP/1.1 403 No\r\n\r\n", "403", 403),
+            ("HTTP/1.1 101 Up\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "101", 101),
             ("HTTP/1.1 502 No\r\nContent-Length: 1\r\n\r\nx", "502", 502),
             ("HTTP/1.1 302 X\r\nLocation: ws://evil.test/\r\n\r\n", "302", 302),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding", 200), ("SSH-2.0\r\n", "not HTTP", nil),
