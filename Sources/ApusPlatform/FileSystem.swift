@@ -90,9 +90,11 @@ package enum FileSystem {
         return bytes
     }
 
-    /// The first `maxBytes` bytes of the file at `path`.
-    package static func contents(of path: String, maxBytes: Int) throws(SystemError) -> [UInt8] {
-        let file = OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_CLOEXEC) })
+    /// The first `maxBytes` bytes of the file at `path`; nil if it is no regular file: the other end of a named pipe may never come.
+    package static func contents(of path: String, maxBytes: Int) throws(SystemError) -> [UInt8]? {
+        let file = OwnedDescriptor(
+            rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) })
+        guard try information(file.rawValue).kind == .regular else { return nil }
         return try contents(file.rawValue, maxBytes: maxBytes)
     }
 

@@ -27,7 +27,7 @@ struct LogFileTests {
         #expect(turns < 10)
         _ = try Socket.send(log.workerDescriptor, Array("after\n".utf8))
         try loop.turn(timeout: .seconds(10))
-        let texts = String(decoding: try FileSystem.contents(of: log.path, maxBytes: 10_000), as: UTF8.self).split(separator: "\n")
+        let texts = String(decoding: try FileSystem.contents(of: log.path, maxBytes: 10_000) ?? [], as: UTF8.self).split(separator: "\n")
         #expect(
             texts.count == 4 && texts[0] == "before pid=\(Process.id)" && texts[1] == "behind an empty one pid=\(Process.id)"
                 && texts[3] == "after pid=\(Process.id)")

@@ -35,7 +35,7 @@ struct LogRecordTests {
         log.becomeWorker()
         log.write("worker 3 ended\npid=1")
         let deadline = MonotonicTime.now() + .seconds(5)
-        func text() throws -> String { String(decoding: try FileSystem.contents(of: path, maxBytes: 1000), as: UTF8.self) }
+        func text() throws -> String { String(decoding: try FileSystem.contents(of: path, maxBytes: 1000) ?? [], as: UTF8.self) }
         while try text().isEmpty, MonotonicTime.now() < deadline { try loop.turn(timeout: .milliseconds(10)) }
         #expect(try text() == "worker 3 ended pid=1 pid=\(Process.id)\n")
     }
@@ -54,7 +54,7 @@ struct LogRecordTests {
         try log.prepareMove(to: paths[2])
         log.move()
         log.write("three")
-        let texts = try paths.map { String(decoding: try FileSystem.contents(of: $0, maxBytes: 1000), as: UTF8.self) }
+        let texts = try paths.map { String(decoding: try FileSystem.contents(of: $0, maxBytes: 1000) ?? [], as: UTF8.self) }
         #expect(texts == ["one\ntwo\n", "", "three\n"])
         #expect(log.path == paths[2])
     }

@@ -266,6 +266,17 @@ extension Integration {
                     Certificates.options("localhost") + ["--tls-client-certificate", "required", "--tls-ca", path("nonsense.pem")],
                     ["nonsense.pem"]
                 ),
+                (["--tls-certificate", path("pipe.pem"), "--tls-key", path("localhost.key")], ["pipe.pem", "no regular file"]),
+                (["--tls-certificate", path("weak.pem"), "--tls-key", path("weak.key")], ["weak.pem", "too small"]),
+                (
+                    Certificates.options("localhost") + ["--tls-ocsp", path("localhost.pem")],
+                    ["localhost.pem", "no successful OCSP response"]
+                ),
+                (Certificates.options("localhost") + ["--tls-ocsp", path("empty")], ["empty", "no successful OCSP response"]),
+                (
+                    Certificates.options("other") + ["--tls-ocsp", path("localhost.ocsp")],
+                    ["localhost.ocsp", "other certificates", "other.pem"]
+                ),
             ] {
                 let process = try ChildProcess([Places.command, "serve", "--listen", "127.0.0.1:0"] + options)
                 #expect(try process.wait(within: .seconds(5)) == .exited(78))
@@ -325,6 +336,9 @@ extension Integration {
             #expect(try client.wait(within: .seconds(10)) == .exited(0))
             #expect(client.standardOutput == "one\ntwo\n")
 
+            // A pipe that nobody writes to must not hold the master.
+            try #require(unlink(chain) == 0 && mkfifo(chain, 0o600) == 0)
+            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("chain.pem\": it is no regular file") })
             for worker in workers { kill(worker, SIGKILL) }
             #expect(Deadline(after: .seconds(10)).wait { Set(server.workers).isDisjoint(with: workers) && server.workers.count == 2 })
             #expect(try shown() == "other", "a successor shows the new one")
@@ -332,7 +346,7 @@ extension Integration {
 
         @Test("garbage ends at once, a handshake that stalls after 10 s; others are served meanwhile")
         func stalled() throws {
-            let server = try ApusServer(options: try Certificates.options("localhost"))
+            let server = try ApusServer(options: try Certificates.options("localhost") + ["--log-level", "debug"])
             let garbage = try server.connect()
             try garbage.send([22, 3, 1, 0, 5, 9, 9, 9, 9, 9])
             let started = ContinuousClock.now
@@ -345,6 +359,8 @@ extension Integration {
             _ = try stalled.receiveToEnd()
             let time = ContinuousClock.now - started
             #expect(time > .milliseconds(9_500) && time < .milliseconds(11_500), "\(time)")
+            let isSaid = server.process.standardError.contains(/a TLS handshake with 127\.0\.0\.1:\d+ took longer than 10/)
+            #expect(isSaid, "\(server.process.standardError)")
         }
 
         @Test("Autobahn's cases 1 to 10 pass over TLS")

@@ -122,7 +122,9 @@ final class Connection: EventSource {
     override func timerFired(at now: MonotonicTime) {
         switch phase {
         case .securing(.opening(let session)), .opening(let session): session.deadlinePassed()
-        case .securing(.http): close()
+        case .securing(.http(let session)):
+            context.logger.debug("a TLS handshake with \(session.peer) took longer than \(context.limits.tlsHandshakeTimeout)")
+            close()
         case .http(let session): session.deadlinePassed()
         case .exchange(let exchange): exchange.deadlinePassed()
         case .webSocket(let socket): socket.timerFired(at: now)

@@ -4,11 +4,13 @@ import COpenSSL
 final class LoadedIdentity {
     private let chain: [Owned]
     private let key: Owned
+    /// Empty if there is none.
     let ocspResponse: [UInt8]
+    private let file: String
 
     /// - Throws: `TLSSetupError` with the file's name.
     init(_ identity: TLSIdentity, from files: TLSFiles) throws(TLSSetupError) {
-        let file = identity.certificateChain
+        file = identity.certificateChain
         chain = try Self.certificates(in: file, from: files)
         let name: String
         let found: Owned?
@@ -37,7 +39,40 @@ final class LoadedIdentity {
             _ = OpenSSL.takeError()
             throw TLSSetupError("\(name) does not belong to the certificate \"\(file)\"")
         }
-        ocspResponse = try identity.ocspResponse.map { path throws(TLSSetupError) in try files.contents(of: path) } ?? []
+        guard let response = identity.ocspResponse else {
+            ocspResponse = []
+            return
+        }
+        ocspResponse = try files.contents(of: response)
+        if let objection = unsafe Self.objection(to: ocspResponse, for: chain[0].pointer) {
+            throw TLSSetupError("\"\(response)\" \(objection) \"\(file)\"")
+        }
+    }
+
+    /// Why a client would not take this as what an OCSP responder says of the certificate; nil if it might. Signature and times are its business.
+    private static func objection(to response: [UInt8], for certificate: OpaquePointer) -> String? {
+        defer { ERR_clear_error() }
+        let isNone = "holds no successful OCSP response, in DER, for the certificate"
+        let parsed = unsafe response.withUnsafeBufferPointer { bytes in
+            var position = bytes.baseAddress
+            return unsafe d2i_OCSP_RESPONSE(nil, &position, bytes.count)
+        }
+        guard let parsed = unsafe parsed else { return isNone }
+        defer { unsafe OCSP_RESPONSE_free(parsed) }
+        guard unsafe i2d_OCSP_RESPONSE(parsed, nil) == response.count,
+            unsafe OCSP_response_status(parsed) == OCSP_RESPONSE_STATUS_SUCCESSFUL, let basic = unsafe OCSP_response_get1_basic(parsed)
+        else { return isNone }
+        defer { unsafe OCSP_BASICRESP_free(basic) }
+        for index in unsafe 0..<max(0, OCSP_resp_count(basic)) {
+            var serial: UnsafeMutablePointer<ASN1_INTEGER>?
+            let id = unsafe OCSP_SINGLERESP_get0_id(OCSP_resp_get0(basic, index))
+            if unsafe OCSP_id_get0_info(nil, nil, nil, &serial, id) == 1,
+                unsafe ASN1_INTEGER_cmp(serial, X509_get0_serialNumber(certificate)) == 0
+            {
+                return nil
+            }
+        }
+        return "is an OCSP response for other certificates than"
     }
 
     /// The certificates of a PEM file: at least one.
@@ -78,10 +113,10 @@ final class LoadedIdentity {
     /// Gives a context what it shows.
     func install(in context: OpaquePointer) throws(TLSSetupError) {
         guard unsafe SSL_CTX_use_certificate(context, chain[0].pointer) == 1, unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1
-        else { throw TLSSetupError("certificate or key cannot be used: \(OpenSSL.takeError())") }
+        else { throw TLSSetupError("the certificate \"\(file)\", or its key, cannot be used: \(OpenSSL.takeError())") }
         for link in chain.dropFirst() {
             guard unsafe apus_ssl_ctx_add1_chain_cert(context, link.pointer) == 1 else {
-                throw TLSSetupError("the certificate chain cannot be used: \(OpenSSL.takeError())")
+                throw TLSSetupError("the certificate chain \"\(file)\" cannot be used: \(OpenSSL.takeError())")
             }
         }
     }

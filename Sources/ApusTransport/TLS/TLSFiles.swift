@@ -38,11 +38,14 @@ package final class TLSFiles {
     }
 
     private static func read(_ file: String) throws(TLSSetupError) -> [UInt8] {
+        let bytes: [UInt8]?
         do {
-            return try FileSystem.contents(of: file, maxBytes: 1 << 20)
+            bytes = try FileSystem.contents(of: file, maxBytes: 1 << 20)
         } catch {
             throw TLSSetupError("cannot read \"\(file)\": \(error.reason)")
         }
+        guard let bytes else { throw TLSSetupError("cannot read \"\(file)\": it is no regular file") }
+        return bytes
     }
 
     /// Whether a file has other contents now, or cannot be read any more. Providers are not asked.

@@ -53,3 +53,6 @@ openssl x509 -in localhost.pem -pubkey -noout | openssl pkey -pubin -outform der
 echo sesame >passphrase
 echo "not a certificate" >nonsense.pem
 head -c 300 localhost.pem >half.pem
+openssl req -x509 -newkey rsa:1024 -nodes -days 30 -subj /CN=weak -keyout weak.key -out weak.pem 2>/dev/null
+mkfifo pipe.pem
+: >empty
