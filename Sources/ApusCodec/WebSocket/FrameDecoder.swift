@@ -75,25 +75,13 @@ public struct FrameDecoder: Equatable, Sendable {
     public mutating func nextShortMessage(
         in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
     ) -> (kind: MessageKind, range: Range<Int>, isASCII: Bool)? {
-        let start = position
-        // A frame belongs to a message. An end below zero is taken for one beyond the buffer.
-        guard message == nil, role == .server, start >= 0, UInt(bitPattern: end) <= UInt(bitPattern: buffer.byteCount), end &- start >= 6
+        // A frame belongs to a message.
+        guard message == nil, role == .server,
+            let frame = ShortFrame.unmask(in: &buffer, from: position, until: end, maxBytes: maxShortMessageBytes)
         else { return nil }
-        // SAFETY: six octets were checked to lie in the buffer.
-        let head = unsafe buffer.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start, as: UInt16.self).littleEndian
-        let key = unsafe buffer.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start &+ 2, as: UInt32.self).littleEndian
-        // Both wrap around where they are less than the bits that must be set.
-        let kind = UInt8(truncatingIfNeeded: head) &- 0x81
-        let length = UInt8(truncatingIfNeeded: head >> 8) &- 0x80
-        guard kind <= 1, length <= maxShortMessageBytes, end &- start &- 6 >= Int(length) else { return nil }
-        let payload = start &+ 6
-        position = payload &+ Int(length)
-        // SAFETY: so was the payload.
-        let isASCII = unsafe buffer.withUnsafeMutableBytes { bytes in
-            guard let base = bytes.baseAddress else { return true }
-            return unsafe Masking.apply(key: key, at: base + payload, count: Int(length))
-        }
-        return unsafe (kind == 0 ? .text : .binary, Range(uncheckedBounds: (payload, payload &+ Int(length))), isASCII)
+        let payload = position &+ ShortFrame.headerBytes
+        position = payload &+ frame.count
+        return (frame.isText ? .text : .binary, payload..<position, frame.isASCII)
     }
 
     /// The next event in `buffer` from `position` on, which moves behind what was used; nil when more must arrive.
