@@ -104,6 +104,10 @@ let package = Package(
             name: "BusFixture", dependencies: ["Apus", "ApusPlatform"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
         .executableTarget(
             name: "SandboxFixture", dependencies: ["Apus", "CSeccomp"], path: "Tests/Support/SandboxFixture", swiftSettings: testSettings),
+        // What a stranger's server does on default settings: no settings of ours, and Foundation.
+        .executableTarget(
+            name: "OrdinaryFixture", dependencies: ["Apus", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/Support/OrdinaryFixture"),
         .executableTarget(
             name: "ApusCommand",
             dependencies: [

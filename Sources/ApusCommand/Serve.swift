@@ -25,10 +25,6 @@ struct Serve: ParsableCommand {
         }
         var server = try configuration.makeServer(logFile: log)
         if options.sandbox.sandboxSelftest { return try options.sandbox.test(server) }
-        server.whenReady = { [logger = server.logger, isSecure = configuration.tls != nil] addresses, workers in
-            let places = addresses.map { $0.port == nil ? "\($0)" : "\(isSecure ? "https" : "http")://\($0)" }.joined(separator: ", ")
-            logger.notice("listening on \(places) with \(workers) \(workers == 1 ? "worker" : "workers")")
-        }
         server.reload = { [options] in
             let next = try options.configuration()
             let description = try next.makeServer(logFile: log)

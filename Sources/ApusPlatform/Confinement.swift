@@ -74,15 +74,20 @@ package enum Confinement {
         return version > 0 ? version : nil
     }
 
-    /// Forbids all of the file system but reading beneath `readable`, connecting unless `mayConnect`, binding (but then to a port that the
-    /// kernel chooses), and signals and abstract sockets of others, as far as the kernel's version knows of these.
-    package static func landlock(version: Int32, readable: [Int32], mayConnect: Bool) throws(SystemError) {
+    /// Forbids all of the file system but reading beneath `readable` and reading and writing beneath `writable`, connecting unless
+    /// `mayConnect`, binding (but then to a port that the kernel chooses), and signals and abstract sockets of others, as far as the kernel's
+    /// version knows of these.
+    package static func landlock(version: Int32, readable: [Int32], writable: [Int32], mayConnect: Bool) throws(SystemError) {
         let rules = OwnedDescriptor(
             rawValue: try blockingSyscall("landlock_create_ruleset") { apus_landlock_create(version, mayConnect ? 1 : 0) })
         let number = rules.rawValue
         for descriptor in readable {
             let isDirectory: Int32 = try FileSystem.information(descriptor).kind == .directory ? 1 : 0
             try blockingSyscall("landlock_add_rule") { apus_landlock_allow_reading(number, descriptor, isDirectory) }
+        }
+        for descriptor in writable {
+            let isDirectory: Int32 = try FileSystem.information(descriptor).kind == .directory ? 1 : 0
+            try blockingSyscall("landlock_add_rule") { apus_landlock_allow_writing(version, number, descriptor, isDirectory) }
         }
         if mayConnect, version >= 4 { try blockingSyscall("landlock_add_rule") { apus_landlock_allow_any_port(number) } }
         try blockingSyscall("landlock_restrict_self") { apus_landlock_restrict(number) }

@@ -53,6 +53,8 @@ open class EventSource: TimerNode {
     }
     /// Ends the wait from any thread.
     package let waker: Waker
+    /// Called in the turn that `waker` has caused.
+    package var onWake: () -> Void = {}
 
     /// Events taken from the kernel in one call.
     private static let batch = 1024
@@ -153,6 +155,7 @@ open class EventSource: TimerNode {
             let event = unsafe events[index]
             guard let token = unsafe event.data.ptr else {
                 waker.silence()
+                onWake()
                 continue
             }
             // SAFETY: tokens are sources that `add` retained; `remove` defers the release to the end of the turn.

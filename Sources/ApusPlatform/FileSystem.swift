@@ -3,7 +3,7 @@ import Glibc
 
 /// What a file is, as far as serving it needs to know.
 package struct FileInformation: Equatable, Sendable {
-    package enum Kind: Sendable { case regular, directory, other }
+    package enum Kind: Sendable { case regular, directory, symbolicLink, other }
     package let kind: Kind
     /// Bytes.
     package let size: Int
@@ -11,6 +11,9 @@ package struct FileInformation: Equatable, Sendable {
     package let modified: Int
     package let modifiedNanoseconds: Int
     package let inode: UInt64
+    /// Last change of the content or of what `stat(2)` says, seconds and nanoseconds since 1970; the kernel's, nobody can set it.
+    package let changed: Int
+    package let changedNanoseconds: Int
 }
 
 /// System calls on files.
@@ -31,6 +34,73 @@ package enum FileSystem {
         OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_open_beneath(root, path) })
     }
 
+    /// Opens the file as `openBeneath` does, and follows absolute symbolic links, too, whose targets are beneath `location`.
+    ///
+    /// Links are read and replaced in the path one after the other. Whatever they were when they were read, the file is opened by
+    /// `openBeneath`, which never leaves `root`.
+    ///
+    /// - Parameter location: The path of `root`, as `realPath` gives it.
+    package static func openBeneath(_ root: Int32, at location: String, _ path: String) throws(SystemError) -> OwnedDescriptor {
+        var path = path
+        for _ in 0..<maxLinks {
+            do throws(SystemError) {
+                return try openBeneath(root, path)
+            } catch {
+                // A rename elsewhere kept the kernel from being sure of a `..`.
+                if error.code == EAGAIN { continue }
+                guard error.code == EXDEV, let target = try replacingFirstLink(root, at: location, path) else { throw error }
+                path = target
+            }
+        }
+        throw SystemError(code: ELOOP, call: "openat2")
+    }
+
+    /// Symbolic links of one path that are read; the kernel follows 40.
+    private static let maxLinks = 16
+    /// Bytes of a path (PATH_MAX).
+    private static let maxPathBytes = 4096
+
+    /// The path with its first symbolic link replaced by the link's target; nil if there is none, or its target is not beneath `location`.
+    private static func replacingFirstLink(_ root: Int32, at location: String, _ path: String) throws(SystemError) -> String? {
+        guard path.utf8.count < maxPathBytes else { throw SystemError(code: ENAMETOOLONG, call: "openat2") }
+        let components = path.utf8.split(separator: UInt8(ascii: "/")).map { String(Substring($0)) }
+        for index in components.indices {
+            let name = components[...index].joined(separator: "/")
+            let link = OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_open_link_beneath(root, name) })
+            guard try information(link.rawValue).kind == .symbolicLink else { continue }
+            guard let target = relative(try target(of: link.rawValue), to: location) else { return nil }
+            let parts = (target.isAbsolute ? [] : Array(components[..<index])) + [target.path] + components[(index + 1)...]
+            let joined = parts.filter { !$0.isEmpty }.joined(separator: "/")
+            return joined.isEmpty ? "." : path.utf8.last == UInt8(ascii: "/") ? joined + "/" : joined
+        }
+        return nil
+    }
+
+    /// A link's target, where it is absolute as a path beneath `location`; nil if it is not beneath.
+    private static func relative(_ target: String, to location: String) -> (path: String, isAbsolute: Bool)? {
+        guard target.utf8.first == UInt8(ascii: "/") else { return (target, false) }
+        let root = location.utf8.last == UInt8(ascii: "/") ? location.utf8.dropLast() : location.utf8[...]
+        guard target.utf8.starts(with: root) else { return nil }
+        let rest = target.utf8.dropFirst(root.count)
+        guard rest.first == nil || rest.first == UInt8(ascii: "/") else { return nil }
+        return (String(decoding: rest.drop { $0 == UInt8(ascii: "/") }, as: UTF8.self), true)
+    }
+
+    /// The target of the symbolic link that a descriptor names.
+    private static func target(of link: Int32) throws(SystemError) -> String {
+        var bytes = [CChar](repeating: 0, count: maxPathBytes)
+        let count = try blockingSyscall("readlinkat") { unsafe readlinkat(link, "", &bytes, bytes.count) }
+        return String(decoding: bytes[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// The absolute path without symbolic links (`realpath(3)`).
+    package static func realPath(_ path: String) throws(SystemError) -> String {
+        guard let resolved = unsafe realpath(path, nil) else { throw SystemError(code: errno, call: "realpath") }
+        // SAFETY: realpath gives a string that ends with NUL and belongs to the caller.
+        defer { unsafe free(resolved) }
+        return unsafe String(cString: resolved)
+    }
+
     package static func information(_ descriptor: Int32) throws(SystemError) -> FileInformation {
         var status = stat()
         try blockingSyscall("fstat") { unsafe fstat(descriptor, &status) }
@@ -38,11 +108,13 @@ package enum FileSystem {
             switch status.st_mode & S_IFMT {
             case S_IFREG: .regular
             case S_IFDIR: .directory
+            case S_IFLNK: .symbolicLink
             default: .other
             }
         return FileInformation(
             kind: kind, size: Int(status.st_size), modified: status.st_mtim.tv_sec,
-            modifiedNanoseconds: status.st_mtim.tv_nsec, inode: UInt64(status.st_ino))
+            modifiedNanoseconds: status.st_mtim.tv_nsec, inode: UInt64(status.st_ino),
+            changed: status.st_ctim.tv_sec, changedNanoseconds: status.st_ctim.tv_nsec)
     }
 
     /// Reads at `offset`; 0 bytes mean the end.
@@ -203,6 +275,18 @@ package enum FileSystem {
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
+    /// How many entries a directory has; 0 if it cannot be read.
+    package static func entryCount(of directory: String) -> Int {
+        guard let stream = unsafe opendir(directory) else { return 0 }
+        defer { _ = unsafe closedir(stream) }
+        var count = 0
+        while let entry = unsafe readdir(stream) {
+            // "." and ".." are in every directory, and nothing else that begins so is in /proc.
+            if unsafe entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { count += 1 }
+        }
+        return count
+    }
+
     /// Whether a user and group may look things up in a directory, as its mode says.
     package static func maySearch(_ directory: Int32, user: UInt32, group: UInt32) throws(SystemError) -> Bool {
         var status = stat()
@@ -217,13 +301,22 @@ package enum FileSystem {
         OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_create_beneath(root, path) })
     }
 
-    /// Makes a directory below /tmp that everybody may read, and gives its path.
-    package static func makeTemporaryDirectory() throws(SystemError) -> String {
+    /// Makes a directory below /tmp, by default one that everybody may read, and returns its path.
+    package static func makeTemporaryDirectory(mode: UInt32 = 0o755) throws(SystemError) -> String {
         var template = Array("/tmp/apus-XXXXXX".utf8CString)
         guard unsafe mkdtemp(&template) != nil else { throw SystemError(code: errno, call: "mkdtemp") }
         let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        try blockingSyscall("chmod") { unsafe chmod(path, 0o755) }
+        try blockingSyscall("chmod") { unsafe chmod(path, mode) }
         return path
+    }
+
+    /// Sets the owner, the group and the permissions of what stands at `path` itself, no link followed; nil leaves them.
+    package static func setAccess(of path: String, mode: UInt32?, user: UInt32?, group: UInt32?) throws(SystemError) {
+        if user != nil || group != nil {
+            // The largest number leaves it as it is.
+            try blockingSyscall("chown") { unsafe lchown(path, user ?? .max, group ?? .max) }
+        }
+        if let mode { try blockingSyscall("chmod") { unsafe fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW) } }
     }
 
     /// Removes an empty directory; no error if there is none.

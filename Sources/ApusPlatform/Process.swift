@@ -28,8 +28,14 @@ package enum Process {
     /// `fork(2)`. In the child `body` runs and its result is the exit status; the child never returns from here and
     /// ends with `_exit`, so nothing the parent registered for its own end runs twice.
     package static func fork(_ body: () -> Int32) throws(SystemError) -> ChildProcess {
+        // What waits in the C library's streams would be written by both.
+        apus_flush_streams()
         let pid = try blockingSyscall("fork") { apus_fork() }
-        if pid == 0 { _exit(body()) }
+        if pid == 0 {
+            let status = body()
+            apus_flush_streams()
+            _exit(status)
+        }
         do {
             let descriptor = try blockingSyscall("pidfd_open") { apus_pidfd_open(pid) }
             return ChildProcess(pid: pid, descriptor: OwnedDescriptor(rawValue: descriptor))
@@ -43,6 +49,15 @@ package enum Process {
 
     /// Collects a child that has ended; nil while it runs.
     package static func reap(_ pid: Int32) -> ProcessEnd? { collect(pid, options: WNOHANG) }
+
+    /// Whether processes whose parents have ended become children of this one: it is PID 1, or has asked for them (`PR_SET_CHILD_SUBREAPER`).
+    package static let inheritsOrphans = apus_inherits_orphans() != 0
+
+    /// A child that has ended and waits to be reaped; nil if there is none.
+    package static func endedChild() -> Int32? {
+        let pid = apus_ended_child()
+        return pid > 0 ? pid : nil
+    }
 
     /// Kills a child and waits for its end; nil when it was no child.
     package static func killAndReap(_ pid: Int32) -> ProcessEnd? {
@@ -95,6 +110,29 @@ package enum Process {
         _ = unsafe apus_execute(arguments[0], &pointers)
         return SystemError(code: errno, call: "execvp")
     }
+
+    /// How many threads this process has; 1 where /proc cannot tell.
+    package static var threadCount: Int { max(1, FileSystem.entryCount(of: "/proc/self/task")) }
+
+    /// Starts a thread that ends at once and waits for it.
+    ///
+    /// - Returns: 0, or the errno.
+    package static func attemptThread() -> Int32 {
+        var thread = pthread_t()
+        let code = unsafe pthread_create(&thread, nil, { _ in nil }, nil)
+        return code == 0 ? pthread_join(thread, nil) : code
+    }
+
+    /// Prepares what libraries keep for the process: the time zone and the locales are read, TZ is set to the zone's name if it is unset,
+    /// Foundation's main bundle is looked for, and lines of standard output leave as they end. Nothing of it needs a file afterwards.
+    package static func loadEnvironment() {
+        apus_load_time_zone()
+        apus_load_bundle()
+        apus_prepare_streams()
+    }
+
+    /// From here on `pthread_create` starts no thread: detached ones never run, for others the call fails. The first is noted in the log.
+    package static func refuseThreads() { apus_refuse_threads() }
 
     /// What `ps` shows as this process's command line, as far as the room of the original one reaches.
     package static func setTitle(_ title: String) { unsafe apus_set_title(title) }

@@ -7,12 +7,14 @@ package enum StandardError {
     /// What is written to the C library's `stderr`, as the runtime's "Fatal error: …" is, goes to a channel, too, until the process ends: one
     /// record a line, behind `tag`, without its end, of at most `maxBytes`. Nothing waits for the channel; what it does not take is not told.
     ///
+    /// Notes of the platform's own, such as a thread that was refused, are records behind `noteTag`.
+    ///
     /// Writing to descriptor 2, as loggers do, stays as it is.
-    package static func relay(to channel: Int32, tag: UInt8, maxBytes: Int) {
+    package static func relay(to channel: Int32, tag: UInt8, noteTag: UInt8, maxBytes: Int) {
         // Neither can be asked in a sandbox.
         _ = isFile
         isWorker.store(true, ordering: .relaxed)
-        apus_relay_errors(channel, tag, maxBytes)
+        apus_relay_errors(channel, tag, noteTag, maxBytes)
     }
 
     private static let isWorker = Atomic(false)

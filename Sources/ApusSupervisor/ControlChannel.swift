@@ -56,10 +56,13 @@ enum WorkerReport: Equatable {
     case failed(reason: String)
     /// It wrote this to standard error, which may tell why it dies.
     case wrote(String)
+    /// Something for the log that its process could not log itself.
+    case noted(String)
 
     private static let readyTag = UInt8(ascii: "R")
     private static let failedTag = UInt8(ascii: "F")
     static let wroteTag = UInt8(ascii: "W")
+    static let notedTag = UInt8(ascii: "N")
     /// A reason is cut here, so that a record always fits the reader's buffer. Bytes.
     static let maxReasonBytes = 1000
 
@@ -68,6 +71,7 @@ enum WorkerReport: Equatable {
         case .ready: [Self.readyTag]
         case .failed(let reason): [Self.failedTag] + reason.utf8.prefix(Self.maxReasonBytes)
         case .wrote(let text): [Self.wroteTag] + text.utf8.prefix(Self.maxReasonBytes)
+        case .noted(let text): [Self.notedTag] + text.utf8.prefix(Self.maxReasonBytes)
         }
     }
 
@@ -77,6 +81,7 @@ enum WorkerReport: Equatable {
         case Self.readyTag where record.count == 1: self = .ready
         case Self.failedTag: self = .failed(reason: Self.line(record.dropFirst()))
         case Self.wroteTag: self = .wrote(Self.line(record.dropFirst()))
+        case Self.notedTag: self = .noted(Self.line(record.dropFirst()))
         default: return nil
         }
     }

@@ -12,6 +12,7 @@ extension Supervisor {
             lookAtDrain(now)
             reportDrain()
             reportStatus()
+            reapOrphans()
         }
         progressAlarm = alarm
         loop.schedule(alarm, after: Self.progressInterval)
@@ -21,6 +22,14 @@ extension Supervisor {
             if isHealthy(at: now) { notifier.watchdog() }
         }
         loop.schedule(watchdog, at: loop.now)
+    }
+
+    /// PID 1 of a container is given the processes whose parents have ended. Its own children are reaped where their ends are noticed.
+    private func reapOrphans() {
+        guard Process.inheritsOrphans else { return }
+        while let pid = Process.endedChild(), upgrade?.pid != pid, !lines.contains(where: { $0.process?.pid == pid }) {
+            _ = Process.reap(pid)
+        }
     }
 
     /// Whether some worker serves, and none that should has an old heartbeat.

@@ -30,8 +30,6 @@ package struct SupervisorConfiguration: Sendable {
     package var startAttempts = 5
     /// The same for a worker that a reload or TTIN has started: then the reload, or the worker, is given up.
     package var reloadAttempts = 3
-    /// Failures in a row after which a slot counts as broken once the server has been up (ten take some 50 s).
-    package var restartAttempts = 10
     /// What the processes are called in `ps`.
     package var title = "apus"
 
@@ -70,15 +68,12 @@ package struct Blueprint {
 package enum SupervisorError: Error, Equatable, CustomStringConvertible {
     /// A worker of the first generation cannot start.
     case neverReady(slot: Int, reason: String)
-    /// No slot is left that can be filled.
-    case everySlotBroken(reason: String)
     /// The master's own event loop failed.
     case system(SystemError)
 
     package var description: String {
         switch self {
         case .neverReady(let slot, let reason): "worker \(slot) does not start: \(reason)"
-        case .everySlotBroken(let reason): "no worker can be kept running: \(reason)"
         case .system(let error): "\(error)"
         }
     }
@@ -187,7 +182,7 @@ package final class Supervisor {
 
     /// Starts the workers and keeps them running until TERM, INT (fast) or QUIT (graceful). No child is left when it returns.
     ///
-    /// - Throws: When a worker of the first generation cannot be started, or later when no slot can be filled any more.
+    /// - Throws: When a worker of the first generation cannot be started. Once all have been ready, only signals end it.
     package func run() throws(SupervisorError) {
         defer { listeners.close() }
         do {
@@ -311,7 +306,7 @@ package final class Supervisor {
     /// A process ended or could not be started: is there still a point in going on?
     ///
     /// While the server comes up, one worker that cannot start is enough to give up: the operator is watching, and half a
-    /// server is no success. Later the others serve on, until every slot is broken.
+    /// server is no success. Once it is up, nothing ends it: each slot is tried again for ever, and the others serve on.
     func judgeCourse(after line: WorkerLine, reason: String) {
         switch (course, line.role) {
         case (.ending, _), (_, .leaving):
@@ -323,10 +318,7 @@ package final class Supervisor {
             guard line.machine.isBroken(after: configuration.reloadAttempts) else { return }
             giveUpWork("worker \(line.slot) does not start: \(reason)")
         case (.up, .incumbent):
-            guard incumbents.allSatisfy({ $0.machine.isBroken(after: configuration.restartAttempts) }) else { return }
-            // A reload under way may bring better ones.
-            if case .reload = agenda.work { return }
-            giveUp(.everySlotBroken(reason: reason))
+            return
         }
     }
 

@@ -145,7 +145,7 @@ extension Supervisor {
                     return true
                 case .failed(let reason):
                     upgrade.reason = reason
-                case .wrote, nil:
+                case .wrote, .noted, nil:
                     logger.error("the new program (pid \(upgrade.pid)) sent an unknown record")
                 }
             }

@@ -81,7 +81,8 @@ package final class Worker {
             }
             command(order)
         }
-        StandardError.relay(to: channel.descriptor, tag: WorkerReport.wroteTag, maxBytes: WorkerReport.maxReasonBytes)
+        StandardError.relay(
+            to: channel.descriptor, tag: WorkerReport.wroteTag, noteTag: WorkerReport.notedTag, maxBytes: WorkerReport.maxReasonBytes)
         let signals = try Signal.descriptor(for: [Signal.terminate, Signal.quit]).release()  // open until the process ends
         let signalWatch = Watch { _ in
             // The slot's socket stays with the master: a successor serves what waits there.

@@ -58,6 +58,7 @@ final class WorkerProcess {
     /// What the worker said of its own failure.
     var reason: String?
     var lastWords = LastWords()
+    var hasNoted = false
     var watches: [(watch: Watch, descriptor: Int32)] = []
     /// It has been reaped: its number may be another's.
     var hasEnded = false
@@ -271,6 +272,10 @@ extension Supervisor {
                     process.reason = reason
                 case .wrote(let text):
                     process.lastWords.heard(text)
+                case .noted(let text):
+                    // One a process: a worker that was taken over must not fill the log.
+                    if !process.hasNoted { logger.warning("worker \(line.slot) (pid \(process.pid)): \(text)") }
+                    process.hasNoted = true
                 case nil:
                     distrust(line, "sent an unknown record")
                     return .closed

@@ -2,16 +2,14 @@ package import ApusPlatform
 
 /// The life of one worker slot, as a pure state machine: events and the time in, one action for the supervisor out.
 ///
-/// What happens after a death depends on how the life went, not on how it ended:
+/// What happens after a death depends on how far the life got, not on how it ended:
 /// - asked to leave: the slot has ended;
-/// - exit status 78 (`EX_CONFIG`): abandoned, a restart would fail the same way;
-/// - ready for at least `briefLife` (200 ms): the successor starts at once, because something outside or a rare request
-///   killed a worker that works; each such restart costs one fork, at most five a second;
-/// - never ready, or ready for less than that: a *failure*. The next start waits 100 ms, doubled with each further failure
-///   up to 30 s, of which a random half is taken off so that slots do not crash in step. The first failure of a worker that
-///   had been ready is forgiven: it may have been killed by chance just then.
-///
-/// Failures are counted until a worker has been ready for 60 s; so a crash loop cannot win by one good second.
+/// - ready: the successor starts at once, whatever killed the worker, but not within `minLife` (100 ms) of its predecessor's fork: so a request
+///   that crashes each worker that reads it costs at most ten forks a second;
+/// - never ready: a *failure*. The next start waits 100 ms, doubled with each further failure up to 30 s, of which a random half is taken off
+///   so that slots do not crash in step. A worker that becomes ready clears the count;
+/// - exit status 78 (`EX_CONFIG`) in a slot that has never been ready: abandoned, a restart would fail the same way. Once the slot has served,
+///   it is a failure as any other: what is wrong now may be mended, and nothing is given up for ever.
 ///
 /// The watchdog: a worker whose loop has not beaten for `heartbeatTimeout` gets SIGABRT (a core dump says where it hung), and
 /// SIGKILL one second later; so does one that is not ready within `startTimeout`. If the supervisor itself was late to look
@@ -36,10 +34,8 @@ package struct WorkerSlot {
     package static let doNotRestart: Int32 = 78
     static let firstBackOffMilliseconds: UInt64 = 100
     static let longestBackOffMilliseconds: UInt64 = 30_000
-    /// A worker that was ready for less has failed.
-    static let briefLifeMilliseconds: UInt64 = 200
-    /// A worker that was ready for as long is healthy: earlier failures are forgotten.
-    static let healthMilliseconds: UInt64 = 60_000
+    /// From one fork to the next of a slot, at least.
+    static let minLife = Duration.milliseconds(100)
     /// How late the supervisor may look at a heartbeat and still trust what it sees.
     static let lateLookMilliseconds: UInt64 = 1_000
 
@@ -47,7 +43,8 @@ package struct WorkerSlot {
     struct Life: Equatable {
         let pid: Int32
         let startedAt: MonotonicTime
-        var readyAt: MonotonicTime?
+        /// It has served.
+        var isReady = false
     }
 
     enum State: Equatable {
@@ -67,7 +64,7 @@ package struct WorkerSlot {
         case backingOff(until: MonotonicTime)
         /// No process and none to come: asked to leave.
         case ended
-        /// No process and none to come: status 78.
+        /// No process and none to come: status 78 before the slot has ever served.
         case abandoned
     }
 
@@ -93,7 +90,7 @@ package struct WorkerSlot {
 
     private let policy: Policy
     private(set) var state: State = .idle
-    /// Failures in a row, see above.
+    /// Failures since a worker of the slot was last ready.
     package private(set) var failures = 0
     /// Whether any of the slot's processes was ever ready.
     package private(set) var hasBeenReady = false
@@ -154,7 +151,7 @@ package struct WorkerSlot {
     /// There was no memory or no process number: a failure like a death before ready.
     package mutating func forkFailed(now: MonotonicTime, random: inout some RandomNumberGenerator) -> Sequel {
         precondition(state == .idle, "one process per slot")
-        return fail(wasReady: false, now: now, random: &random)
+        return fail(now: now, random: &random)
     }
 
     /// The worker says that it serves. False when that is no news, or too late to matter: nobody may count on it then.
@@ -162,8 +159,9 @@ package struct WorkerSlot {
     package mutating func reportedReady(now: MonotonicTime) -> Bool {
         switch state {
         case .starting(var life, _):
-            life.readyAt = now
+            life.isReady = true
             hasBeenReady = true
+            failures = 0
             state = .ready(life, lookAt: now + policy.heartbeatTimeout)
             return true
         case .idle, .ready, .draining, .aborting, .killing, .backingOff, .ended, .abandoned:
@@ -276,22 +274,19 @@ package struct WorkerSlot {
     private mutating func judge(
         _ life: Life, _ end: ProcessEnd, now: MonotonicTime, random: inout some RandomNumberGenerator
     ) -> Sequel {
-        if end == .exited(Self.doNotRestart) {
+        if end == .exited(Self.doNotRestart), !hasBeenReady {
             state = .abandoned
             return .abandon
         }
-        guard let readyAt = life.readyAt else { return fail(wasReady: false, now: now, random: &random) }
-        let served = now.millisecondsSince(readyAt)
-        if served >= Self.healthMilliseconds { failures = 0 }
-        if served < Self.briefLifeMilliseconds { return fail(wasReady: true, now: now, random: &random) }
-        state = .backingOff(until: now)
-        return .restart(after: .zero)
+        guard life.isReady else { return fail(now: now, random: &random) }
+        let next = max(now, life.startedAt + Self.minLife)
+        state = .backingOff(until: next)
+        return .restart(after: .milliseconds(next.millisecondsSince(now)))
     }
 
-    private mutating func fail(wasReady: Bool, now: MonotonicTime, random: inout some RandomNumberGenerator) -> Sequel {
-        let forgiven = wasReady && failures == 0
+    private mutating func fail(now: MonotonicTime, random: inout some RandomNumberGenerator) -> Sequel {
         failures += 1
-        let delay: Duration = forgiven ? .zero : .milliseconds(Self.backOffMilliseconds(failures: failures, random: &random))
+        let delay = Duration.milliseconds(Self.backOffMilliseconds(failures: failures, random: &random))
         state = .backingOff(until: now + delay)
         return .restart(after: delay)
     }

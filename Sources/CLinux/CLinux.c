@@ -1,9 +1,11 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <locale.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +27,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 pid_t apus_fork(void) { return fork(); }
@@ -53,11 +56,29 @@ int apus_open_beneath(int root, const char *path) {
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
+int apus_open_link_beneath(int root, const char *path) {
+    struct open_how how = {
+        .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+
 int apus_open_name(const char *path) { return open(path, O_PATH | O_CLOEXEC); }
 
 int apus_create_beneath(int root, const char *path) {
     struct open_how how = {.flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, .mode = 0600, .resolve = RESOLVE_BENEATH};
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+
+int apus_inherits_orphans(void) {
+    int is_subreaper = 0;
+    return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper, 0, 0, 0) == 0 && is_subreaper);
+}
+
+pid_t apus_ended_child(void) {
+    siginfo_t end = {0};
+    return waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) == 0 ? end.si_pid : -1;
 }
 
 int apus_exited(int status) { return WIFEXITED(status); }
@@ -141,6 +162,18 @@ int apus_landlock_create(int version, int may_connect) {
 int apus_landlock_allow_reading(int rules, int beneath, int is_directory) {
     struct landlock_path_beneath_attr attribute = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE, .parent_fd = beneath};
     if (is_directory) attribute.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
+    return (int)syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &attribute, 0);
+}
+
+int apus_landlock_allow_writing(int version, int rules, int beneath, int is_directory) {
+    struct landlock_path_beneath_attr attribute = {
+        .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE, .parent_fd = beneath};
+    if (version >= 3) attribute.allowed_access |= LANDLOCK_ACCESS_FS_TRUNCATE;
+    if (is_directory) {
+        attribute.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+            LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG;
+        if (version >= 2) attribute.allowed_access |= LANDLOCK_ACCESS_FS_REFER;
+    }
     return (int)syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &attribute, 0);
 }
 
@@ -334,7 +367,33 @@ void apus_set_title(const char *title) {
 
 int apus_execute(const char *program, char *const *arguments) { return execvp(program, arguments); }
 
-static struct { int channel; unsigned char tag; size_t max; } relay;
+void apus_prepare_streams(void) { setvbuf(stdout, NULL, _IOLBF, 0); }
+
+void apus_flush_streams(void) { fflush(NULL); }
+
+void apus_load_time_zone(void) {
+    const char *zone = getenv("TZ");
+    if (!zone) {
+        // A name is what Foundation knows; the C library looks at the file's date again and again unless TZ is set.
+        char path[512];
+        ssize_t length = readlink("/etc/localtime", path, sizeof path - 1);
+        path[length > 0 ? length : 0] = 0;
+        const char *name = strstr(path, "zoneinfo/");
+        if (name) setenv("TZ", name + strlen("zoneinfo/"), 1);
+        else setenv("TZ", access("/etc/localtime", R_OK) == 0 ? ":/etc/localtime" : "UTC", 1);
+    }
+    tzset();
+    // Maps the archive of locales for a later setlocale. It is never freed.
+    static locale_t loaded;
+    if (!loaded) loaded = newlocale(LC_ALL_MASK, "", (locale_t)0);
+}
+
+void apus_load_bundle(void) {
+    void *(*main_bundle)(void) = (void *(*)(void))dlsym(RTLD_DEFAULT, "CFBundleGetMainBundle");
+    if (main_bundle) (void)main_bundle();
+}
+
+static struct { int channel; unsigned char tag, note_tag; size_t max; } relay = {.channel = -1};
 
 // Runs while the process dies, so it takes no memory and no lock.
 static ssize_t relay_error(void *cookie, const char *bytes, size_t count) {
@@ -352,9 +411,18 @@ static ssize_t relay_error(void *cookie, const char *bytes, size_t count) {
     return write(STDERR_FILENO, bytes, count);
 }
 
-void apus_relay_errors(int channel, unsigned char tag, size_t max) {
+void apus_relay_note(const char *text) {
+    if (relay.channel < 0) return;
+    char record[1024] = {(char)relay.note_tag};
+    size_t length = strnlen(text, sizeof record - 1);
+    memcpy(record + 1, text, length);
+    (void)send(relay.channel, record, length + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void apus_relay_errors(int channel, unsigned char tag, unsigned char note_tag, size_t max) {
     relay.channel = channel;
     relay.tag = tag;
+    relay.note_tag = note_tag;
     relay.max = max;
     FILE *stream = fopencookie(NULL, "w", (cookie_io_functions_t){.write = relay_error});
     if (!stream) return;

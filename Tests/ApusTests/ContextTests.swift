@@ -343,8 +343,12 @@ struct ContextTests {
             ("unix:/run/x", .unix(path: "/run/x")), ("::1:80", nil), ("127.0.0.1", nil), ("127.0.0.1:65536", nil),
             ("127.0.0.1:", nil),
             ("example.com:80", nil), ("unix:", nil), ("", nil),
+            ("unix:/x,mode=0660,owner=me,group=7", .unix(path: "/x", access: .init(mode: 0o660, owner: "me", group: "7"))),
+            ("unix:/a,b,mode=7", .unix(path: "/a,b", access: .init(mode: 7))), ("unix:/x,mode=888", nil), ("unix:/x,mode=1777", nil),
+            ("unix:/x,mode=", nil), ("unix:/x,owner=", nil), ("unix:/x,user=me", nil), ("unix:,mode=0600", nil),
         ] as [(String, ListenAddress?)])
     func listenAddress(text: String, expected: ListenAddress?) {
         #expect((try? ListenAddress(parsing: text)) == expected)
+        if let expected { #expect((try? ListenAddress(parsing: "\(expected)")) == expected) }
     }
 }

@@ -157,6 +157,7 @@ struct FileMountTests {
         "a part of a file, of the right version only", arguments: ["edge.bin", "over.bin", "big.bin"],
         [
             Part(range: "bytes=0-4", part: 0..<5), Part(range: "bytes=32700-32767", part: 32_700..<32_768), Part(range: "bytes=0-1,3-4"),
+            Part(range: "bytes=,2-3,", part: 2..<4),
             Part(range: "bytes=2-3", condition: "If-Range: TAG\r\n", part: 2..<4),
             Part(range: "bytes=2-3", condition: "If-Range: \"other\"\r\n"), Part(range: "bytes=2-3", condition: "If-Range: W/TAG\r\n"),
         ])
@@ -224,6 +225,11 @@ struct FileMountTests {
             Condition(testDescription: "the same tag", fields: "If-None-Match: TAG\r\n", status: 304),
             Condition(testDescription: "the same tag, weak", fields: "If-None-Match: W/TAG\r\n", status: 304),
             Condition(testDescription: "in a list", fields: "If-None-Match: \"a\" , TAG,\"b\"\r\n", status: 304),
+            Condition(testDescription: "in a list with empty elements", fields: "If-None-Match: , ,\"a\",,TAG,\r\n", status: 304),
+            Condition(testDescription: "one tag that contains a star", fields: "If-None-Match: \"a,*,b\"\r\n", status: 200),
+            Condition(testDescription: "a tag that contains commas, then this one", fields: "If-None-Match: \"a,b\", TAG\r\n", status: 304),
+            Condition(testDescription: "a star in a list", fields: "If-None-Match: \"a\", *\r\n", status: 200),
+            Condition(testDescription: "it must be one that contains a star", fields: "If-Match: \"a,*,b\"\r\n", status: 412),
             Condition(testDescription: "any", fields: "If-None-Match: *\r\n", status: 304),
             Condition(testDescription: "another tag", fields: "If-None-Match: \"a\"\r\n", status: 200),
             Condition(testDescription: "not a tag", fields: "If-None-Match: nonsense\r\n", status: 200),

@@ -148,6 +148,91 @@ struct HTTPServerTests {
         #expect(try client.request("GET /hello").text == "hello", "nothing of the body was sent")
     }
 
+    @Test("a method that is not known at all: 501, with and without a body or an upgrade; CONNECT, too")
+    func unknownMethods() throws {
+        let stage = try Self.stage(more: { server in
+            server.http(HTTPMethod(rawValue: "PROPFIND"), at: "/dav") { $0.respond(text: "dav") }
+            server.webSocket("chat", at: "/chat") { _ in Script() }
+        })
+        let client = try stage.client()
+        for line in ["FOO /hello", "FOO /nowhere", "get /hello", "FOO /chat"] { #expect(try client.request(line).status == 501, "\(line)") }
+        #expect(try client.request("FOO /echo", "Content-Length: 2\r\n", body: "hi").status == 501)
+        #expect(try client.request("CONNECT a:80").status == 501)
+        #expect(try client.request("PROPFIND /dav").text == "dav")
+        #expect(try client.request("PROPFIND /hello").status == 405)
+        client.send("FOO" + Client.handshake("/chat").dropFirst(3))
+        #expect(try client.response().status == 501)
+        client.send("POST" + Client.handshake("/chat").dropFirst(3))
+        #expect(try client.response().status == 405)
+    }
+
+    @Test("HEAD is refused without a body", arguments: headRefusals)
+    func headRefused(refusal: Refusal) throws {
+        let stage = try Self.stage(limits: {
+            $0.maxRequestBodyBytes = 1000
+            $0.maxRequestHeadBytes = 1024
+            $0.maxRequestTargetBytes = 500
+            $0.requestHeadTimeout = .milliseconds(100)
+            $0.bodyTimeout = .milliseconds(100)
+        }) { $0.webSocket("chat", at: "/chat") { _ in Script() } }
+        let client = try stage.client()
+        client.send(refusal.request)
+        let response = try client.response(hasBody: false)
+        #expect(response.status == refusal.status)
+        #expect(response["content-length"].flatMap { Int($0) } ?? 0 > 0)
+        #expect(try client.end(within: .seconds(4)).isEmpty)
+    }
+
+    static let headRefusals: [Refusal] = [
+        Refusal(testDescription: "an upgrade", request: "HEAD" + Client.handshake("/chat").dropFirst(3), status: 405),
+        Refusal(testDescription: "a length", request: "HEAD /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", status: 413),
+        Refusal(
+            testDescription: "chunks", request: "HEAD /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", status: 413
+        ),
+        Refusal(
+            testDescription: "a bad chunk", request: "HEAD /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx", status: 400),
+        Refusal(testDescription: "no Host", request: "HEAD /hello HTTP/1.1\r\n\r\n", status: 400),
+        Refusal(testDescription: "a bad field", request: "HEAD /hello HTTP/1.1\r\nHost : a\r\n\r\n", status: 400),
+        Refusal(testDescription: "a bare line feed", request: "HEAD /hello HTTP/1.1\nHost: a\n\n", status: 400),
+        Refusal(testDescription: "a head that does not end", request: "HEAD /hello HTTP/1.1\r\nHost: ", status: 408),
+        Refusal(testDescription: "a line that does not end", request: "HEAD /hel", status: 408),
+        Refusal(
+            testDescription: "a body that does not end", request: "HEAD /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+            status: 408),
+        Refusal(testDescription: "a long target", request: "HEAD /" + String(repeating: "x", count: 600), status: 414),
+        Refusal(
+            testDescription: "a large head", request: "HEAD /hello HTTP/1.1\r\nX: " + String(repeating: "x", count: 2000), status: 431),
+        Refusal(
+            testDescription: "an unknown coding", request: "HEAD /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", status: 501
+        ),
+        Refusal(testDescription: "HTTP/2", request: "HEAD /hello HTTP/2.0\r\nHost: a\r\n\r\n", status: 505),
+    ]
+
+    @Test("a handler that sets Connection: close closes, in a list and in any case too", arguments: ["close", "Foo, CLOSE", "keep-alive"])
+    func closing(value: String) throws {
+        let stage = try Self.stage(more: { server in
+            server.http(.get, at: "/bye") { $0.respond(fields: try HTTPFields(["Connection": value]), body: [0x21]) }
+        })
+        let client = try stage.client()
+        let response = try client.request("GET /bye")
+        #expect(response.text == "!")
+        let closes = value != "keep-alive"
+        #expect(response["connection"] == (closes ? "close" : nil))
+        if closes { #expect(try client.end().isEmpty) } else { #expect(try client.request("GET /hello").text == "hello") }
+    }
+
+    @Test("a target in absolute form is for its own host, Upgrade in HTTP/1.0 is ignored")
+    func absoluteForm() throws {
+        let stage = try Self.stage(more: { server in
+            server.http(.get, at: "/host") { $0.respond(text: $0.request.head.host ?? "") }
+            server.webSocket("chat", at: "/hello") { _ in Script() }
+        })
+        let client = try stage.client()
+        #expect(try client.request("GET http://b:8080/host").text == "b:8080")
+        client.send("GET /hello HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade, keep-alive\r\n\r\n")
+        #expect(try client.response().text == "hello")
+    }
+
     @Test("no route, wrong method")
     func statuses() throws {
         let stage = try Self.stage()

@@ -101,7 +101,7 @@ struct WebSocketOpeningTests {
         Refusal(
             testDescription: "no Connection: Upgrade",
             request: opening(replacing: "Connection: Upgrade", by: "Connection: close"), status: 400),
-        Refusal(testDescription: "HTTP/1.0", request: opening("GET / HTTP/1.0"), status: 400),
+        Refusal(testDescription: "HTTP/1.0", request: opening("GET / HTTP/1.0"), status: 426),
         Refusal(testDescription: "POST", request: opening("POST / HTTP/1.1"), status: 405, field: ("allow", "GET")),
         Refusal(testDescription: "a foreign origin", request: opening(adding: "Origin: http://evil.example\r\n"), status: 403),
         Refusal(

@@ -217,19 +217,22 @@ extension Integration {
         }
 
         @Test(
-            "what a publication costs the bus when 100,000 are published in a second, in packets of its own: said together, and each in its own turn",
-            arguments: [("together", 0.2), ("apart", 0.4)])
-        func cost(turns: String, most: Double) throws {
+            "100,000 publications in a second share packets, and cost less than packets of their own: said together, and each in its own turn",
+            arguments: ["together", "apart"])
+        func cost(turns: String) throws {
             var costs: [Double] = []
-            for _ in 0..<5 where !costs.contains(where: { $0 <= most }) {
+            for _ in 0..<5 where !costs.contains(where: { $0 <= 0.5 }) {
                 let line = try run([Places.besideTests("BusCost"), "1", "110", turns])
                 print("bus: said \(turns): \(line)", terminator: "")
-                let cost = try #require(line.split(separator: " ").first.flatMap { Double($0) })
+                let figures = line.split(separator: " ").compactMap { Double($0) }
+                try #require(figures.count == 3)
+                // How many go together does not depend on the machine.
+                #expect(figures[1] >= 100 * figures[2], "\(figures[1]) publications in \(figures[2]) packets")
                 // Not positive when the machine was so busy that the idle turns took more.
-                if cost > 0 { costs.append(cost) }
+                if figures[0] > 0 { costs.append(figures[0]) }
             }
-            // The least: what other processes do to the caches only adds to it.
-            #expect(costs.min() ?? .infinity <= most)
+            // Without sharing it is more than 1. A fifth and less by itself; other processes' use of the caches adds to it.
+            #expect(costs.min() ?? .infinity <= 0.5)
         }
     }
 }

@@ -74,7 +74,7 @@ extension Integration {
                 (["ws://does-not-exist.invalid/", "--connect-timeout", "3"], 68, "does-not-exist.invalid"),
                 (["ws://127.0.0.1:1/"], 69, "refused"),
                 (["nonsense"], 64, "ws://"), (["http://127.0.0.1/"], 64, "wss"), (["ws://[::1/"], 64, "bracket"),
-                (["ws://h/", "-H", "x"], 64, "-H"), (["ws://h/", "-H", "Host: x"], 64, "the URL says which host"),
+                (["ws://h/", "-H", "x"], 64, "-H"), (["ws://h/", "-H", "Host: x", "-H", "host: y"], 64, "expected one Host"),
                 (["ws://h/", "-H", "sec-websocket-protocol: x"], 64, "--subprotocol"), (["ws://h/", "--proxy", ""], 64, "[http://][USER"),
                 (["ws://grüße.test/"], 64, "punycode"), (["ws://h/grüße"], 64, "percent-encode"),
                 (["ws://h/", "--proxy", "127.0.0.1:1"], 69, "127.0.0.1:1: Connection refused (it is the proxy's address)"),

@@ -21,6 +21,10 @@ extension Integration {
             Mistake(arguments: ["--listen", "::1:80"], status: 64, words: ["--listen", "[::1]:80"]),
             Mistake(arguments: ["--listen", "example.test:80"], status: 64, words: ["--listen", "example.test"]),
             Mistake(arguments: ["--listen", "unix:"], status: 64, words: ["--listen", "unix:"]),
+            Mistake(
+                arguments: ["--listen", "unix:/x,mode=999"], status: 64, words: ["--listen", "mode: expected an octal number", "\"999\""]),
+            Mistake(
+                arguments: ["--listen", "unix:/x,owner=nosuchuser"], status: 78, words: ["--listen", "there is no user \"nosuchuser\""]),
             Mistake(arguments: ["--listen", "unix:rel"], status: 64, words: ["--listen", "unix:rel", "unix:/PATH"]),
             Mistake(
                 arguments: ["--listen", "127.0.0.1:7", "--listen", "localhost:7"], status: 78, words: ["--listen", "127.0.0.1:7", "twice"]),
@@ -157,6 +161,31 @@ extension Integration {
             chmod(directory, 0o711)
             let other = try ApusServer(workers: 1, "--root", directory)
             #expect(!other.process.standardError.contains("may not enter"), "\(other.process.standardError)")
+        }
+
+        @Test("a Unix socket has the owner and the permissions that were asked for, and new ones after a reload")
+        func socketAccess() throws {
+            let place = try TemporaryDirectory()
+            let (socket, file) = (place.path + "/socket", place.path + "/apus.yaml")
+            func status() throws -> (mode: mode_t, owner: uid_t, group: gid_t) {
+                var information = stat()
+                guard unsafe lstat(socket, &information) == 0 else { throw TestFailure.call("lstat") }
+                return (information.st_mode & 0o777, information.st_uid, information.st_gid)
+            }
+            let other = getuid() == 0 ? ",owner=nobody,group=65534" : ""
+            try Files.write("listen: \"unix:\(socket),mode=0660\(other)\"\n".utf8, to: file)
+            let server = try ApusServer(workers: 1, "--listen", "127.0.0.1:0", "--listen", "unix:\(socket),mode=0606")
+            #expect(try status() == (0o606, getuid(), getgid()))
+            #expect(try server.end() == .exited(0))
+            let process = try ChildProcess([Places.command, "serve", "--workers", "1", "-c", file])
+            defer { process.signal(SIGKILL) }
+            #expect(Deadline(after: .seconds(20)).wait { process.standardError.contains("listening on unix:\(socket) ") })
+            let expected: (uid_t, gid_t) = getuid() == 0 ? (65534, 65534) : (getuid(), getgid())
+            #expect(try status() == (0o660, expected.0, expected.1))
+            try Files.write("listen: \"unix:\(socket),mode=0600\"\n".utf8, to: file)
+            process.signal(SIGHUP)
+            #expect(Deadline(after: .seconds(20)).wait { (try? status().mode) == 0o600 })
+            #expect(try run(["curl", "-sS", "--unix-socket", socket, "http://h/worker"]).contains("\"slot\":0"))
         }
 
         @Test("it says where it listens, with how many workers, and writes its files")

@@ -14,7 +14,7 @@ extension Integration {
         }
 
         static let mistakes = [
-            Mistake(text: "lisen: 127.0.0.1:0", line: 1, words: ["\"lisen\"", "listen", "workers"]),
+            Mistake(text: "lisen: 127.0.0.1:0", line: 1, words: ["\"lisen\"", "did you mean \"listen\"?", "workers"]),
             Mistake(text: "# a\nworkers: many", line: 2, words: ["workers", "\"many\"", "auto or a number from 1 to 1024"]),
             Mistake(text: "workers: 0", line: 1, words: ["workers", "\"0\""]),
             Mistake(text: "workers: 1\nworkers: 2", line: 1, words: ["twice", "workers"]),
@@ -29,10 +29,13 @@ extension Integration {
             Mistake(text: "limits:\n  slowSubscribers: drop", line: 2, words: ["close or skip"]),
             Mistake(text: "log-level: loud", line: 1, words: ["loud", "trace, debug"]),
             Mistake(text: "tls:\n  key: a.pem", line: 2, words: ["tls", "certificate"]),
-            Mistake(text: "tls:\n  certficate: a.pem", line: 2, words: ["tls.certficate", "certificate"]),
+            Mistake(text: "tls:\n  certficate: a.pem", line: 2, words: ["tls.certficate", "did you mean \"tls.certificate\"?"]),
             Mistake(text: "workers: [", line: 2, words: ["no YAML"]),
             Mistake(text: "- workers", line: 1, words: ["KEY: VALUE"]),
-            Mistake(text: "workers: 1\n\troot: /", line: 2, words: ["no YAML"]),
+            Mistake(text: "workers: 1\n\troot: /", line: 2, words: ["no YAML", "a tab; expected spaces"]),
+            Mistake(text: "limits:\n\tdrainRate: 1", line: 2, words: ["no YAML", "a tab; expected spaces"]),
+            Mistake(text: "pid-file: \"\"", line: 1, words: ["pid-file", "a file"]),
+            Mistake(text: "workers: 1\nlisten:", line: 2, words: ["listen: it wants an address"]),
             Mistake(text: "\nuser: nosuchuser", line: 2, words: ["there is no user \"nosuchuser\"\n"]),
             Mistake(text: "user: nobody\ngroup: nosuchgroup", line: 2, words: ["there is no group \"nosuchgroup\"\n"]),
             Mistake(text: "\ngroup: nogroup", line: 2, words: ["a group wants a user"]),
@@ -89,6 +92,16 @@ extension Integration {
             }
             try Files.write(Array(first.utf8), to: file)
             #expect(try run([Places.command, "check", "-c", file]) == first)
+        }
+
+        @Test("null means none: no file is made, no user taken", arguments: ["~", "null", ""])
+        func null(word: String) throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            let keys = ["root", "user", "group", "chroot", "log", "pid-file", "port-file"]
+            try Files.write(Array(keys.map { "\($0): \(word)\n" }.joined().utf8), to: file)
+            let said = try run([Places.command, "check", "-c", file])
+            for key in keys { #expect(!said.split(separator: "\n").contains { $0.hasPrefix("\(key):") }, "\(said)") }
         }
 
         @Test("an ampersand and an asterisk are letters where they are no anchor and no alias")

@@ -119,17 +119,41 @@ extension Integration {
         func ranges(ranges: String) throws {
             let client = try server.connect()
             let answer = try client.request("GET /index.html", "Range: bytes=\(ranges)")
-            #expect(answer.status == 416 || answer.status == 200 && answer.text == Self.page, "\(answer)")
+            #expect(answer.status == 416 || [200, 206].contains(answer.status) && answer.text == Self.page, "\(answer)")
             #expect(try client.request("GET /index.html").text == Self.page)
+        }
+
+        @Test("in the sandbox an absolute link within the root is served, others and dot files are not")
+        func absoluteLinks() throws {
+            let real = try run(["realpath", root]).filter { !$0.isNewline }
+            for (name, target) in [
+                ("absolute.html", real + "/index.html"), ("chained.html", real + "/absolute.html"), ("folder", real + "/deep"),
+                ("out", place.path + "/secret"), ("beside", real + "/../secret"), ("sibling", real + "x/secret"),
+            ] where symlink(target, root + "/" + name) != 0 { throw TestFailure.call("symlink") }
+            guard mkdir(root + "/.git", 0o755) == 0, mkdir(root + "/.well-known", 0o755) == 0 else { throw TestFailure.call("mkdir") }
+            try Files.write("SECRET".utf8, to: root + "/.git/config")
+            try Files.write("SECRET".utf8, to: root + "/.env")
+            try Files.write("known".utf8, to: root + "/.well-known/security.txt")
+            let client = try server.connect()
+            for (path, text) in [
+                ("/absolute.html", Self.page), ("/chained.html", Self.page), ("/folder/index.html", "deep"), ("/folder/", "deep"),
+                ("/.well-known/security.txt", "known"),
+            ] {
+                let answer = try client.request("GET \(path)")
+                #expect(answer.status == 200 && answer.text == text, "\(path)")
+            }
+            for path in ["/out", "/beside", "/sibling", "/.git/config", "/.env", "/.git", "/.git/"] {
+                #expect(try client.request("GET \(path)").status == 404, "\(path)")
+            }
         }
 
         @Test("a symbolic link that is swapped during 100,000 requests leads nowhere")
         func swappedLink() async throws {
-            let (root, port) = (root, server.port)
+            let (root, port, place) = (root, server.port, place.path)
             let stop = Flag()
             async let swaps: Void = onThread {
                 while !stop.isSet {
-                    for target in ["index.html", "../secret"] {
+                    for target in ["index.html", "../secret", root + "/index.html", place + "/secret"] {
                         symlink(target, root + "/next")
                         rename(root + "/next", root + "/swapped")
                     }

@@ -34,6 +34,41 @@ extension Integration {
             #expect(seen.slowest <= .milliseconds(1_500))
         }
 
+        @Test("a master that is given orphans, as PID 1 is, reaps them and nothing else")
+        func inheritsOrphans() throws {
+            let place = try TemporaryDirectory()
+            let (ports, orphans) = (place.path + "/ports", place.path + "/orphans")
+            // 36: PR_SET_CHILD_SUBREAPER, which outlives exec. The orphans have ended before the server begins.
+            let wrapper = """
+                import ctypes, os, sys
+                assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+                child = os.fork()
+                if child == 0:
+                    orphans = []
+                    for _ in range(5):
+                        orphans.append(os.fork())
+                        if orphans[-1] == 0: os._exit(3)
+                    with open(sys.argv[1], "w") as file: file.write("\\n".join(map(str, orphans)))
+                    os._exit(0)
+                os.waitpid(child, 0)
+                os.execv(sys.argv[2], sys.argv[2:])
+                """
+            let process = try ChildProcess(
+                [Places.python, "-c", wrapper, orphans, Places.command, "serve", "--workers", "2", "--listen", "127.0.0.1:0"]
+                    + ["--port-file", ports])
+            #expect(Deadline(after: .seconds(20)).wait { Files.exists(ports) || process.hasEnded != nil }, "\(process.standardError)")
+            let pids = try #require(Files.text(orphans)).split(separator: "\n").map(String.init)
+            #expect(pids.count == 5)
+            #expect(Deadline(after: .seconds(10)).wait { !pids.contains { Files.exists("/proc/\($0)") } })
+            // Its own children's ends are seen as ever.
+            let workers = process.group.filter { $0.parent == process.pid }.map(\.pid)
+            let victim = try #require(workers.first)
+            kill(victim, SIGKILL)
+            #expect(Deadline(after: .seconds(10)).wait { process.standardError.contains("(pid \(victim))") })
+            process.signal(SIGTERM)
+            #expect(try process.wait(within: .seconds(10)) == .exited(0))
+        }
+
         @Test("the master is killed: within 100 ms nobody accepts any more")
         func orphans() throws {
             var times: [Duration] = []

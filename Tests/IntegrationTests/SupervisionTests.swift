@@ -88,10 +88,17 @@ extension Integration {
             #expect(try next?.connect().request("GET /worker").status == 200)
         }
 
+        /// How many workers the slot that answers has had before.
+        private static func generation(of server: ApusServer) throws -> Int? {
+            let answer = try server.connect().request("GET /worker").text
+            return answer.split(separator: "\"generation\":").last.flatMap { Int($0.prefix { $0.isNumber }) }
+        }
+
         @Test("a worker that dies is replaced, in its slot, and the others are left alone")
         func replaced() throws {
             let server = try ApusServer(workers: 2)
             let before = server.workers
+            #expect(try Set((0..<40).map { _ in try Self.generation(of: server) }) == [0])
             kill(before[0], SIGKILL)
             let isReplaced = Deadline(after: .seconds(5)).wait {
                 server.workers.count == 2 && !server.workers.contains(before[0])
@@ -99,6 +106,8 @@ extension Integration {
             #expect(isReplaced)
             #expect(server.workers.contains(before[1]))
             #expect(server.process.standardError.contains("pid \(before[0])) ended: "))
+            let succeeds = Deadline(after: .seconds(5)).wait { (try? Self.generation(of: server)) == 1 }
+            #expect(succeeds, "the slot's second worker")
         }
     }
 }

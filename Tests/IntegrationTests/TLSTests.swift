@@ -146,7 +146,8 @@ extension Integration {
         func names() throws {
             let server = try ApusServer(options: try Certificates.options("localhost", "other"))
             for (asked, shown) in [
-                ("localhost", "localhost"), ("other.test", "other"), ("a.wild.test", "other"), ("a.b.wild.test", "localhost"),
+                ("localhost", "localhost"), ("other.test", "other"), ("other.test.", "other"), ("a.wild.test", "other"),
+                ("a.wild.test.", "other"), ("a.b.wild.test", "localhost"),
                 ("unknown.test", "localhost"),
             ] {
                 let output = try Self.openssl(server, "-servername", asked)

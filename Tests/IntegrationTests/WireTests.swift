@@ -40,7 +40,7 @@ extension Integration {
             Handshake("two keys", add: "Sec-WebSocket-Key: \(RawClient.key)", status: 400),
             Handshake("a key of 15 bytes", ["Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAA"], status: 400),
             Handshake("a key that is no base 64", ["Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZ!=="], status: 400),
-            Handshake("HTTP/1.0", line: "GET / HTTP/1.0", status: 400),
+            Handshake("HTTP/1.0, which has no Upgrade", line: "GET / HTTP/1.0", status: 200),
             Handshake("no Host", ["Host": ""], status: 400),
             Handshake("two Hosts", add: "Host: other", status: 400),
             Handshake("POST", line: "POST / HTTP/1.1", status: 405),

@@ -114,7 +114,9 @@ struct Tidy {
     @Test("tests wait for what happens, not for time to pass")
     func pauses() throws {
         let call = try Regex(#"\b(?:u|nano)?sl[e]ep\s*\(|^\s*sl[e]ep\b"#)
-        for file in Self.files(in: "Tests", ".swift", ".py", ".sh") + Self.files(in: "deploy", "") {
+        // The ordinary code of a stranger, which is what is tested there, does both.
+        let strangers = "OrdinaryFixture"
+        for file in Self.files(in: "Tests", ".swift", ".py", ".sh") + Self.files(in: "deploy", "") where !file.contains(strangers) {
             for line in Self.lines(of: file) where line.text.contains(call) { Issue.record("\(line.place): \(line.text)") }
         }
     }

@@ -120,7 +120,8 @@ private final class WebSocketDialogue: ClientDialogue {
         var bytes: [UInt8] = []
         do {
             try Handshake.appendRequest(
-                host: address.authority, target: address.target, key: key.span, subprotocols: request.subprotocols,
+                host: request.options.host(for: address, isElsewhere: isElsewhere), target: address.target, key: key.span,
+                subprotocols: request.subprotocols,
                 extensions: ExtensionNegotiation.offers(of: extensions), origin: isElsewhere ? nil : request.origin, fields: fields,
                 to: &bytes)
         } catch {

@@ -106,7 +106,7 @@ public final class ClientExchange {
     fileprivate func begin(_ head: HTTPResponseHead, _ framing: HTTPBodyFraming, on connection: Connection) {
         task?.succeeded()
         response = head
-        state = .receiving(connection, HTTPBodyDecoder(framing: framing, maxBytes: options.maxResponseBodyBytes))
+        state = .receiving(connection, HTTPBodyDecoder(framing: framing, maxBytes: options.maxResponseBodyBytes, toleratesPadding: true))
         connection.becomeExchange(self)
         expectContent(connection)
         if isPaused {
@@ -278,7 +278,7 @@ private final class HTTPDialogue: ClientDialogue {
         do {
             guard method != .connect else { throw HTTPFieldError.invalidMethod("CONNECT") }
             try HTTPEncoder.appendRequestHead(
-                method: method, target: address.target, host: address.authority, fields: fields,
+                method: method, target: address.target, host: exchange.options.host(for: address, isElsewhere: isElsewhere), fields: fields,
                 framing: hasBody ? .counted(exchange.body.count) : .none, persistence: .close, to: &bytes)
         } catch {
             throw .request("\(error)")
@@ -289,12 +289,7 @@ private final class HTTPDialogue: ClientDialogue {
     func take(_ head: HTTPResponseHead, on connection: Connection) throws(ConnectError) {
         guard head.status != .switchingProtocols else { throw .malformedAnswer("101 without having been asked to switch") }
         if exchange.isFollowed(head) { throw .redirect("not followed", head) }
-        let framing: HTTPBodyFraming
-        do {
-            framing = try head.bodyFraming(for: method)
-        } catch {
-            throw .malformedAnswer(error.description)
-        }
+        let framing = head.bodyFraming(for: method)
         guard case .opening(let session) = connection.phase else { return }
         session.succeeded()
         exchange.begin(head, framing, on: connection)

@@ -11,6 +11,9 @@ public struct ClientOptions {
     /// How `wss` and `https` are secured: by default the server's certificate must lead to a root of the system's and hold for the
     /// address's host.
     public var tls = ClientTLS()
+    /// The value of the request's Host, `host[:port]`; nil: that of the address. An answer that leads to another origin is followed with that
+    /// origin's own. What TLS asks for and verifies is another matter: `ClientTLS.serverName`.
+    public var host: String?
     /// How long each stage may take.
     public var timeouts = Timeouts()
     /// A numeric address of this host to connect from; only servers of its family can be reached.
@@ -67,6 +70,9 @@ public struct ClientOptions {
             self.probes = probes
         }
     }
+
+    /// The value of Host for a request to `address`.
+    func host(for address: ClientAddress, isElsewhere: Bool) -> String { isElsewhere ? address.authority : host ?? address.authority }
 
     /// What sockets are made with.
     func connectorSettings() throws(ConnectError) -> ConnectorSettings {

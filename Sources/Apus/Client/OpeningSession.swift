@@ -130,12 +130,6 @@ final class OpeningSession {
             let wanted = head.status.code == 407 ? objection : ""
             throw .proxy("it answered \(head.status)\(wanted)", head)
         }
-        do {
-            // What says that there is a body would be read in two ways.
-            _ = try head.bodyFraming(for: .connect)
-        } catch {
-            throw .proxy("\(error)", head)
-        }
         try secure(takeRest(&position, until: end))
     }
 

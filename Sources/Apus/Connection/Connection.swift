@@ -223,8 +223,7 @@ final class Connection: EventSource {
     /// The peer will send no more. An HTTP client may do so behind its last request and still wait for the rest of its answers.
     private func peerEnded() {
         if case .exchange(let exchange) = phase { return exchange.peerEnded() }
-        guard case .http(let session) = phase, transport.hasBufferedOutput else { return lost() }
-        session.connectionLost()
+        guard case .http = phase, transport.hasBufferedOutput else { return lost() }
         finish(.close)
     }
 
@@ -513,7 +512,7 @@ final class Connection: EventSource {
         let bytes = transport.becomePlain()
         phase = .http(session)
         session.expectHead()
-        if !session.allowsPlainHTTP { session.refusePlainHTTP() }
+        if !session.allowsPlainHTTP { session.refusePlainHTTP(bytes) }
         process(from: ReceiveBuffer.headroom, to: context.receiveBuffer.put(bytes))
     }
 
@@ -528,8 +527,9 @@ final class Connection: EventSource {
     /// Nothing more will be written; ends when everything has left.
     func finish(_ ending: Ending) {
         switch phase {
-        case .http(let session): session.leaveNewcomers()
-        case .securing, .opening, .exchange, .webSocket: break
+        // An exchange may outlive the connection: its answer is too late from here on.
+        case .securing(.http(let session)), .http(let session): session.connectionLost()
+        case .securing(.opening), .opening, .exchange, .webSocket: break
         case .finishing, .lingering, .closed: return
         }
         phase = .finishing(ending)

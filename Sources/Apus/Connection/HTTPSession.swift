@@ -10,8 +10,9 @@ final class HTTPSession {
         case head
         /// A body is being collected.
         case body(HTTPRequestHead, HTTPBodyDecoder, [UInt8])
-        /// The application has the request; what comes meanwhile waits.
-        case answering(HTTPExchange)
+        /// The application has the exchange of this request, which is not held here: when nobody holds it, it is released and reports
+        /// that. What comes meanwhile waits.
+        case answering(HTTPRequest)
         /// The last answer has been given, or the connection has become something else.
         case over
     }
@@ -53,7 +54,7 @@ final class HTTPSession {
     func makeRoom() { connection.close() }
 
     /// It has made a request, or never will.
-    func leaveNewcomers() { if case .waiting = newcomer { context.newcomers.remove(self) } }
+    private func leaveNewcomers() { if case .waiting = newcomer { context.newcomers.remove(self) } }
 
     // MARK: Deadlines
 
@@ -70,8 +71,12 @@ final class HTTPSession {
         switch state {
         case .head where connection.hasBufferedOutput: closeUnlessProgressing()
         case .head where decoder.isIdle: connection.close()
-        case .head, .body: refuse(.requestTimeout, "the request did not arrive in time")
-        case .answering, .over: break
+        case .head: refuse(.requestTimeout, "the request did not arrive in time", isHead: decoder.isHeadMethod)
+        case .body(let head, _, _): refuse(.requestTimeout, "the request did not arrive in time", isHead: head.method == .head)
+        case .answering(let request):
+            context.logger.error("\(request.logName) was not answered within answerTimeout, \(context.limits.answerTimeout)")
+            respond(page: .gatewayTimeout, "the answer was not ready in time", fields: HTTPFields(), to: request)
+        case .over: break
         }
     }
 
@@ -125,20 +130,20 @@ final class HTTPSession {
             if wasIdle, !decoder.isIdle, hasServedRequest { expectHead() }
         } catch {
             consumed = end - position
-            refuse(error.status, error.description)
+            refuse(error.status, error.description, isHead: decoder.isHeadMethod)
         }
         return nil
     }
 
     private func begin(_ head: HTTPRequestHead) {
         leaveNewcomers()
-        if head.wantsUpgradeToWebSocket, let offered = context.routes.webSockets[head.path] {
+        if head.wantsUpgradeToWebSocket, context.routes.knows(head.method), let offered = context.routes.webSockets[head.path] {
             return upgrade(head, offered)
         }
         guard head.bodyFraming != .none else { return dispatch(head, body: []) }
         if case .counted(let count) = head.bodyFraming, count > context.limits.maxRequestBodyBytes {
             let violation = HTTPViolation.bodyTooLarge(limit: context.limits.maxRequestBodyBytes)
-            return refuse(violation.status, violation.description)
+            return refuse(violation.status, violation.description, isHead: head.method == .head)
         }
         if head.expectsContinue { connection.write(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
         bodyBytesAtDeadline = 0
@@ -161,7 +166,7 @@ final class HTTPSession {
                     guard context.hasRoom(for: range.count) else {
                         position = end
                         context.noteShortage()
-                        refuse(.serviceUnavailable, "this server has no memory for more")
+                        refuse(.serviceUnavailable, "this server has no memory for more", isHead: head.method == .head)
                         return false
                     }
                     content.append(bytes.extracting(range))
@@ -178,7 +183,7 @@ final class HTTPSession {
             }
         } catch {
             position = end
-            refuse(error.status, error.description)
+            refuse(error.status, error.description, isHead: head.method == .head)
             return false
         }
         state = .body(head, body, content)
@@ -193,9 +198,11 @@ final class HTTPSession {
     private func dispatch(_ head: HTTPRequestHead, body: [UInt8]) {
         noteBody(-bodyBytesNoted)
         context.loop.cancel(connection)
-        let exchange = HTTPExchange(request: request(head, body: body), context: context, session: self)
-        state = .answering(exchange)
-        context.routes.serve(exchange)
+        let request = request(head, body: body)
+        state = .answering(request)
+        context.routes.serve(HTTPExchange(request: request, context: context, session: self))
+        // Most exchanges are answered by now and need no timer.
+        if expectsAnswer(to: request) { context.loop.schedule(connection, after: context.limits.answerTimeout) }
     }
 
     private func request(_ head: HTTPRequestHead, body: [UInt8] = []) -> HTTPRequest {
@@ -204,10 +211,28 @@ final class HTTPSession {
 
     // MARK: Answering
 
+    /// Whether `request` is the one that is being answered.
+    func expectsAnswer(to request: HTTPRequest) -> Bool {
+        if case .answering(let current) = state { current === request } else { false }
+    }
+
+    /// The exchange of `request` is gone, and with it the only way to answer it.
+    func released(_ request: HTTPRequest) {
+        guard expectsAnswer(to: request) else { return }
+        context.logger.error("the exchange of \(request.logName) was released without an answer")
+        respond(page: .internalServerError, "", fields: HTTPFields(), to: request)
+    }
+
     /// Writes an answer to `request` and goes on with the next one.
     func respond(_ status: HTTPStatus, fields: HTTPFields, body: ResponseBody, to request: HTTPRequest) {
         guard connection.isOpen else { return }
-        let keepsAlive = request.head.keepsAlive && !context.isDraining
+        guard !status.isInformational else {
+            context.logger.error("\(request.logName) was answered with \(status): expected a final status")
+            return respond(page: .internalServerError, "", fields: HTTPFields(), to: request)
+        }
+        let keepsAlive =
+            request.head.keepsAlive && !context.isDraining
+            && !(fields.contains("connection") && fields.containsToken("close", in: "connection"))
         // How long the content of a 304 would be is not known here: then nothing is said (RFC 9110 §8.6).
         writeHead(status, fields, count: status.forbidsContent ? nil : body.count, keepsAlive: keepsAlive, version: request.head.version)
         if request.method != .head, !status.forbidsContent {
@@ -221,25 +246,28 @@ final class HTTPSession {
 
     func respond(page status: HTTPStatus, _ detail: String, fields: HTTPFields, to request: HTTPRequest) {
         let page = StatusPage(status, detail)
-        var fields = fields
-        fields.appendChecked("Content-Type", "text/html; charset=utf-8")
-        respond(status, fields: fields, body: .bytes(page.bytes), to: request)
+        respond(status, fields: page.fields(fields), body: .bytes(page.bytes), to: request)
     }
 
     /// Answers what is no acceptable request, and closes: where the next one would begin is unknown.
-    private func refuse(_ status: HTTPStatus, _ detail: String, fields: HTTPFields = HTTPFields()) {
+    ///
+    /// - Parameter isHead: The request's method is HEAD: the answer has no body, whatever its status (RFC 9110 §9.3.2).
+    private func refuse(_ status: HTTPStatus, _ detail: String, fields: HTTPFields = HTTPFields(), isHead: Bool) {
         noteBody(-bodyBytesNoted)
         context.logger.debug("\(peer) was answered \(status)\(detail.isEmpty ? "" : ": ")\(detail)")
         let page = StatusPage(status, detail)
-        var fields = fields
-        fields.appendChecked("Content-Type", "text/html; charset=utf-8")
-        writeHead(status, fields, count: page.bytes.count, keepsAlive: false, version: .http11)
-        connection.write(page.bytes)
+        let hasContent = !status.forbidsContent
+        writeHead(status, page.fields(fields), count: hasContent ? page.bytes.count : nil, keepsAlive: false, version: .http11)
+        if hasContent, !isHead { connection.write(page.bytes) }
         next(keepsAlive: false)
     }
 
-    /// Answers a client that speaks HTTP where TLS is wanted.
-    func refusePlainHTTP() { refuse(.badRequest, "this port speaks TLS: use https or wss") }
+    /// Answers a client that speaks HTTP where TLS is expected.
+    ///
+    /// - Parameter bytes: What it has sent.
+    func refusePlainHTTP(_ bytes: [UInt8]) {
+        refuse(.badRequest, "this port speaks TLS: use https or wss", isHead: bytes.starts(with: "HEAD ".utf8))
+    }
 
     private func writeHead(_ status: HTTPStatus, _ fields: HTTPFields, count: Int?, keepsAlive: Bool, version: HTTPVersion) {
         var head: [UInt8] = []
@@ -270,7 +298,6 @@ final class HTTPSession {
     }
 
     func connectionLost() {
-        if case .answering(let exchange) = state { exchange.abandon() }
         noteBody(-bodyBytesNoted)
         leaveNewcomers()
         state = .over
@@ -295,12 +322,13 @@ final class HTTPSession {
             }
             open(chosen, request, asked, agreement, try chosen.makeHandler(request))
         } catch let violation as HandshakeViolation {
-            refuse(violation.status, violation.description, fields: violation.fields)
+            refuse(violation.status, violation.description, fields: violation.fields, isHead: head.method == .head)
         } catch let rejection as Rejection {
-            refuse(rejection.status, rejection.reason, fields: rejection.fields)
+            let status = rejection.status.isInformational ? .internalServerError : rejection.status
+            refuse(status, rejection.reason, fields: rejection.fields, isHead: head.method == .head)
         } catch {
             context.logger.error("the handler factory of \(head.path) failed: \(error)")
-            refuse(.internalServerError, "")
+            refuse(.internalServerError, "", isHead: head.method == .head)
         }
     }
 

@@ -5,26 +5,31 @@ import Glibc
 import Logging
 
 /// A directory whose files are served beneath a path. Its root is opened before the fork and never left: symbolic links, `..` and races
-/// with them end at `openat2(RESOLVE_BENEATH)`.
+/// with them end at `openat2(RESOLVE_BENEATH)`. An absolute symbolic link whose target is beneath the root is read and followed there.
 final class FileMount {
     /// Starts and ends with a slash.
     let prefix: String
     let root: OwnedDescriptor
     /// As it was named.
     let directory: String
+    /// Where it is, without symbolic links: absolute links that lead there stay beneath the root.
+    private let location: String
+    private let dotFiles: Server.DotFiles
 
     /// Files up to this size, in bytes, leave in one write with their head.
     private static let smallFileBytes = 32 * 1024
 
     /// - Throws: `ConfigurationError.directory`.
-    init(prefix: String, directory: String) throws(ConfigurationError) {
+    init(prefix: String, directory: String, dotFiles: Server.DotFiles = .refused) throws(ConfigurationError) {
         var prefix = prefix
         if !prefix.hasPrefix("/") { prefix = "/" + prefix }
         if !prefix.hasSuffix("/") { prefix += "/" }
         self.prefix = prefix
         self.directory = directory
+        self.dotFiles = dotFiles
         do {
             root = try FileSystem.openDirectory(directory)
+            location = try FileSystem.realPath(directory)
         } catch {
             throw .directory(directory, error.reason)
         }
@@ -36,14 +41,15 @@ final class FileMount {
     func serve(_ path: String, to exchange: HTTPExchange) -> Bool {
         // By octets: a combining character behind the slash would count as one with it.
         var relative = String(decoding: path.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)
+        guard allows(relative) else { return false }
         if relative.isEmpty || relative.hasSuffix("/") { relative += "index.html" }
         do {
-            let file = SharedFile(try FileSystem.openBeneath(root.rawValue, relative))
+            let file = SharedFile(try FileSystem.openBeneath(root.rawValue, at: location, relative))
             let information = try FileSystem.information(file.descriptor.rawValue)
             switch information.kind {
             case .regular: try send(file, information, named: relative, to: exchange)
             case .directory: redirect(path, exchange)
-            case .other: return false
+            case .symbolicLink, .other: return false
             }
             return true
         } catch {
@@ -59,6 +65,14 @@ final class FileMount {
         }
     }
 
+    /// Whether a path beneath the root may be served, as far as dots decide.
+    private func allows(_ relative: String) -> Bool {
+        if dotFiles == .served { return true }
+        var segments = relative.utf8.split(separator: UInt8(ascii: "/"))[...]
+        if prefix == "/", segments.first?.elementsEqual(".well-known".utf8) == true { segments = segments.dropFirst() }
+        return !segments.contains { $0.first == UInt8(ascii: ".") }
+    }
+
     /// A directory without its slash: relative links of its page would miss.
     private func redirect(_ path: String, _ exchange: HTTPExchange) {
         var fields = HTTPFields()
@@ -70,10 +84,12 @@ final class FileMount {
     private func send(
         _ file: SharedFile, _ information: FileInformation, named name: String, to exchange: HTTPExchange
     ) throws(SystemError) {
-        let validators = Validators(tag: Self.entityTag(information), modified: information.modified)
+        let validators = Validators(information, now: WallClock.seconds())
         var fields = HTTPFields()
-        fields.appendChecked("ETag", validators.tag)
-        fields.appendChecked("Last-Modified", String(decoding: HTTPDate.format(secondsSince1970: information.modified), as: UTF8.self))
+        if let tag = validators.tag { fields.appendChecked("ETag", tag) }
+        if let modified = validators.modified {
+            fields.appendChecked("Last-Modified", String(decoding: HTTPDate.format(secondsSince1970: modified), as: UTF8.self))
+        }
         switch validators.judge(exchange.request.fields) {
         case .notModified: return exchange.respond(.notModified, fields: fields)
         case .failed: return exchange.respond(page: .preconditionFailed, fields: fields)
@@ -83,16 +99,17 @@ final class FileMount {
         let size = information.size
         let asked = validators.allowsRange(exchange.request.fields) ? exchange.request.fields["range"] : nil
         let part: Range<Int>
+        var status = HTTPStatus.ok
         switch ByteRange(exchange.request.method == .get ? asked : nil, of: size) {
         case .whole: part = 0..<size
         case .part(let range):
             fields.appendChecked("Content-Range", "bytes \(range.lowerBound)-\(range.upperBound - 1)/\(size)")
             part = range
+            status = .partialContent
         case .unsatisfiable:
             fields.appendChecked("Content-Range", "bytes */\(size)")
             return exchange.respond(page: .rangeNotSatisfiable, "the file has \(size) bytes", fields: fields)
         }
-        let status = part.count < size ? HTTPStatus.partialContent : .ok
         fields.appendChecked("Content-Type", MediaType.of(name))
         fields.appendChecked("X-Content-Type-Options", "nosniff")
         if size <= Self.smallFileBytes {
@@ -102,12 +119,6 @@ final class FileMount {
                 status, fields: fields, body: status == .ok ? bytes : Array(bytes.dropFirst(part.lowerBound).prefix(part.count)))
         }
         exchange.respond(status, fields: fields, file: file, range: part)
-    }
-
-    /// Changes whenever the content does: a strong validator as long as every change moves the time or the size.
-    private static func entityTag(_ information: FileInformation) -> String {
-        let parts = [information.modified, information.modifiedNanoseconds, information.size].map { String($0, radix: 16) }
-        return "\"" + parts.joined(separator: "-") + "\""
     }
 }
 

@@ -3,11 +3,14 @@ import ApusTransport
 import Logging
 
 /// One request and its answer. Answer now or later, once, on the worker's thread.
+///
+/// An exchange that is released without an answer is answered with 500, and one that is kept for longer than `Limits.answerTimeout`
+/// with 504; each is one error in the log. Release it on the worker's thread, too.
 public final class HTTPExchange {
     public let request: HTTPRequest
     /// The worker this runs in.
     public let context: Context
-    /// Nil once the answer has begun or the connection has gone.
+    /// Nil once the answer has begun. The session does not refer back: only the application keeps an exchange alive.
     private var session: HTTPSession?
 
     init(request: HTTPRequest, context: Context, session: HTTPSession) {
@@ -16,8 +19,10 @@ public final class HTTPExchange {
         self.session = session
     }
 
-    /// Whether an answer can still be given.
-    public var isOpen: Bool { session != nil }
+    deinit { session?.released(request) }
+
+    /// Whether an answer can still be given: none was, the connection is open, and `Limits.answerTimeout` has not passed.
+    public var isOpen: Bool { session?.expectsAnswer(to: request) ?? false }
 
     /// Answers with a body in memory. `Content-Length`, `Date` and `Connection` are added; HEAD gets no body.
     public func respond(_ status: HTTPStatus = .ok, fields: HTTPFields = HTTPFields(), body: [UInt8] = []) {
@@ -45,12 +50,19 @@ public final class HTTPExchange {
         take()?.respond(status, fields: fields, body: .file(file, range), to: request)
     }
 
-    /// The connection has gone before an answer was given.
-    func abandon() { session = nil }
+    /// Answers with what a handler has thrown: the status of a `Rejection`, else 500. What is no `Rejection` is logged.
+    func fail(_ error: any Error) {
+        if let rejection = error as? Rejection {
+            return respond(page: rejection.status, rejection.reason, fields: rejection.fields)
+        }
+        context.logger.error("the handler of \(request.logName) failed: \(error)")
+        respond(page: .internalServerError)
+    }
 
+    /// The session that expects the answer, once; nil if it is too late for one.
     private func take() -> HTTPSession? {
         defer { session = nil }
-        return session
+        return isOpen ? session : nil
     }
 }
 

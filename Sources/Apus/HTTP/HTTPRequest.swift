@@ -25,4 +25,7 @@ public final class HTTPRequest: Sendable {
     /// The query's parameters, decoded, in order.
     public var query: [(name: String, value: String)] { head.query }
     public var fields: HTTPFields { head.fields }
+
+    /// The method and the path for a log line, the path quoted and escaped.
+    var logName: String { "\(method) \(path.debugDescription)" }
 }

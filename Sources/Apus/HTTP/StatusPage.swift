@@ -10,6 +10,14 @@ struct StatusPage {
         bytes = Array("<!doctype html><title>\(title)</title><h1>\(title)</h1>\(paragraph)\n".utf8)
     }
 
+    /// The fields of an answer with this page: `fields`, and a `Content-Type` in the place of one among them.
+    func fields(_ fields: HTTPFields) -> HTTPFields {
+        var fields = fields
+        fields.remove("Content-Type")
+        fields.appendChecked("Content-Type", "text/html; charset=utf-8")
+        return fields
+    }
+
     private static func escaped(_ text: String) -> String {
         var result = ""
         for character in text {

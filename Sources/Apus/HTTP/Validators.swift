@@ -1,11 +1,30 @@
 import ApusCodec
+import ApusPlatform
 
 /// What tells one version of a file from another, and what requests say about it (RFC 9110 §8.8, §13).
 struct Validators {
-    /// A strong entity tag.
-    let tag: String
-    /// Seconds since 1970.
-    let modified: Int
+    /// A strong entity tag; nil if none can be trusted.
+    let tag: String?
+    /// Seconds since 1970, no later than now (§8.8.2.1); nil if no time can be trusted.
+    let modified: Int?
+
+    /// The time of files whose time was thrown away: archives and stores of packages give all versions this one, or one second more.
+    private static let noTime = 0...1
+
+    /// - Parameter now: Seconds since 1970.
+    init(_ file: FileInformation, now: Int) {
+        guard !Self.noTime.contains(file.modified) else {
+            (tag, modified) = (nil, nil)
+            return
+        }
+        // Another file of the same size and time has another inode, and what is written into this one moves the time of its last change,
+        // which nobody can set.
+        let parts = [
+            file.modified, file.modifiedNanoseconds, file.size, Int(truncatingIfNeeded: file.inode), file.changed, file.changedNanoseconds,
+        ]
+        tag = "\"" + parts.map { String($0, radix: 16) }.joined(separator: "-") + "\""
+        modified = min(file.modified, now)
+    }
 
     enum Verdict: Equatable {
         case met
@@ -19,30 +38,40 @@ struct Validators {
     func judge(_ fields: HTTPFields) -> Verdict {
         if let wanted = fields["if-match"] {
             if !names(wanted, weakly: false) { return .failed }
-        } else if let seconds = fields["if-unmodified-since"].flatMap({ HTTPDate.parse($0) }), modified > seconds {
+        } else if let seconds = fields["if-unmodified-since"].flatMap({ HTTPDate.parse($0) }), let modified, modified > seconds {
             return .failed
         }
         if let known = fields["if-none-match"] { return names(known, weakly: true) ? .notModified : .met }
-        if let seconds = fields["if-modified-since"].flatMap({ HTTPDate.parse($0) }), modified <= seconds { return .notModified }
+        if let seconds = fields["if-modified-since"].flatMap({ HTTPDate.parse($0) }), let modified, modified <= seconds {
+            return .notModified
+        }
         return .met
     }
 
     /// Whether `Range` counts: with `If-Range` only for the version that the client has a part of (§13.1.5).
     func allowsRange(_ fields: HTTPFields) -> Bool {
         guard let condition = fields["if-range"] else { return true }
-        return condition == tag || HTTPDate.parse(condition) == modified
+        if let tag, condition == tag { return true }
+        guard let modified, let date = HTTPDate.parse(condition) else { return false }
+        return date == modified
     }
 
+    /// Whether a list of entity tags (§8.8.3, §13.1.1) names this version: `*` alone names any. Empty list elements are ignored; a
+    /// malformed list names what stands before its fault.
     private func names(_ list: String, weakly: Bool) -> Bool {
-        list.split(separator: ",").contains { candidate in
-            var text = candidate.drop { $0 == " " || $0 == "\t" }
-            while text.last == " " || text.last == "\t" { text.removeLast() }
-            if text == "*" { return true }
-            if text.hasPrefix("W/") {
-                guard weakly else { return false }
-                text = text.dropFirst(2)
-            }
-            return text == tag
+        var rest = Array(list.utf8)[...]
+        let (blanks, quotationMark): ([UInt8], UInt8) = ([0x20, 0x09], 0x22)
+        while let last = rest.last, blanks.contains(last) { rest.removeLast() }
+        rest = rest.drop { blanks.contains($0) }
+        if rest.elementsEqual("*".utf8) { return true }
+        while true {
+            rest = rest.drop { blanks.contains($0) || $0 == UInt8(ascii: ",") }
+            let isWeak = rest.starts(with: "W/".utf8)
+            if isWeak { rest = rest.dropFirst(2) }
+            guard rest.first == quotationMark, let end = rest.dropFirst().firstIndex(of: quotationMark) else { return false }
+            if weakly || !isWeak, let tag, rest[...end].elementsEqual(tag.utf8) { return true }
+            rest = rest[(end + 1)...].drop { blanks.contains($0) }
+            guard rest.first == UInt8(ascii: ",") else { return false }
         }
     }
 }

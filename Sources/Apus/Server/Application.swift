@@ -39,11 +39,10 @@ final class Application {
         var addresses: [SocketAddress] = []
         for (address, _) in server.addresses { addresses.append(try address.socketAddress) }
         _ = Process.raiseDescriptorLimit()
-        do {
-            return try SlotListeners(addresses: addresses, slots: 1)
-        } catch {
-            throw .listen("\(error)")
-        }
+        let listeners: SlotListeners
+        do { listeners = try SlotListeners(addresses: addresses, slots: 1) } catch { throw .listen("\(error)") }
+        try server.setSocketAccess()
+        return listeners
     }
 
     /// Checks what workers will give up, before the fork.
@@ -51,7 +50,6 @@ final class Application {
         var features: Set<SystemCalls.Feature> = [.base]
         if !routes.mounts.isEmpty { features.insert(.files) }
         if tls.isSpoken { features.insert(.tls) }
-        if server.sandbox.allowsConnect { features.insert(.clients) }
         var sandbox = try server.sandbox.prepare(features: features, logger: server.logger)
         sandbox.readable = routes.mounts.map { $0.root.rawValue }
         for mount in routes.mounts {
@@ -62,7 +60,6 @@ final class Application {
                 "the workers, user \(identity.user), may not enter \"\(mount.directory)\": whatever is asked for there is answered with 403"
             )
         }
-        if server.sandbox.allowsConnect { sandbox.readablePaths = SandboxOptions.clientFiles + OpenSSLFiles.authorities }
         self.sandbox = sandbox
     }
 
@@ -79,7 +76,7 @@ final class Application {
         do {
             if let sandbox, sandbox.mode != .off { try Confinement.closeDescriptors(except: declaredDescriptors(of: worker)) }
             let context = try Context(
-                self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation),
+                self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation - 1),
                 mailbox: worker.mailbox, listening: worker.listeners, owner: nil)
             context.row = worker.row
             try worker.attach(to: context.loop) { [self] command in
@@ -93,12 +90,13 @@ final class Application {
                 }
                 worker.closeListeners()
             }
-            try context.makeWorkerStates()
-            server.whenWorkerStarts?(context)
+            Process.loadEnvironment()
+            try TaskQueue.serveMainQueue(in: context.loop)
+            if !server.sandbox.allows.contains(.threads), server.sandbox.mode != .off { TaskQueue.serve(in: context.loop) }
+            try context.begin()
             try sandbox?.enter(noting: worker.row, changedUser: worker.guardAgainstMasterDeath)
             worker.reportReady()
             try context.run()
-            server.whenWorkerStops?(context)
             return 0
         } catch let error as SandboxError {
             worker.reportFailure("sandbox: \(error)")

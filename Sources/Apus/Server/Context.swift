@@ -86,6 +86,10 @@ public final class Context {
     /// This worker's values, in the order of the recipes; fewer before they are made and after they have ended.
     var workerStates: [AnyObject] = []
     let workerStateRecipes: [WorkerStateRecipe]
+    let whenWorkerStarts: ((Context) -> Void)?
+    let whenWorkerStops: ((Context) -> Void)?
+    /// The application has been told that this worker ends.
+    private var hasEnded = false
     /// Where the master looks at what this worker does.
     var row: Scoreboard.Row?
 
@@ -141,6 +145,8 @@ public final class Context {
         allowsExtension = server.allowsExtension
         routes = application.routes
         workerStateRecipes = server.workerStates
+        whenWorkerStarts = server.whenWorkerStarts
+        whenWorkerStops = server.whenWorkerStops
         publications = Publications(in: buffers)
         loop = try EventLoop()
         maxConnections = min(limits.maxConnections ?? .max, Self.connections(within: Process.raiseDescriptorLimit()))
@@ -178,7 +184,7 @@ public final class Context {
         } catch {
             throw .system("\(error)")
         }
-        try makeWorkerStates()
+        try begin()
     }
 
     deinit {
@@ -287,7 +293,10 @@ public final class Context {
         bus?.flush()
         report()
         if isDraining, connections.isEmpty { state = .finished }
-        if state == .finished { endWorkerStates() }
+        if state == .finished, !hasEnded {
+            hasEnded = true
+            end()
+        }
     }
 
     /// Whether something waits for the next turn.

@@ -36,6 +36,8 @@ public struct Limits: Sendable {
     public var bodyTimeout = Duration.seconds(10)
     /// Bytes, see `bodyTimeout`. A peer that sends or takes one byte now and then does not hold its connection for long.
     public var minBodyProgressBytes = 1024
+    /// From the end of a request to its answer; later, the exchange is answered with 504.
+    public var answerTimeout = Duration.seconds(30)
     /// Between a response and the next request.
     public var keepAliveTimeout = Duration.seconds(60)
     /// Silence after which a WebSocket peer is sent a ping. Any byte counts as life.

@@ -4,19 +4,26 @@ import ApusPlatform
 public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
     /// A numeric IPv4 or IPv6 address, without brackets, and a port; 0 lets the system choose one.
     case tcp(String, port: UInt16)
-    /// A socket in the file system.
-    case unix(path: String)
+    /// A socket in the file system, and who may connect to it.
+    case unix(path: String, access: SocketAccess = SocketAccess())
 
-    /// Parses `HOST:PORT`, `[IPV6]:PORT` or `unix:/PATH`. Host names are not resolved.
+    /// Parses `HOST:PORT`, `[IPV6]:PORT` or `unix:/PATH`, the last with `,mode=0660`, `,owner=USER` and `,group=GROUP` behind it if wanted. Host
+    /// names are not resolved.
     ///
     /// - Throws: `ConfigurationError` that says what is wrong and what would be right.
     public init(parsing text: String) throws(ConfigurationError) {
         if text.hasPrefix("unix:") {
-            let path = String(text.dropFirst(5))
+            var parts = text.dropFirst(5).split(separator: ",", omittingEmptySubsequences: false)[...]
+            var access = SocketAccess()
+            while parts.count > 1, let setting = parts.last, setting.contains("=") {
+                try access.set(setting, of: text)
+                parts.removeLast()
+            }
+            let path = parts.joined(separator: ",")
             guard path.isEmpty || path.hasPrefix("/") else {
                 throw .invalidAddress(text, "a socket's path begins with a slash: unix:/PATH")
             }
-            self = .unix(path: path)
+            self = .unix(path: path, access: access)
         } else {
             guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
                 throw .invalidAddress(text, "it wants HOST:PORT with a port of 0 to 65535, [IPV6]:PORT or unix:/PATH")
@@ -35,7 +42,7 @@ public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-        case .unix(let path): "unix:\(path)"
+        case .unix(let path, let access): "unix:\(path)\(access)"
         }
     }
 
@@ -48,7 +55,7 @@ public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
                     throw .invalidAddress(description, "\"\(host)\" is not a numeric IPv4 or IPv6 address")
                 }
                 return address
-            case .unix(let path):
+            case .unix(let path, _):
                 guard !path.isEmpty, path.utf8.count <= SocketAddress.maxUnixPathBytes else {
                     throw .invalidAddress(description, "the path wants 1 to \(SocketAddress.maxUnixPathBytes) bytes")
                 }
@@ -70,6 +77,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case tls(String, String)
     /// A sandbox that cannot be had, and why.
     case sandbox(String)
+    /// Routes that cannot be served, and why.
+    case routes(String)
     /// A limit that cannot hold: its name, and why.
     case limit(String, String)
     /// An origin that no page has, and what would be right.
@@ -95,7 +104,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .sandbox(let reason): "sandbox: \(reason)"
         case .limit(let name, let reason): "limits.\(name): \(reason)"
         case .origin(let text, let reason): "origin \"\(text)\": \(reason)"
-        case .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
+        case .routes(let reason), .extensions(let reason), .listen(let reason), .system(let reason), .workers(let reason): reason
         }
     }
 }

@@ -10,7 +10,6 @@ final class MasterProcess {
     private let listeners: SlotListeners
     /// Addresses that a service manager has opened; served when the description names none.
     private let passed: [SocketAddress]
-    private let pidFile: PidFile?
     private let predecessor: Int32?
     /// Taken before the title overwrites it.
     private let program = CommandLine.arguments
@@ -51,22 +50,26 @@ final class MasterProcess {
         // A bus has several descriptors for each worker.
         _ = Process.raiseDescriptorLimit()
         bus = try Self.makeBus(for: server)
-        let addresses = try Self.addresses(of: server, passed: passed)
-        try Self.listen(on: addresses, listeners)
-        pidFile = if let path = server.pidFile { try PidFile(path) } else { nil }
-        // One that was killed has left its own; that of a predecessor that serves on is right.
-        if predecessor == nil, let file = server.portFile { FileSystem.remove(file) }
     }
 
-    private static func listen(on addresses: [SocketAddress], _ listeners: SlotListeners) throws(ConfigurationError) {
-        let deadline = MonotonicTime.now() + listenPatience
+    /// A fork has the calling thread only: locks that others hold stay locked in it for ever.
+    private static func checkThreads() throws(ConfigurationError) {
+        let threads = Process.threadCount
+        guard threads > 1 else { return }
+        throw .workers(
+            "run() needs a process with one thread; this one has \(threads): call it before any Task, Dispatch queue or thread, and not below"
+                + " `async main`")
+    }
+
+    private func listen(on addresses: [SocketAddress]) throws(ConfigurationError) {
+        let deadline = MonotonicTime.now() + Self.listenPatience
         while true {
             do throws(ListenError) {
                 _ = try listeners.open(addresses)
                 return
             } catch {
                 guard error.isAddressInUse, MonotonicTime.now() < deadline else { throw .listen("\(error)") }
-                Process.pause(milliseconds: listenPauseMilliseconds)
+                Process.pause(milliseconds: Self.listenPauseMilliseconds)
             }
         }
     }
@@ -165,6 +168,13 @@ final class MasterProcess {
 
     func run() throws(ConfigurationError) {
         let blueprint = try blueprint()
+        try Self.checkThreads()
+        // From here on others can see it.
+        try listen(on: blueprint.addresses)
+        try server.setSocketAccess()
+        let pidFile: PidFile? = if let path = server.pidFile { try PidFile(path) } else { nil }
+        // One that was killed has left its own; that of a predecessor that serves on is right.
+        if predecessor == nil, let file = server.portFile { FileSystem.remove(file) }
         server.whenStarting?(bus.remote)
         do {
             let supervisor = try Supervisor(
@@ -174,14 +184,16 @@ final class MasterProcess {
             supervisor.bequest = { [ticketKeys] in ticketKeys.handedDown }
             supervisor.makeBlueprint = { [unowned self] in try reload() }
             supervisor.reopenLogs = { [unowned self] in reopenLogs() }
-            supervisor.whyNotUpgrade = { [pidFile] in pidFile?.obstacle }
-            supervisor.whenUpgrading = { [pidFile] in pidFile?.follow($0) }
+            supervisor.whyNotUpgrade = { pidFile?.obstacle }
+            supervisor.whenUpgrading = { pidFile?.follow($0) }
             supervisor.whenAllReady = { [unowned self] addresses, count in
                 writePorts(addresses)
+                announce(addresses, workers: count)
                 server.whenReady?(addresses, count)
             }
             supervisor.whenReloaded = { [unowned self] addresses, _ in
                 server.logFile?.move()
+                do throws(ConfigurationError) { try server.setSocketAccess() } catch { server.logger.error("\(error)") }
                 watchCertificates(for: supervisor)
                 writePorts(addresses)
             }
@@ -195,6 +207,15 @@ final class MasterProcess {
         } catch {
             throw .workers("\(error)")
         }
+    }
+
+    private func announce(_ bound: [SocketAddress], workers: Int) {
+        let places = bound.enumerated().map { index, address in
+            guard address.port != nil else { return "\(address)" }
+            let tls = server.addresses.isEmpty ? server.passedTLS : server.addresses[index].tls
+            return "\(tls == nil ? "http" : "https")://\(address)"
+        }
+        server.logger.notice("listening on \(places.joined(separator: ", ")) with \(workers) \(workers == 1 ? "worker" : "workers")")
     }
 
     /// Those of the generation that serves.

@@ -1,12 +1,15 @@
 import ApusPlatform
 import ApusSupervisor
+import ApusTransport
 import Logging
 
-/// What the workers of a server give up before they serve, so that who takes one over can do almost nothing: they close the descriptors that
-/// they were not meant to have, may have no child processes and write no files, become an unprivileged user without capabilities, see nothing
-/// of the file system but the directories that are served (Landlock), and may make only the system calls that serving needs (seccomp).
+/// What the workers of a server give up before they serve, so that an attacker who takes one over can do almost nothing: they close the
+/// descriptors that they were not meant to have, may have no child processes and write no files, become an unprivileged user without
+/// capabilities, see nothing of the file system but the directories that are served (Landlock), and may make only the system calls that
+/// serving needs (seccomp).
 ///
-/// It is entered when `Server.whenWorkerStarts` has returned: what needs more rights than a worker has is done there, or before the fork.
+/// Ordinary code lives in it: logging, `print`, dates, time zones, formatters, `UUID()` and sleeping work, and files outside of what may be
+/// read fail to open. What needs more is asked for in `allows`, or is done in `Server.whenWorkerStarts`, before the sandbox is entered.
 public struct SandboxOptions: Sendable {
     public var mode = Mode.enforced
     /// What workers become, a name or a number, when the server is started as root. Nil: `nobody`.
@@ -15,9 +18,8 @@ public struct SandboxOptions: Sendable {
     public var group: String?
     /// A directory to become the root of the workers' file system.
     public var root: String?
-    /// Whether handlers may connect to other servers. Then workers may also read what that takes: `/etc/hosts`, the resolver's
-    /// configuration and the system's certificates of authorities, those that are there when a worker starts.
-    public var allowsConnect = false
+    /// What handlers may do besides serving. Each permission adds exactly that much.
+    public var allows: Set<Permission> = []
     /// Descriptors, opened before `run()`, that workers keep. All others are closed in them, and their numbers used again.
     public var keptDescriptors: [Int32] = []
 
@@ -30,13 +32,52 @@ public struct SandboxOptions: Sendable {
         case off
     }
 
+    /// Something that handlers may do besides serving.
+    public enum Permission: Sendable, Hashable {
+        /// Start threads, by Dispatch or directly. Without it a thread that is started in a worker never runs, and the log says so; a `Task` needs
+        /// no thread, it runs on the worker's loop.
+        case threads
+        /// Read the file, or all files beneath the directory, of this path. Names and attributes (`stat`, `readlink`) can then be looked up
+        /// everywhere: Landlock has no rule for these.
+        case reading(String)
+        /// Read and write the file, or read, make, write, rename and remove files and directories beneath the directory, of this path. The rights of
+        /// the workers' user apply, too.
+        case writing(String)
+        /// Connect to other servers, and read what that takes: `/etc/hosts`, the resolver's configuration and the system's certificates of
+        /// authorities, those that exist when a worker starts.
+        case connecting
+    }
+
     public init() {}
+
+    /// What `Permission(parsing:)` accepts.
+    package static let permissionForms = "threads, connecting, reading:/PATH or writing:/PATH"
+
+    /// Features of the workers that the permissions ask for.
+    var features: Set<SystemCalls.Feature> {
+        Set(
+            allows.flatMap { permission -> [SystemCalls.Feature] in
+                switch permission {
+                case .threads: [.threads]
+                case .reading: [.reading]
+                case .writing: [.reading, .writing]
+                case .connecting: [.clients]
+                }
+            })
+    }
+
+    private var readablePaths: [String] {
+        allows.compactMap { if case .reading(let path) = $0 { path } else { nil } }
+            + (allows.contains(.connecting) ? Self.clientFiles + OpenSSLFiles.authorities : [])
+    }
+
+    private var writablePaths: [String] { allows.compactMap { if case .writing(let path) = $0 { path } else { nil } } }
 
     /// Checks it, in the master: names are looked up before anything is given up.
     func prepare(features: Set<SystemCalls.Feature>, logger: Logger) throws(ConfigurationError) -> Sandbox {
         if let wrong = keptDescriptors.first(where: { $0 < 0 }) { throw .sandbox("\(wrong) is no descriptor that workers could keep") }
         switch mode {
-        case .off: logger.warning("the sandbox is off: who takes a worker over has all rights of this process")
+        case .off: logger.warning("the sandbox is off: an attacker who takes over a worker has all rights of its user")
         case .bestEffort where !Sandbox.shortcomings.isEmpty:
             logger.warning("the sandbox is incomplete: this kernel has no \(Sandbox.shortcomings.joined(separator: " and no "))")
         case .enforced where !Sandbox.shortcomings.isEmpty:
@@ -46,6 +87,16 @@ public struct SandboxOptions: Sendable {
         }
         if let root, mode != .off {
             do { _ = try FileSystem.openDirectory(root) } catch { throw .sandbox("chroot to \"\(root)\": \(error.reason)") }
+            if (try? FileSystem.openName(root + Sandbox.randomDevice)) == nil {
+                logger.warning("\"\(root)\" has no \(Sandbox.randomDevice): Foundation's UUID() is constant in the workers")
+            }
+        }
+        for permission in allows {
+            guard case .reading(let path) = permission else {
+                if case .writing(let path) = permission { try Self.check(path, "writing") }
+                continue
+            }
+            try Self.check(path, "reading")
         }
         let mode: Sandbox.Mode =
             switch mode {
@@ -53,7 +104,15 @@ public struct SandboxOptions: Sendable {
             case .bestEffort: .bestEffort
             case .off: .off
             }
-        return Sandbox(mode: mode, identity: try identity(logger), root: root, features: features)
+        var sandbox = Sandbox(mode: mode, identity: try identity(logger), root: root, features: features.union(self.features))
+        sandbox.readablePaths = readablePaths
+        sandbox.writablePaths = writablePaths
+        return sandbox
+    }
+
+    private static func check(_ path: String, _ permission: String) throws(ConfigurationError) {
+        guard path.hasPrefix("/") else { throw .sandbox("allow \(permission): expected an absolute path, got \"\(path)\"") }
+        do { _ = try FileSystem.openName(path) } catch { throw .sandbox("allow \(permission): \"\(path)\": \(error.reason)") }
     }
 
     /// What workers become; nil: what they are.
@@ -61,7 +120,7 @@ public struct SandboxOptions: Sendable {
         let isRoot = Confinement.identity.effectiveUser == 0
         guard let user else {
             guard group == nil else { throw .sandbox("a group wants a user to go with it") }
-            guard isRoot, mode != .off else { return nil }
+            guard isRoot else { return nil }
             logger.notice("started as root: the workers run as \(Self.defaultUser)")
             return try find(Self.defaultUser)
         }
@@ -69,7 +128,6 @@ public struct SandboxOptions: Sendable {
         guard isRoot || identity.user == Confinement.identity.user else {
             throw .sandbox("only root can make its workers user \"\(user)\"")
         }
-        guard mode != .off else { throw .sandbox("workers change their user in the sandbox only, which is off") }
         if identity.user == 0 { logger.warning("the workers run as root, as asked for") }
         return isRoot ? identity : nil
     }
@@ -83,6 +141,34 @@ public struct SandboxOptions: Sendable {
 
     private func find(_ user: String) throws(ConfigurationError) -> Sandbox.Identity {
         do { return try Sandbox.Identity(user: user, group: group) } catch { throw .sandbox(error.description) }
+    }
+}
+
+extension SandboxOptions.Permission: CustomStringConvertible {
+    /// `threads`, `connecting`, `reading:/PATH` or `writing:/PATH`; nil for anything else.
+    public init?(parsing text: String) {
+        switch text {
+        case "threads": self = .threads
+        case "connecting": self = .connecting
+        default:
+            guard let colon = text.firstIndex(of: ":") else { return nil }
+            let path = String(text[text.index(after: colon)...])
+            guard path.hasPrefix("/") else { return nil }
+            switch text[..<colon] {
+            case "reading": self = .reading(path)
+            case "writing": self = .writing(path)
+            default: return nil
+            }
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .threads: "threads"
+        case .connecting: "connecting"
+        case .reading(let path): "reading:\(path)"
+        case .writing(let path): "writing:\(path)"
+        }
     }
 }
 

@@ -17,7 +17,8 @@ public struct Server {
     public var limits = Limits()
     /// Whose pages may open WebSockets.
     public var origins = OriginPolicy.sameOrigin
-    public var logger = Logger(label: "apus")
+    /// By default the handler that `LoggingSystem.bootstrap` has set, or else `StandardErrorLogHandler`.
+    public var logger = Server.defaultLogger
     /// WebSocket extensions to agree on with clients that offer them, such as `PerMessageDeflate()`. None by default: compression costs memory
     /// and time, and text that an attacker chooses beside a secret leaks the secret's repetitions.
     public var extensions: [any WebSocketExtension] = []
@@ -46,9 +47,10 @@ public struct Server {
     /// Called once in the master, before it forks workers of this description: what it makes, each of them gets a copy of. The handle reaches all
     /// workers from the master, and from processes that this function forks.
     public var whenStarting: ((ServerRemote) -> Void)?
-    /// Called in each worker before it accepts (libwebsockets' `LWS_CALLBACK_PROTOCOL_INIT`).
+    /// Called in each worker, and by a `Context` of your own, before it accepts (libwebsockets' `LWS_CALLBACK_PROTOCOL_INIT`).
     public var whenWorkerStarts: ((Context) -> Void)?
-    /// Called in each worker when its connections have ended, unless it was killed (`LWS_CALLBACK_PROTOCOL_DESTROY`).
+    /// Called in each worker, and by a `Context` of your own, when its connections have ended, unless it was killed
+    /// (`LWS_CALLBACK_PROTOCOL_DESTROY`). Worker states end after it.
     public var whenWorkerStops: ((Context) -> Void)?
     /// Adds to an error where what it is about was set.
     package var located: ((ConfigurationError) -> any Error)?
@@ -57,7 +59,9 @@ public struct Server {
     private var routes = Routes()
     /// In the order of their numbers.
     private(set) var protocolNames: [String] = []
-    private var directories: [(prefix: String, directory: String)] = []
+    private var directories: [(prefix: String, directory: String, dotFiles: DotFiles)] = []
+    /// Routes that cannot be served, and why.
+    private var routeFaults: [String] = []
     var workerStates: [WorkerStateRecipe] = []
 
     public init() {}
@@ -83,22 +87,43 @@ public struct Server {
     public mutating func webSocket(
         _ name: String, at path: String, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler
     ) -> WebSocketProtocol {
-        precondition(HTTPMethod(rawValue: name).isToken, "a subprotocol's name is a token (RFC 6455 §4.1): \"\(name)\"")
         let offered = WebSocketProtocol(name: name, path: path, id: .init(index: protocolNames.count), makeHandler: makeHandler)
         protocolNames.append("\(path) \(name)")
-        precondition(protocolNames.count <= InterestTable.maxProtocols, "a server has at most \(InterestTable.maxProtocols) protocols")
-        precondition(routes.webSockets[path]?.contains { $0.name == name } != true, "\"\(name)\" is offered at \(path) already")
-        routes.webSockets[path, default: []].append(offered)
+        if protocolNames.count > InterestTable.maxProtocols {
+            note("expected at most \(InterestTable.maxProtocols) protocols, got \(protocolNames.count)", of: "webSocket \(name)", at: path)
+        } else if let fault = routes.add(offered) {
+            note(fault, of: "webSocket \(name)", at: path)
+        }
         return offered
     }
 
     /// Answers requests with a method at a path. A handler of GET answers HEAD as well.
-    public mutating func http(_ method: HTTPMethod, at path: String, handler: @escaping (HTTPExchange) -> Void) {
-        routes.add(method, path, handler)
+    ///
+    /// - Parameter handler: Answers the exchange, at once or within `Limits.answerTimeout`. What it throws is the answer: the status of a
+    ///   `Rejection`, 500 and an error in the log for anything else.
+    public mutating func http(_ method: HTTPMethod, at path: String, handler: @escaping (HTTPExchange) throws -> Void) {
+        if let fault = routes.add(method, path, handler) { note(fault, of: "http \(method)", at: path) }
     }
 
     /// Serves the files of a directory beneath a path, and `index.html` for the directories in it.
-    public mutating func files(at prefix: String, in directory: String) { directories.append((prefix, directory)) }
+    ///
+    /// - Parameter dotFiles: Whether files and directories whose names begin with a dot are served.
+    public mutating func files(at prefix: String, in directory: String, dotFiles: DotFiles = .refused) {
+        if let fault = Routes.objection(to: prefix.hasPrefix("/") ? prefix : "/" + prefix) { note(fault, of: "files", at: prefix) }
+        directories.append((prefix, directory, dotFiles))
+    }
+
+    /// What becomes of requests for files and directories whose names begin with a dot, such as `.git/config` and `.env`.
+    public enum DotFiles: Sendable, Hashable {
+        /// They are answered as if there were none; those below `/.well-known/` (RFC 8615) are served.
+        case refused
+        /// They are served like others.
+        case served
+    }
+
+    private mutating func note(_ fault: String, of route: String, at path: String) {
+        routeFaults.append("\(route) at \(path.debugDescription): \(fault)")
+    }
 
     /// Forks the workers and supervises them: what dies is restarted, what hangs is replaced. Returns after SIGTERM, SIGINT or SIGQUIT when
     /// all workers are gone, or when a new program that SIGUSR2 has started has taken over.
@@ -114,6 +139,12 @@ public struct Server {
         try MasterProcess(self).run()
     }
 
+    /// swift-log's own default handler waits for whoever reads standard error.
+    private static var defaultLogger: Logger {
+        let logger = Logger(label: "apus")
+        return logger.handler is StreamLogHandler ? Logger(label: "apus", factory: StandardErrorLogHandler.init) : logger
+    }
+
     /// Checks what can be checked without listening and without writing: addresses, directories, certificates, limits, the sandbox, places of
     /// files.
     ///
@@ -126,12 +157,20 @@ public struct Server {
         for (address, _) in addresses {
             let place = try address.socketAddress
             // Port 0 is another one each time.
+            if case .unix(_, let access) = address { try access.check(for: address) }
             guard taken.insert(place).inserted || place.port == 0 else { throw .listen("\(address) is given twice") }
         }
         _ = try sandbox.prepare(features: [], logger: Logger(label: "", factory: { _ in SwiftLogNoOpLogHandler() }))
         for file in [pidFile, portFile] {
             guard let file else { continue }
             do { try FileSystem.checkDirectory(of: file) } catch { throw .file(file, error.reason) }
+        }
+    }
+
+    /// Gives the files of its Unix sockets the owner and the permissions that are asked for.
+    func setSocketAccess() throws(ConfigurationError) {
+        for case (.unix(let path, let access), _) in addresses where access != SocketAccess() {
+            try access.apply(to: path, for: .unix(path: path, access: access))
         }
     }
 
@@ -154,8 +193,11 @@ public struct Server {
 
     var configuredRoutes: Routes {
         get throws(ConfigurationError) {
+            guard routeFaults.isEmpty else { throw .routes(routeFaults.joined(separator: "; ")) }
             var routes = routes
-            for (prefix, directory) in directories { routes.add(try FileMount(prefix: prefix, directory: directory)) }
+            for (prefix, directory, dotFiles) in directories {
+                routes.add(try FileMount(prefix: prefix, directory: directory, dotFiles: dotFiles))
+            }
             return routes
         }
     }

@@ -50,14 +50,19 @@ extension Context {
         return box
     }
 
+    /// Makes the worker's values and calls `Server.whenWorkerStarts`.
+    ///
     /// - Throws: `ConfigurationError` with what an application's function threw.
-    func makeWorkerStates() throws(ConfigurationError) {
+    func begin() throws(ConfigurationError) {
         for recipe in workerStateRecipes {
             do { workerStates.append(try recipe.make(self)) } catch { throw .system("a worker's state cannot be made: \(error)") }
         }
+        whenWorkerStarts?(self)
     }
 
-    func endWorkerStates() {
+    /// Calls `Server.whenWorkerStops`, which may look values up, then ends these.
+    func end() {
+        whenWorkerStops?(self)
         while let state = workerStates.last {
             workerStateRecipes[workerStates.count - 1].end(state, self)
             workerStates.removeLast()

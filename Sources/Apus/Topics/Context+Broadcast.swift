@@ -171,7 +171,8 @@ extension Context {
     /// What other processes say.
     func makeBus(_ mailboxes: Mailboxes, _ interest: InterestTable) throws(SystemError) -> BroadcastBus {
         try BroadcastBus(
-            place: mailbox, generation: worker.generation, mailboxes: mailboxes, interest: interest, loop: loop,
+            // The bus counts from 1: 0 is a place that nobody has.
+            place: mailbox, generation: worker.generation + 1, mailboxes: mailboxes, interest: interest, loop: loop,
             handlers: .init(
                 received: { [unowned self] record in
                     switch record {

@@ -71,8 +71,6 @@ public final class PerMessageDeflate: WebSocketExtension {
             throw .negotiation("the server answers server_max_window_bits=\(serverBits); \(configuration.serverMaxWindowBits) was offered")
         }
         let clientBits = terms.clientMaxWindowBits ?? 15
-        // zlib makes no raw stream with 8 bits.
-        guard clientBits >= 9 else { throw .negotiation("the server answers client_max_window_bits=8, which cannot be had") }
         return PerMessageDeflateSession(
             pool: pool, threshold: configuration.threshold,
             outgoing: .init(
@@ -85,9 +83,7 @@ public final class PerMessageDeflate: WebSocketExtension {
 
     public func accept(_ offer: ExtensionParameters) -> ExtensionAgreement? {
         guard let terms = Terms(offer, in: .offer) else { return nil }
-        // zlib makes no raw stream with 8 bits: such an offer is declined.
         let serverBits = min(terms.serverMaxWindowBits ?? 15, configuration.serverMaxWindowBits)
-        guard serverBits >= 9 else { return nil }
         var answer = ExtensionParameters(name)
         let serverTakesOver = configuration.serverContextTakeover == .allowed && !terms.serverNoContextTakeover
         if !serverTakesOver { answer.parameters.append(.init(Key.serverNoContextTakeover)) }

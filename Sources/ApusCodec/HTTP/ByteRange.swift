@@ -12,7 +12,9 @@ package enum ByteRange: Equatable {
     package init(_ field: String?, of count: Int) {
         self = .whole
         guard let field, let equals = field.firstIndex(of: "="), field[..<equals].lowercased() == "bytes" else { return }
-        let text = field[field.index(after: equals)...].filter { $0 != " " && $0 != "\t" }
+        // Empty list elements are ignored (RFC 9110 §5.6.1.2).
+        let specifiers = field[field.index(after: equals)...].filter { $0 != " " && $0 != "\t" }.split(separator: ",")
+        guard specifiers.count == 1, let text = specifiers.first else { return }
         let ends = text.split(separator: "-", omittingEmptySubsequences: false)
         guard ends.count == 2, ends.allSatisfy({ $0.utf8.allSatisfy { (0x30...0x39).contains($0) } }) else { return }
         // What does not fit lies behind every end.
@@ -23,7 +25,8 @@ package enum ByteRange: Equatable {
             let last = min(last ?? .max, count - 1)
             if first >= count { self = .unsatisfiable } else if first <= last { self = .part(first..<last + 1) }
         case (nil, let suffix?):
-            self = suffix > 0 && count > 0 ? .part(max(0, count - suffix)..<count) : .unsatisfiable
+            // A suffix longer than the whole is the whole, of nothing too: no part of nothing can be described (§14.1.2).
+            if suffix == 0 { self = .unsatisfiable } else if count > 0 { self = .part(max(0, count - suffix)..<count) }
         }
     }
 

@@ -15,8 +15,8 @@ package struct HTTPBodyDecoder: Sendable {
         case untilClose
         /// In a chunk's size, of which `digits` were read.
         case size(UInt64, digits: Int)
-        /// In a chunk's extensions.
-        case chunkExtension(size: Int)
+        /// Behind a chunk's size, in white space or in extensions.
+        case chunkExtension(size: Int, ChunkExtension)
         /// Behind the CR that ends a chunk's first line.
         case sizeLineFeed(size: Int)
         case chunkData(left: Int)
@@ -35,6 +35,7 @@ package struct HTTPBodyDecoder: Sendable {
     /// Bytes of content that the limit leaves.
     private var allowance: Int
     private let maxBytes: Int
+    private let toleratesPadding: Bool
     /// Bytes of chunk extensions less the content that came after them; never below zero.
     private var extensionDebt = 0
     private var trailer = HeadReader()
@@ -42,9 +43,13 @@ package struct HTTPBodyDecoder: Sendable {
 
     /// A decoder at the first byte behind the head.
     ///
-    /// - Parameter maxBytes: The most content to accept, bytes. A counted body that is larger throws on the first call of `next`.
-    package init(framing: HTTPBodyFraming, maxBytes: Int) {
+    /// - Parameters:
+    ///   - maxBytes: The most content to accept, bytes. A counted body that is larger throws on the first call of `next`.
+    ///   - toleratesPadding: Whether white space may stand between a chunk's size and the end of its line, as old servers send it. A client
+    ///     may read it so; in a request it could be read in two ways (RFC 9112 §7.1.1).
+    package init(framing: HTTPBodyFraming, maxBytes: Int, toleratesPadding: Bool = false) {
         self.maxBytes = maxBytes
+        self.toleratesPadding = toleratesPadding
         allowance = maxBytes
         state =
             switch framing {
@@ -121,7 +126,7 @@ package struct HTTPBodyDecoder: Sendable {
         return offset..<offset + count
     }
 
-    /// One byte of what stands around the content: RFC 9112 §7.1, without the white space of a "bad" chunk extension (§7.1.1).
+    /// One byte of what stands around the content (RFC 9112 §7.1).
     private mutating func step(_ byte: UInt8) throws(HTTPViolation) {
         switch state {
         case .size(let value, let digits):
@@ -133,17 +138,19 @@ package struct HTTPBodyDecoder: Sendable {
                 guard let size = Int(exactly: value), size <= allowance else { throw .bodyTooLarge(limit: maxBytes) }
                 switch byte {
                 case ByteClass.carriageReturn: state = .sizeLineFeed(size: size)
-                case UInt8(ascii: ";"): try enterExtension(size)
+                case UInt8(ascii: ";"), ByteClass.space, ByteClass.tab: try enterExtension(size, .afterSize, byte)
                 case ByteClass.lineFeed: throw .bareLineFeed
                 default: throw .chunkSizeMalformed
                 }
             }
-        case .chunkExtension(let size):
+        case .chunkExtension(let size, let part):
             switch byte {
-            case ByteClass.carriageReturn: state = .sizeLineFeed(size: size)
+            case ByteClass.carriageReturn where part.mayEnd || part == .afterSize && toleratesPadding:
+                state = .sizeLineFeed(size: size)
+            case ByteClass.carriageReturn: throw part == .afterSize ? .chunkSizeMalformed : .chunkExtensionMalformed
             case ByteClass.lineFeed: throw .bareLineFeed
             case _ where ByteClass.isControl(byte) && byte != ByteClass.tab: throw .controlCharacter(byte)
-            default: try enterExtension(size)
+            default: try enterExtension(size, part, byte)
             }
         case .sizeLineFeed(let size):
             guard byte == ByteClass.lineFeed else { throw .bareCarriageReturn }
@@ -159,12 +166,13 @@ package struct HTTPBodyDecoder: Sendable {
         }
     }
 
-    private mutating func enterExtension(_ size: Int) throws(HTTPViolation) {
+    private mutating func enterExtension(_ size: Int, _ part: ChunkExtension, _ byte: UInt8) throws(HTTPViolation) {
+        guard let next = part.next(byte) else { throw part == .afterSize ? .chunkSizeMalformed : .chunkExtensionMalformed }
         extensionDebt += 1
         guard extensionDebt <= Self.maxChunkExtensionBytes else {
             throw .chunkExtensionsTooLong(limit: Self.maxChunkExtensionBytes)
         }
-        state = .chunkExtension(size: size)
+        state = .chunkExtension(size: size, next)
     }
 
     /// RFC 9112 §7.1.2: field lines up to an empty one. They are checked and dropped.

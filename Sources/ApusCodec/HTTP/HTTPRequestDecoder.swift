@@ -15,6 +15,24 @@ package struct HTTPRequestDecoder: Sendable {
         var reader = HeadReader()
         var startLine: StartLine?
         var facts = MessageFacts()
+
+        /// Whether the method is HEAD, as far as it is known.
+        ///
+        /// - Parameter rest: The bytes behind those that are stored.
+        func isHeadMethod(followedBy rest: Span<UInt8>) -> Bool {
+            if let startLine { return startLine.method == .head }
+            let stored = reader.storage
+            var index = 0
+            for byte in "HEAD ".utf8 {
+                if index < stored.count {
+                    guard stored[index] == byte else { return false }
+                } else {
+                    guard index - stored.count < rest.count, rest[index - stored.count] == byte else { return false }
+                }
+                index += 1
+            }
+            return true
+        }
     }
 
     // Narrow, because every connection holds them.
@@ -22,6 +40,8 @@ package struct HTTPRequestDecoder: Sendable {
     private let maxTargetBytes: UInt32
     private let maxFields: UInt32
     private var hasSkippedEmptyLine = false
+    /// `decode` has thrown, for a request whose method is HEAD.
+    private var hasRefusedHeadMethod = false
     /// The head in the making, if any: an array of one is a box that costs a pointer while it is empty.
     private var pending: [Progress] = []
 
@@ -35,6 +55,9 @@ package struct HTTPRequestDecoder: Sendable {
     /// Whether no byte of a next head has been taken. The empty line that may precede a head does not count.
     package var isIdle: Bool { pending.isEmpty }
 
+    /// Whether the method of the head in the making, or of the one that was refused, is HEAD: then no answer has a body (RFC 9110 §9.3.2).
+    package var isHeadMethod: Bool { hasRefusedHeadMethod || pending.first?.isHeadMethod(followedBy: Span()) == true }
+
     /// Takes bytes from the start of `bytes` and returns the head once it is complete, else nil when all are taken.
     ///
     /// - Parameter consumed: Set to the number of bytes taken; the rest is the body, the next request or WebSocket frames.
@@ -43,7 +66,14 @@ package struct HTTPRequestDecoder: Sendable {
         consumed = 0
         guard !bytes.isEmpty else { return nil }
         var progress = pending.popLast() ?? Progress()
-        if let head = try advance(&progress, bytes, &consumed) {
+        let head: HTTPRequestHead?
+        do throws(HTTPViolation) {
+            head = try advance(&progress, bytes, &consumed)
+        } catch {
+            hasRefusedHeadMethod = progress.isHeadMethod(followedBy: bytes.extracting(consumed...))
+            throw error
+        }
+        if let head {
             pending = []
             hasSkippedEmptyLine = false
             return head
@@ -78,22 +108,12 @@ package struct HTTPRequestDecoder: Sendable {
         return nil
     }
 
-    /// RFC 9112 §3.2: Host, and its agreement with an absolute-form target.
+    /// RFC 9112 §3.2: HTTP/1.1 requires Host, beside a target in absolute form as well, which then takes its place (§3.2.2).
     private func complete(_ progress: Progress, _ startLine: StartLine) throws(HTTPViolation) -> HTTPRequestHead {
-        let storage = progress.reader.storage
-        if let host = progress.facts.host {
-            if startLine.parts.form == .absolute, let authority = startLine.parts.authority {
-                let bytes = storage.span
-                guard let ours = Authority(bytes, authority), let theirs = Authority(bytes, host),
-                    ours.names(bytes, sameAs: theirs, bytes, defaultPort: startLine.parts.defaultPort)
-                else { throw .hostDisagreesWithTarget }
-            }
-        } else if startLine.version >= .http11 {
-            throw .hostMissing
-        }
+        guard progress.facts.hasHost || startLine.version < .http11 else { throw .hostMissing }
         return HTTPRequestHead(
             method: startLine.method, version: startLine.version, target: startLine.target, parts: startLine.parts,
-            facts: progress.facts, fields: HTTPFields(storage: storage, entries: progress.reader.entries))
+            facts: progress.facts, fields: HTTPFields(storage: progress.reader.storage, entries: progress.reader.entries))
     }
 }
 

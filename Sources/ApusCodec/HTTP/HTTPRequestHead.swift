@@ -64,10 +64,11 @@ public struct HTTPRequestHead: Sendable {
     /// The query's names and values in their order: `&` separates, `+` is a space, `%xx` is decoded. Empty without a query.
     public var query: [(name: String, value: String)] { requestTarget.query }
 
-    /// The value of Host, or nil in an HTTP/1.0 request without it; where the target is in absolute form, both agree.
-    public var host: String? { fields["host"] }
+    /// Host and port that the request is for: the authority of a target in absolute form, beside which the Host field is ignored
+    /// (RFC 9112 §3.2.2); else the value of Host. Nil in an HTTP/1.0 request without either.
+    public var host: String? { requestTarget.form == .absolute ? requestTarget.authority : fields["host"] }
 
-    /// Whether `Upgrade` lists `websocket`. `Handshake.validate` decides whether the rest fits.
+    /// Whether `Upgrade` lists `websocket`; never in HTTP/1.0, where the field is ignored (RFC 9110 §7.8). `Handshake.validate` decides whether the rest fits.
     package var wantsUpgradeToWebSocket: Bool { flags.contains(.upgradeToWebSocket) }
 
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1); never in HTTP/1.0 or without a body.

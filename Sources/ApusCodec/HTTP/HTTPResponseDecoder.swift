@@ -1,6 +1,6 @@
 /// Reads response heads from a byte stream (RFC 9112 §4, §5), however it is cut; interim (1xx) heads come out like any other.
 ///
-/// The checks are the request decoder's. An idle decoder owns no heap memory. After a throw the decoder must not be used again.
+/// The checks are the request decoder's, but a folded field is unfolded, as a user agent must (RFC 9112 §5.2). An idle decoder owns no heap memory. After a throw the decoder must not be used again.
 package struct HTTPResponseDecoder: Sendable {
     private struct StatusLine: Sendable {
         let version: HTTPVersion
@@ -12,6 +12,17 @@ package struct HTTPResponseDecoder: Sendable {
         var reader = HeadReader()
         var statusLine: StatusLine?
         var facts = MessageFacts()
+        /// The last field, which a folded line may go on with.
+        var lastField: HTTPFields.Entry?
+
+        /// Notes the field that is complete now.
+        mutating func noteLastField(version: HTTPVersion) throws(HTTPViolation) {
+            guard let field = lastField else { return }
+            lastField = nil
+            var noted = facts
+            try noted.note(field, in: reader.storage.span, version: version)
+            facts = noted
+        }
     }
 
     private let maxHeadBytes: UInt32
@@ -58,15 +69,17 @@ package struct HTTPResponseDecoder: Sendable {
                     progress.statusLine = try Self.parseStatusLine(progress.reader.storage.span, line)
                     continue
                 }
+                if let field = progress.reader.unfold(line) {
+                    progress.lastField = field
+                    continue
+                }
+                try progress.noteLastField(version: statusLine.version)
                 if line.isEmpty {
                     return HTTPResponseHead(
                         status: statusLine.status, version: statusLine.version, reason: statusLine.reason, facts: progress.facts,
                         fields: HTTPFields(storage: progress.reader.storage, entries: progress.reader.entries))
                 }
-                let field = try progress.reader.addField(line, maxFields: Int(maxFields))
-                var facts = progress.facts
-                try facts.note(field, in: progress.reader.storage.span, version: statusLine.version)
-                progress.facts = facts
+                progress.lastField = try progress.reader.addField(line, maxFields: Int(maxFields))
             }
         }
         return nil

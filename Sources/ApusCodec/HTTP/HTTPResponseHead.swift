@@ -25,17 +25,12 @@ public struct HTTPResponseHead: Sendable {
 
     /// How the end of the body is found, given the request's method (RFC 9112 §6.3).
     ///
-    /// After a 2xx answer to CONNECT there is none: what follows belongs to the tunnel. Content-Length is ignored there as RFC 9110 §9.3.6 asks.
-    ///
-    /// - Throws: `HTTPViolation.transferEncodingNotAllowed` if a 2xx answer to CONNECT has Transfer-Encoding.
-    package func bodyFraming(for method: HTTPMethod) throws(HTTPViolation) -> HTTPBodyFraming {
-        let isChunked = facts.flags.contains(.chunked)
-        if method == .connect, status.isSuccessful {
-            guard !isChunked else { throw .transferEncodingNotAllowed }
-            return .none
-        }
+    /// After a 2xx response to CONNECT there is none: what follows belongs to the tunnel, and Content-Length and Transfer-Encoding are ignored
+    /// (RFC 9110 §9.3.6).
+    package func bodyFraming(for method: HTTPMethod) -> HTTPBodyFraming {
+        if method == .connect, status.isSuccessful { return .none }
         if method == .head || status.forbidsContent { return .none }
-        if isChunked { return .chunked }
+        if facts.flags.contains(.chunked) { return .chunked }
         guard let length = facts.contentLength else { return .untilClose }
         return length == 0 ? .none : .counted(length)
     }

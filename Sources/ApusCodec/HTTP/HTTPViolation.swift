@@ -30,7 +30,6 @@ package enum HTTPViolation: Error, Hashable, Sendable {
     case hostMissing
     case hostRepeated
     case hostMalformed
-    case hostDisagreesWithTarget
 
     // Framing (RFC 9112 §6, §7)
     case contentLengthMalformed
@@ -42,6 +41,7 @@ package enum HTTPViolation: Error, Hashable, Sendable {
     case bodyTooLarge(limit: Int)  // bytes
     case chunkSizeMalformed
     case chunkSizeTooLong(limit: Int)  // digits
+    case chunkExtensionMalformed
     case chunkExtensionsTooLong(limit: Int)  // bytes
     case chunkNotTerminated
     case bodyCutShort
@@ -71,10 +71,10 @@ package enum HTTPViolation: Error, Hashable, Sendable {
         case .bodyTooLarge: .contentTooLarge
         case .controlCharacter, .bareCarriageReturn, .bareLineFeed, .tooManyEmptyLines, .malformedRequestLine,
             .malformedStatusLine, .versionMissing, .targetMalformed, .foldedLine, .fieldWithoutColon, .fieldNameEmpty,
-            .fieldNameInvalid, .spaceBeforeColon, .hostMissing, .hostRepeated, .hostMalformed, .hostDisagreesWithTarget,
+            .fieldNameInvalid, .spaceBeforeColon, .hostMissing, .hostRepeated, .hostMalformed,
             .contentLengthMalformed, .contentLengthRepeated, .contentLengthWithTransferEncoding,
             .transferEncodingMalformed, .transferEncodingNotAllowed, .chunkSizeMalformed, .chunkSizeTooLong,
-            .chunkExtensionsTooLong, .chunkNotTerminated, .bodyCutShort:
+            .chunkExtensionMalformed, .chunkExtensionsTooLong, .chunkNotTerminated, .bodyCutShort:
             .badRequest
         }
     }
@@ -105,7 +105,6 @@ extension HTTPViolation: CustomStringConvertible {
         case .hostMissing: "HTTP/1.1 request without Host"
         case .hostRepeated: "more than one Host field"
         case .hostMalformed: "Host is not host[:port]"
-        case .hostDisagreesWithTarget: "Host differs from the authority of the absolute-form target"
         case .contentLengthMalformed: "Content-Length is not one decimal number that fits 63 bits"
         case .contentLengthRepeated: "more than one Content-Length"
         case .contentLengthWithTransferEncoding: "Content-Length together with Transfer-Encoding"
@@ -115,6 +114,7 @@ extension HTTPViolation: CustomStringConvertible {
         case .bodyTooLarge(let limit): "body is larger than \(limit) bytes"
         case .chunkSizeMalformed: "chunk size is not a plain hexadecimal number"
         case .chunkSizeTooLong(let limit): "chunk size has more than \(limit) digits"
+        case .chunkExtensionMalformed: "chunk extension is not '; name' or '; name=value'"
         case .chunkExtensionsTooLong(let limit): "chunk extensions exceed the data by more than \(limit) bytes"
         case .chunkNotTerminated: "chunk data is not followed by CRLF"
         case .bodyCutShort: "connection ended inside the body"

@@ -86,6 +86,18 @@ struct HeadReader {
         return entry
     }
 
+    /// Joins a folded line to the field before it: the line end and the white space that begins the line become spaces (RFC 9112 §5.2).
+    ///
+    /// - Returns: The field with its longer value; nil if the line is not folded or there is no field before it.
+    mutating func unfold(_ line: Range<Int>) -> HTTPFields.Entry? {
+        guard let last = entries.last, !line.isEmpty, ByteClass.isBlank(storage[line.lowerBound]) else { return nil }
+        for index in line.lowerBound - 2..<line.lowerBound { storage[index] = ByteClass.space }
+        let value = storage.span.trimmed(last.name.upperBound + 1..<line.upperBound)
+        let entry = HTTPFields.Entry(name: last.name, value: value)
+        entries[entries.count - 1] = entry
+        return entry
+    }
+
     private static func parseField(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(HTTPViolation) -> HTTPFields.Entry {
         let name = try fieldName(bytes, line)
         return HTTPFields.Entry(name: name, value: bytes.trimmed(name.upperBound + 1..<line.upperBound))

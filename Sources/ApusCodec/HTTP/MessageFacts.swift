@@ -18,8 +18,8 @@ struct MessageFacts {
     private(set) var flags: Flags = []
     /// The number in Content-Length, bytes.
     private(set) var contentLength: Int?
-    /// Where the value of Host lies.
-    private(set) var host: Range<Int>?
+    /// There is a Host field.
+    private(set) var hasHost = false
 
     /// Notes one field of a head of `version`.
     ///
@@ -29,12 +29,13 @@ struct MessageFacts {
         let name = field.name
         switch name.count {
         case 4 where bytes.matches(name, lowercase: "host"):
-            guard host == nil else { throw .hostRepeated }
+            guard !hasHost else { throw .hostRepeated }
             guard Authority(bytes, field.value) != nil else { throw .hostMalformed }
-            host = field.value
+            hasHost = true
         case 6 where bytes.matches(name, lowercase: "expect"):
-            if bytes.matches(field.value, lowercase: "100-continue") { flags.insert(.expectsContinue) }
-        case 7 where bytes.matches(name, lowercase: "upgrade"):
+            if bytes.listContains(field.value, lowercase: "100-continue") { flags.insert(.expectsContinue) }
+        // RFC 9110 §7.8: "A server MUST ignore an Upgrade header field that is received in an HTTP/1.0 request".
+        case 7 where version >= .http11 && bytes.matches(name, lowercase: "upgrade"):
             if bytes.listContains(field.value, lowercase: "websocket") { flags.insert(.upgradeToWebSocket) }
         case 10 where bytes.matches(name, lowercase: "connection"):
             if bytes.listContains(field.value, lowercase: "close") { flags.insert(.close) }
@@ -64,16 +65,19 @@ struct MessageFacts {
         contentLength = length
     }
 
-    /// RFC 9112 §6.1: the only coding that is understood is `chunked`, once and last.
+    /// RFC 9112 §6.1: the only coding that is understood is `chunked`, once and last. Empty list elements are ignored (RFC 9110 §5.6.1.2),
+    /// but a list of nothing else says nothing about the framing, and is refused.
     private mutating func noteTransferEncoding(_ value: Range<Int>, _ bytes: Span<UInt8>) throws(HTTPViolation) {
         guard contentLength == nil else { throw .contentLengthWithTransferEncoding }
         var rest: Range<Int>? = value
         while let coding = bytes.nextListElement(&rest) {
+            if coding.isEmpty { continue }
             guard bytes.isToken(coding) else { throw .transferEncodingMalformed }
             guard !flags.contains(.chunked) else { throw .transferEncodingMalformed }
             guard bytes.matches(coding, lowercase: "chunked") else { throw .transferEncodingNotSupported }
             flags.insert(.chunked)
         }
+        guard flags.contains(.chunked) else { throw .transferEncodingMalformed }
     }
 
     /// Whether the connection persists after this message (RFC 9112 §9.3).

@@ -20,8 +20,6 @@ package struct RequestTarget: Sendable {
         var form: Form
         /// Host and port of the absolute and the authority form.
         var authority: Range<Int>?
-        /// The port that the absolute form's scheme stands for.
-        var defaultPort = 80
         /// The path as written; empty in the authority form and after an absolute form without one.
         var path: Range<Int>
         /// What is behind the first `?`.
@@ -115,14 +113,14 @@ extension RequestTarget {
         guard let colon = bytes.firstIndex(of: UInt8(ascii: ":"), in: range), colon + 2 < range.upperBound,
             bytes[colon + 1] == UInt8(ascii: "/"), bytes[colon + 2] == UInt8(ascii: "/")
         else { throw .targetMalformed(.formNotAllowed) }
-        guard let port = Authority.defaultPort(bytes, scheme: range.lowerBound..<colon) else {
+        guard Authority.defaultPort(bytes, scheme: range.lowerBound..<colon) != nil else {
             throw .targetMalformed(.schemeNotSupported)
         }
         let start = colon + 3
         var end = start
         while end < range.upperBound, bytes[end] != UInt8(ascii: "/"), bytes[end] != UInt8(ascii: "?") { end += 1 }
         guard Authority(bytes, start..<end) != nil else { throw .targetMalformed(.authorityMalformed) }
-        var parts = Parts(form: .absolute, authority: start..<end, defaultPort: port, path: end..<end)
+        var parts = Parts(form: .absolute, authority: start..<end, path: end..<end)
         try parsePathAndQuery(bytes, end..<range.upperBound, &parts)
         return parts
     }

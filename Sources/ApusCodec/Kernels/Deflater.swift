@@ -6,13 +6,14 @@ import CZlib
     private let stream: UnsafeMutablePointer<z_stream>
 
     /// - Parameters:
-    ///   - windowBits: 9 to 15. zlib cannot make raw streams with 8.
+    ///   - windowBits: 8 to 15. zlib makes no raw stream with 8: then only runs of one byte are compressed, whose distance of 1 fits any window.
     ///   - level: 1 (fast) to 9 (small).
     ///   - memoryLevel: 1 to 9; the state takes 2^(windowBits+2) + 2^(memoryLevel+9) bytes.
     init(windowBits: Int, level: Int, memoryLevel: Int) {
         unsafe stream = .allocate(capacity: 1)
         unsafe stream.initialize(to: z_stream())
-        let status = unsafe apus_deflate_init(stream, Int32(level), Int32(windowBits), Int32(memoryLevel))
+        let status = unsafe apus_deflate_init(
+            stream, Int32(level), Int32(max(9, windowBits)), Int32(memoryLevel), windowBits < 9 ? Z_RLE : Z_DEFAULT_STRATEGY)
         precondition(status == Z_OK, "parameters are checked by the configuration, and memory does not run out")
     }
 

@@ -16,8 +16,6 @@ public enum ClientHandshakeError: Error, Hashable, Sendable, CustomStringConvert
     case subprotocolNotOffered(String)
     /// A field that may stand once stands twice.
     case fieldRepeated(String)
-    /// The answer claims to have a body.
-    case hasBody
 
     /// What is wrong with the answer; text of the peer's is quoted with its control characters escaped.
     public var description: String {
@@ -30,7 +28,6 @@ public enum ClientHandshakeError: Error, Hashable, Sendable, CustomStringConvert
         case .acceptWrong: "Sec-WebSocket-Accept does not fit the key that was sent"
         case .subprotocolNotOffered(let name): "server chose subprotocol \(name.debugDescription), which was not offered"
         case .fieldRepeated(let name): "\(name) stands more than once in the answer"
-        case .hasBody: "the answer has Transfer-Encoding or a Content-Length"
         }
     }
 }
@@ -110,8 +107,7 @@ extension Handshake {
             throw .fieldRepeated("Sec-WebSocket-Accept")
         }
         guard Array(fields.storage[fields.entries[accept].value]) == acceptKey(for: key) else { throw .acceptWrong }
-        // RFC 9110 §8.6 and RFC 9112 §6.1: a 1xx answer has neither. What follows would be read in two ways.
-        guard !fields.contains("transfer-encoding"), !fields.contains("content-length") else { throw .hasBody }
+        // A 1xx response ends at the empty line, whatever its fields say of a body (RFC 9112 §6.3).
         let extensions = fields["sec-websocket-extensions"]
         return (try subprotocol(fields, offered: offeredSubprotocols), extensions?.isEmpty == false ? extensions : nil)
     }

@@ -66,7 +66,8 @@ package enum Handshake {
         return Array(fields.storage[fields.entries[index].value])
     }
 
-    /// RFC 6455 §4.1 item 10: tokens, each listed once; several fields are one list (§11.3.4).
+    /// RFC 6455 §4.1 item 10: tokens, each listed once; several fields are one list (§11.3.4). Empty list elements are ignored
+    /// (RFC 9110 §5.6.1.2).
     private static func subprotocols(_ fields: HTTPFields) throws(HandshakeViolation) -> [String] {
         var names: [String] = []
         var seen: Set<String> = []
@@ -75,6 +76,7 @@ package enum Handshake {
             let bytes = fields.storage.span
             var rest: Range<Int>? = fields.entries[found].value
             while let element = bytes.nextListElement(&rest) {
+                if element.isEmpty { continue }
                 guard bytes.isToken(element) else { throw .subprotocolsMalformed }
                 let name = String(decoding: fields.storage[element], as: UTF8.self)
                 guard seen.insert(name).inserted else { throw .subprotocolRepeated(name) }

@@ -4,22 +4,26 @@ public enum OriginPolicy: Hashable, Sendable {
     case sameOrigin
     /// Any page; the application checks for itself.
     case any
-    /// Pages from these origins: `https://example.com`, `http://localhost:8080`; without a scheme, `example.com`, by http and https;
-    /// `null` admits pages without an origin of their own, such as files. Case and the scheme's own port do not matter.
+    /// Pages from these origins: `https://example.com`, `http://localhost:8080`, `capacitor://localhost`; without a scheme, `example.com`, by
+    /// http and https; `https://*.example.com` stands for every name with one label or more before `.example.com`; `null` admits pages without
+    /// an origin of their own, such as files. Case and the scheme's own port do not matter.
     case list([String])
 
     /// Why no page has the origin that an entry of `list` stands for; nil if one may.
     package static func objection(to entry: String) -> String? {
         if entry.lowercased() == "null" { return nil }
-        let wanted = "it wants SCHEME://HOST[:PORT] with http or https, HOST[:PORT] for both, or null"
-        let bytes = entry.utf8.span
+        let wanted = "expected SCHEME://HOST[:PORT], HOST[:PORT] for http and https, or null; HOST may begin with \"*.\""
+        if entry.utf8.contains(UInt8(ascii: ",")) { return "one origin an entry: \(wanted)" }
+        let text = Handshake.withoutWildcard(entry)
+        let bytes = text.utf8.span
         var start = 0
         if let end = Handshake.schemeEnd(bytes) {
-            guard bytes.matches(0..<end, lowercase: "http") || bytes.matches(0..<end, lowercase: "https") else { return wanted }
+            guard Handshake.isScheme(bytes, 0..<end) else { return wanted }
             start = end + 3
         }
+        if text.utf8.contains(UInt8(ascii: "*")) { return wanted }
         guard Authority(bytes, start..<bytes.count) == nil else { return nil }
-        return entry.utf8.dropFirst(start).contains(UInt8(ascii: "/")) ? "an origin has no path, not even a last slash: \(wanted)" : wanted
+        return text.utf8.dropFirst(start).contains(UInt8(ascii: "/")) ? "an origin has no path, not even a last slash: \(wanted)" : wanted
     }
 }
 
@@ -34,26 +38,72 @@ extension Handshake {
         switch policy {
         case .any: return true
         case .sameOrigin: return matches(origin, host)
-        case .list(let entries): return entries.contains { matches(origin, $0) || isNull(origin, $0) }
+        case .list(let entries): return entries.contains { isListed(origin, $0) }
         }
     }
 
-    private static func isNull(_ origin: String, _ entry: String) -> Bool { origin == "null" && entry.lowercased() == "null" }
+    private static func isListed(_ origin: String, _ entry: String) -> Bool {
+        if origin == "null" { return entry.lowercased() == "null" }
+        let name = withoutWildcard(entry)
+        return name == entry ? matches(origin, entry) : matches(origin, belowOf: name)
+    }
 
     /// Whether the origin `scheme://host[:port]` is `entry`, which may lack the scheme.
     private static func matches(_ origin: String, _ entry: String) -> Bool {
+        compare(origin, entry) { host, bytes, other, otherBytes, port in host.names(bytes, sameAs: other, otherBytes, defaultPort: port) }
+    }
+
+    /// Whether the origin's host ends with `.` and the host of `entry`, which is one without its wildcard.
+    private static func matches(_ origin: String, belowOf entry: String) -> Bool {
+        compare(origin, entry) { host, bytes, other, otherBytes, port in
+            // The rest of the name behind one of its dots, with the same port.
+            let start = host.host.upperBound - other.host.count
+            guard start - 1 > host.host.lowerBound, bytes[start - 1] == UInt8(ascii: "."),
+                let rest = Authority(bytes, start..<bytes.count)
+            else { return false }
+            return rest.names(bytes, sameAs: other, otherBytes, defaultPort: port)
+        }
+    }
+
+    /// - Parameter isSame: compares two authorities, each with the bytes that it lies in; the port stands where none is given.
+    private static func compare(
+        _ origin: String, _ entry: String, _ isSame: (Authority, Span<UInt8>, Authority, Span<UInt8>, Int) -> Bool
+    ) -> Bool {
         let (mine, theirs) = (origin.utf8, entry.utf8)
         let (left, right) = (mine.span, theirs.span)
-        guard let scheme = schemeEnd(left), let port = Authority.defaultPort(left, scheme: 0..<scheme),
-            let ours = Authority(left, scheme + 3..<left.count)
+        guard let scheme = schemeEnd(left), isScheme(left, 0..<scheme), let ours = Authority(left, scheme + 3..<left.count)
         else { return false }
+        let port = Authority.defaultPort(left, scheme: 0..<scheme)
         var start = 0
         if let otherScheme = schemeEnd(right) {
             guard left.matches(0..<scheme, right, 0..<otherScheme) else { return false }
             start = otherScheme + 3
+        } else if port == nil {
+            return false
         }
         guard let other = Authority(right, start..<right.count) else { return false }
-        return ours.names(left, sameAs: other, right, defaultPort: port)
+        // A scheme of an application has no port of its own.
+        return isSame(ours, left, other, right, port ?? 0)
+    }
+
+    /// RFC 3986 §3.1.
+    fileprivate static func isScheme(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
+        guard let first = range.first, ByteClass.isLetter(bytes[first]) else { return false }
+        for index in range.dropFirst() {
+            let byte = bytes[index]
+            guard
+                ByteClass.isLetter(byte) || ByteClass.isDigit(byte) || byte == UInt8(ascii: "+") || byte == UInt8(ascii: "-")
+                    || byte == UInt8(ascii: ".")
+            else { return false }
+        }
+        return true
+    }
+
+    /// `https://example.com` for `https://*.example.com`; without a wildcard the entry as it is.
+    fileprivate static func withoutWildcard(_ entry: String) -> String {
+        if entry.hasPrefix("*.") { return String(entry.dropFirst(2)) }
+        guard let place = entry.firstRange(of: "://*.") else { return entry }
+        return entry[..<place.lowerBound] + "://" + entry[place.upperBound...]
     }
 
     /// The position of `://`, or nil.

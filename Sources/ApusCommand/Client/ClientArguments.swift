@@ -36,11 +36,17 @@ struct ClientArguments: ParsableArguments {
         _ = try clientOptions()
     }
 
-    /// The fields of `-H`.
-    func headers() throws -> HTTPFields {
+    /// The fields of `-H`, and the last value given for Host.
+    private func fields() throws -> (fields: HTTPFields, host: String?) {
         var fields = HTTPFields()
+        var host: String?
         for text in header {
             guard let colon = text.firstIndex(of: ":") else { throw ValidationError("-H \(text.debugDescription): it wants NAME: VALUE") }
+            if text[..<colon].lowercased() == "host" {
+                guard host == nil else { throw ValidationError("-H \(text.debugDescription): expected one Host, got two") }
+                host = String(text[text.index(after: colon)...].drop { $0 == " " })
+                continue
+            }
             if let advice = Self.advice(on: text[..<colon].lowercased()) {
                 throw ValidationError("-H \(text.debugDescription): apus writes this field itself: \(advice)")
             }
@@ -50,13 +56,14 @@ struct ClientArguments: ParsableArguments {
                 throw ValidationError("-H \(text.debugDescription): \(error)")
             }
         }
-        return fields
+        return (fields, host)
     }
+
+    func headers() throws -> HTTPFields { try fields().fields }
 
     /// What would be right instead of a field of this name; nil if it is one to be given.
     private static func advice(on name: String) -> String? {
         switch name {
-        case "host": "the URL says which host (what TLS asks for can be another: --server-name)"
         case "sec-websocket-protocol": "use --subprotocol NAME"
         case "sec-websocket-extensions": "use --deflate"
         case "connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "content-length", "transfer-encoding":
@@ -70,6 +77,7 @@ struct ClientArguments: ParsableArguments {
         guard (0...100).contains(maxRedirects) else { throw ValidationError("--max-redirects \(maxRedirects): it wants 0 to 100") }
         options.maxRedirects = maxRedirects
         options.tls = try tls.clientTLS()
+        options.host = try fields().host
         if let proxy {
             do {
                 options.proxy = proxy == "none" ? ProxyChoice.none : .through(try Proxy(parsing: proxy))

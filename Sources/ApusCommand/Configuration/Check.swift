@@ -45,8 +45,9 @@ extension Configuration {
             add("  allow-plain", "\(tls.allowsPlain)")
             add("  check-interval", tls.checkInterval.map(Quantity.text) ?? "off")
         }
-        add("sandbox", sandboxMode.rawValue)
-        add("allow-connect", "\(sandbox.allowsConnect)")
+        lines.append("sandbox:")
+        add("  mode", sandboxMode.rawValue)
+        add("  allow", "[\(sandbox.allows.map { Self.quoted("\($0)") }.sorted().joined(separator: ", "))]")
         add("user", sandbox.user.map(Self.quoted))
         add("group", sandbox.group.map(Self.quoted))
         add("chroot", sandbox.root.map(Self.quoted))

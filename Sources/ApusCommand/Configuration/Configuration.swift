@@ -80,7 +80,7 @@ struct Configuration {
             case .limit(let name, _): "limits.\(name)"
             case .origin: "allow-origin"
             case .sandbox(let reason): ["chroot", "group", "user"].first { places[$0] != nil && reason.contains($0) }
-            case .extensions, .system, .workers: nil
+            case .routes, .extensions, .system, .workers: nil
             }
         if case .tls(let address, let reason) = error, reason.hasSuffix(TLSIdentity.missingPassphrase) {
             error = .tls(address, "\(reason): passphrase: FILE, or --tls-key-passphrase FILE, names the file with it")

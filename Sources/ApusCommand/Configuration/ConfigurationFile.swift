@@ -26,7 +26,7 @@ struct ConfigurationFile {
 
     private static let settings: [String: @Sendable (inout ConfigurationFile, Node) throws -> Void] = [
         "listen": { file, node in
-            file.configuration.listen = try file.texts(node, "an address or a list of addresses").map { text, node in
+            file.configuration.listen = try file.texts(node, "listen", wants: "an address or a list of addresses").map { text, node in
                 do { return try ListenAddress(parsing: text) } catch { throw file.error(node, "listen: \(error)") }
             }
         },
@@ -37,26 +37,28 @@ struct ConfigurationFile {
             }
             file.configuration.workers = workers
         },
-        "root": { file, node in file.configuration.root = try file.text(node, "root", wants: "a directory") },
+        "root": { file, node in file.configuration.root = try file.optionalText(node, "root", wants: "a directory") },
         "allow-origin": { file, node in
-            file.configuration.allowOrigin = try file.texts(node, "an origin, a list of origins, or \"*\"").map(\.0)
+            file.configuration.allowOrigin = try file.texts(node, "allow-origin", wants: "an origin, a list of origins, or \"*\"").map(\.0)
         },
         "tls": { file, node in try file.readTLS(node) },
-        "sandbox": { file, node in
-            file.configuration.sandboxMode = try file.choice(node, "sandbox", SandboxMode.allCases) { $0.rawValue }
-        },
+        "sandbox": { file, node in try file.readSandbox(node) },
         "allow-connect": { file, node in
-            file.configuration.sandbox.allowsConnect = try file.choice(node, "allow-connect", [true, false]) { "\($0)" }
+            if try file.choice(node, "allow-connect", [true, false], { "\($0)" }) {
+                file.configuration.sandbox.allows.insert(.connecting)
+            } else {
+                file.configuration.sandbox.allows.remove(.connecting)
+            }
         },
-        "user": { file, node in file.configuration.sandbox.user = try file.text(node, "user", wants: "a name or number") },
-        "group": { file, node in file.configuration.sandbox.group = try file.text(node, "group", wants: "a name or number") },
-        "chroot": { file, node in file.configuration.sandbox.root = try file.text(node, "chroot", wants: "a directory") },
-        "log": { file, node in file.configuration.log = try file.text(node, "log", wants: "a file") },
+        "user": { file, node in file.configuration.sandbox.user = try file.optionalText(node, "user", wants: "a name or number") },
+        "group": { file, node in file.configuration.sandbox.group = try file.optionalText(node, "group", wants: "a name or number") },
+        "chroot": { file, node in file.configuration.sandbox.root = try file.optionalText(node, "chroot", wants: "a directory") },
+        "log": { file, node in file.configuration.log = try file.optionalText(node, "log", wants: "a file") },
         "log-level": { file, node in
             file.configuration.logLevel = try file.choice(node, "log-level", Logger.Level.allCases) { $0.rawValue }
         },
-        "pid-file": { file, node in file.configuration.pidFile = try file.text(node, "pid-file", wants: "a file") },
-        "port-file": { file, node in file.configuration.portFile = try file.text(node, "port-file", wants: "a file") },
+        "pid-file": { file, node in file.configuration.pidFile = try file.optionalText(node, "pid-file", wants: "a file") },
+        "port-file": { file, node in file.configuration.portFile = try file.optionalText(node, "port-file", wants: "a file") },
         "echo-subprotocol-list": { file, node in
             file.configuration.echoSubprotocolList = try file.choice(node, "echo-subprotocol-list", [true, false]) { "\($0)" }
         },
@@ -123,12 +125,12 @@ struct ConfigurationFile {
         for (key, value) in try entries(node, "tls") {
             if let name = key.scalar?.string { configuration.places["tls.\(name)"] = .line(line(of: key), of: path) }
             switch key.scalar?.string {
-            case "certificate": tls.certificates = try texts(value, "a file or a list of files").map(\.0)
-            case "key": tls.keys = try texts(value, "a file or a list of files").map(\.0)
-            case "passphrase": tls.passphrase = try text(value, "tls.passphrase", wants: "a file")
-            case "ocsp": tls.ocsp = try text(value, "tls.ocsp", wants: "a file")
+            case "certificate": tls.certificates = try texts(value, "tls.certificate", wants: "a file or a list of files").map(\.0)
+            case "key": tls.keys = try texts(value, "tls.key", wants: "a file or a list of files").map(\.0)
+            case "passphrase": tls.passphrase = try optionalText(value, "tls.passphrase", wants: "a file")
+            case "ocsp": tls.ocsp = try optionalText(value, "tls.ocsp", wants: "a file")
             case "allow-plain": tls.allowsPlain = try choice(value, "tls.allow-plain", [true, false]) { "\($0)" }
-            case "ca": tls.authorities = try text(value, "tls.ca", wants: "a file")
+            case "ca": tls.authorities = try optionalText(value, "tls.ca", wants: "a file")
             case "check-interval":
                 let text = try text(value, "tls.check-interval", wants: "a time")
                 guard let interval = Configuration.TLS.checkInterval(text) else {
@@ -157,6 +159,33 @@ struct ConfigurationFile {
         configuration.tls = tls
     }
 
+    /// A mode, or `mode` and `allow`.
+    private mutating func readSandbox(_ node: Node) throws {
+        guard node.mapping != nil else {
+            configuration.sandboxMode = try choice(node, "sandbox", SandboxMode.allCases) { $0.rawValue }
+            return
+        }
+        for (key, value) in try entries(node, "sandbox") {
+            switch key.scalar?.string {
+            case "mode": configuration.sandboxMode = try choice(value, "sandbox.mode", SandboxMode.allCases) { $0.rawValue }
+            case "allow":
+                for node in value.sequence.map({ Array($0) }) ?? [value] {
+                    // `reading: /PATH` is a key with a value to YAML.
+                    let pair = node.mapping.flatMap { $0.count == 1 ? $0.first : nil }
+                    let text = pair.flatMap { pair in
+                        pair.key.scalar.flatMap { key in pair.value.scalar.map { "\(key.string):\($0.string)" } }
+                    }
+                    let words = text ?? node.scalar?.string ?? ""
+                    guard let permission = SandboxOptions.Permission(parsing: words) else {
+                        throw error(node, "sandbox.allow: expected \(SandboxOptions.permissionForms), got \"\(words)\"")
+                    }
+                    configuration.sandbox.allows.insert(permission)
+                }
+            case nil, .some: throw unknown(key, in: "sandbox.", known: ["allow", "mode"])
+            }
+        }
+    }
+
     private mutating func readLimits(_ node: Node) throws {
         for (key, value) in try entries(node, "limits") {
             guard let name = key.scalar?.string, let setting = LimitSettings.all.first(where: { $0.name == name }) else {
@@ -182,10 +211,16 @@ struct ConfigurationFile {
         return text
     }
 
+    /// A text; nil for YAML's null, which says that there is none (YAML 1.2.2 §10.2.1.1).
+    private func optionalText(_ node: Node, _ name: String, wants wanted: String) throws -> String? {
+        if let scalar = node.scalar, scalar.style == .plain, ["", "~", "null", "Null", "NULL"].contains(scalar.string) { return nil }
+        return try text(node, name, wants: wanted)
+    }
+
     /// One text, or a list of them.
-    private func texts(_ node: Node, _ wanted: String) throws -> [(String, Node)] {
+    private func texts(_ node: Node, _ name: String, wants wanted: String) throws -> [(String, Node)] {
         let nodes = node.sequence.map { Array($0) } ?? [node]
-        return try nodes.map { (try text($0, "this", wants: wanted), $0) }
+        return try nodes.map { (try text($0, name, wants: wanted), $0) }
     }
 
     private func choice<Value>(_ node: Node, _ name: String, _ values: [Value], _ word: (Value) -> String) throws -> Value {
@@ -206,7 +241,13 @@ struct ConfigurationFile {
 
     private func unknown(_ key: Node, in prefix: String, known: [String]) -> SettingError {
         let name = key.scalar?.string ?? "a key that is no text"
-        return error(key, "unknown key \"\(prefix)\(name)\"; there are \(known.joined(separator: ", "))")
+        let likely = Likeness.nearest(to: name, among: known).map { "; did you mean \"\(prefix)\($0)\"?" } ?? ""
+        return error(key, "unknown key \"\(prefix)\(name)\"\(likely); there are \(known.joined(separator: ", "))")
+    }
+
+    private static func beginsWithTab(_ line: Int, of text: String) -> Bool {
+        let lines = text.split(separator: "\n", maxSplits: max(0, line), omittingEmptySubsequences: false)
+        return lines.dropFirst(max(0, line - 1)).first?.prefix { $0 == " " || $0 == "\t" }.contains("\t") ?? false
     }
 
     /// What the parser says of a file that is no YAML.
@@ -214,8 +255,10 @@ struct ConfigurationFile {
         switch fault {
         case .composer(_, "found undefined alias", let mark, _):
             return error(mark.line, "an alias (*): the file may hold neither anchors nor aliases; a text that begins with * wants quotes")
-        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _), .composer(_, let problem, let mark, _):
-            return error(mark.line, "no YAML: \(problem)")
+        case .scanner(_, let problem, let mark, let text), .parser(_, let problem, let mark, let text),
+            .composer(_, let problem, let mark, let text):
+            let isTab = Self.beginsWithTab(mark.line, of: text)
+            return error(mark.line, "no YAML: \(isTab ? "the line begins with a tab; expected spaces" : problem)")
         case .duplicatedKeysInMapping(let duplicates, let context):
             return error(context.mark.line, "a key stands twice: \(duplicates.sorted().joined(separator: ", "))")
         case .reader(let problem, _, _, _), .writer(let problem), .emitter(let problem), .representer(let problem):

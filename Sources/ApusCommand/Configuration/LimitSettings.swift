@@ -28,6 +28,7 @@ enum LimitSettings {
             ("requestHeadTimeout", .time(\.requestHeadTimeout)),
             ("bodyTimeout", .time(\.bodyTimeout)),
             ("minBodyProgressBytes", .bytes(\.minBodyProgressBytes)),
+            ("answerTimeout", .time(\.answerTimeout)),
             ("keepAliveTimeout", .time(\.keepAliveTimeout)),
             ("pingInterval", .time(\.pingInterval)),
             ("silenceTimeout", .time(\.silenceTimeout)),

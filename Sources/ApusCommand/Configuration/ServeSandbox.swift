@@ -18,7 +18,18 @@ struct ServeSandbox: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("A directory to become the root of the workers' file system.", valueName: "dir"))
     var chroot: String?
 
-    @Flag(name: .long, help: "Let handlers connect to other servers, and read what that takes.")
+    @Option(
+        name: .long,
+        help: ArgumentHelp("What workers may do besides serving: \(SandboxOptions.permissionForms); repeatable.", valueName: "permission"),
+        transform: { text in
+            guard let permission = SandboxOptions.Permission(parsing: text) else {
+                throw ValidationError("expected \(SandboxOptions.permissionForms), got \"\(text)\"")
+            }
+            return permission
+        })
+    var allow: [SandboxOptions.Permission] = []
+
+    @Flag(name: .long, help: "As --allow connecting.")
     var allowConnect = false
 
     @Flag(name: .long, help: "Try what an attacker in a worker would, with and without each layer; print what was wanted and got.")
@@ -27,7 +38,8 @@ struct ServeSandbox: ParsableArguments {
     /// Puts what is said here over what the file says.
     func apply(to configuration: inout Configuration) {
         if let sandbox { configuration.sandboxMode = sandbox }
-        if allowConnect { configuration.sandbox.allowsConnect = true }
+        configuration.sandbox.allows.formUnion(allow)
+        if allowConnect { configuration.sandbox.allows.insert(.connecting) }
         for (name, value, path) in [("user", user, \SandboxOptions.user), ("group", group, \.group), ("chroot", chroot, \.root)] {
             guard let value else { continue }
             configuration.sandbox[keyPath: path] = value

@@ -20,8 +20,10 @@ package struct Sandbox: Sendable {
     package var features: Set<SystemCalls.Feature>
     /// Directories, and files, opened already, beneath which they may read.
     package var readable: [Int32] = []
-    /// Files, and directories, that are opened by their names later; those that are not there by now stay out of reach.
+    /// Files, and directories, that are opened by their names later; those that do not exist by now stay out of reach.
     package var readablePaths: [String] = []
+    /// Directories, and files, that the application may write, too.
+    package var writablePaths: [String] = []
     /// For the self-test.
     var layers = Set(Layer.allCases)
 
@@ -72,7 +74,11 @@ package struct Sandbox: Sendable {
         return missing
     }
 
-    /// Gives it all up. What comes later in the process is what an attacker who has taken it over may do.
+    /// Read by libraries that know no other source of randomness, such as Foundation's `UUID()`.
+    package static let randomDevice = "/dev/urandom"
+
+    /// Gives it all up. What comes later in the process is what an attacker who has taken it over may do. With the mode `.off` only the user
+    /// and the groups are given up.
     ///
     /// - Parameters:
     ///   - row: where a forbidden system call is noted.
@@ -80,7 +86,10 @@ package struct Sandbox: Sendable {
     package func enter(
         noting row: Scoreboard.Row?, changedUser: () throws -> Void = {}
     ) throws(SandboxError) {
-        guard mode != .off else { return }
+        if mode == .off {
+            if identity != nil { try becomeUser(changedUser) }
+            return
+        }
         if layers.contains(.limits) { try step("rlimits", limit) }
         if let root { try step("chroot to \"\(root)\"") { () throws(SystemError) in try Confinement.changeRoot(to: root) } }
         if layers.contains(.user) { try becomeUser(changedUser) }
@@ -95,16 +104,18 @@ package struct Sandbox: Sendable {
         if layers.contains(.landlock) {
             if let version = Confinement.landlockVersion {
                 try step("Landlock") { () throws(SystemError) in
-                    var named: [Int32] = []
-                    defer { for descriptor in named { OwnedDescriptor.close(descriptor) } }
-                    for path in readablePaths { if let name = try? FileSystem.openName(path).release() { named.append(name) } }
-                    try Confinement.landlock(version: version, readable: readable + named, mayConnect: features.contains(.clients))
+                    let named = Self.open([Self.randomDevice] + readablePaths)
+                    let writable = Self.open(writablePaths)
+                    defer { for descriptor in named + writable { OwnedDescriptor.close(descriptor) } }
+                    try Confinement.landlock(
+                        version: version, readable: readable + named, writable: writable, mayConnect: features.contains(.clients))
                 }
             } else if mode == .enforced {
                 throw SandboxError("Landlock: this kernel has none")
             }
         }
         if layers.contains(.seccomp) {
+            if !features.contains(.threads) { Process.refuseThreads() }
             if SystemCallFilter.isSupported {
                 try SystemCallFilter.load(SystemCalls.allowed(for: features), noting: row)
             } else if mode == .enforced {
@@ -113,11 +124,15 @@ package struct Sandbox: Sendable {
         }
     }
 
+    private static func open(_ paths: [String]) -> [Int32] { paths.compactMap { try? FileSystem.openName($0).release() } }
+
     private func limit() throws(SystemError) {
-        try Confinement.limit(.processes, to: 0)
+        if !features.contains(.threads) { try Confinement.limit(.processes, to: 0) }
         try Confinement.limit(.coreSize, to: 0)
         // A log that is a file grows by the workers' own lines.
-        if !Confinement.isRegularFile(1), !Confinement.isRegularFile(2) { try Confinement.limit(.fileSize, to: 0) }
+        if !features.contains(.writing), !Confinement.isRegularFile(1), !Confinement.isRegularFile(2) {
+            try Confinement.limit(.fileSize, to: 0)
+        }
     }
 
     private func becomeUser(_ changedUser: () throws -> Void) throws(SandboxError) {

@@ -36,6 +36,8 @@ package struct SandboxSelfTest {
         let name: String
         /// Each of these alone stops it. Empty: it must succeed.
         let stoppedBy: Set<Sandbox.Layer>
+        /// The permissions that the worker has.
+        var permissions: Set<SystemCalls.Feature> = []
         /// Gives 0 if it was done, else the errno.
         let body: (Stage) -> Int32
     }
@@ -77,6 +79,9 @@ package struct SandboxSelfTest {
         var sandbox = sandbox
         sandbox.layers = layers
         sandbox.readable = [stage.directory.rawValue]
+        sandbox.features.formUnion(attempt.permissions)
+        if attempt.permissions.contains(.reading) { sandbox.readablePaths = [stage.given] }
+        if attempt.permissions.contains(.writing) { sandbox.writablePaths = [stage.given] }
         do {
             try stage.restore()
             let child = try Process.fork {
@@ -109,6 +114,8 @@ package struct SandboxSelfTest {
     /// What the attempts are made on, prepared outside of the sandbox.
     final class Stage {
         let place: String
+        /// What a permission names: every user may write there.
+        let given: String
         let directory: OwnedDescriptor
         let listener: OwnedDescriptor
         let client: OwnedDescriptor
@@ -119,6 +126,7 @@ package struct SandboxSelfTest {
 
         init() throws(SystemError) {
             place = try FileSystem.makeTemporaryDirectory()
+            given = try FileSystem.makeTemporaryDirectory(mode: 0o777)
             directory = try FileSystem.openDirectory(place)
             let loopback = SocketAddress(numericHost: "127.0.0.1", port: 0)
             guard let loopback else { throw SystemError(code: SystemError.noSuchFile, call: "inet_pton") }
@@ -138,12 +146,18 @@ package struct SandboxSelfTest {
         func restore() throws(SystemError) {
             try FileSystem.replace(place + "/page.html", with: "a page")
             try FileSystem.replace(place + "/key.pem", with: "a key", mode: 0o600)
+            try FileSystem.replace(given + "/file", with: "a file")
             for name in ["/written", "/created"] { FileSystem.remove(place + name) }
+            for name in Self.made { FileSystem.remove(given + name) }
         }
+
+        private static let made = ["/created", "/renamed", "/link"]
 
         deinit {
             for name in ["/page.html", "/key.pem", "/written", "/created"] { FileSystem.remove(place + name) }
+            for name in ["/file"] + Self.made { FileSystem.remove(given + name) }
             FileSystem.removeDirectory(place)
+            FileSystem.removeDirectory(given)
         }
     }
 
@@ -164,7 +178,7 @@ package struct SandboxSelfTest {
                     return error.code
                 }
             },
-            Attempt(name: "read /etc/passwd", stoppedBy: [.landlock, .seccomp]) { _ in Self.open("/etc/passwd", flags: 0) },
+            Attempt(name: "read /etc/passwd", stoppedBy: [.landlock]) { _ in Self.open("/etc/passwd", flags: 0) },
             Attempt(name: "read a key beside the pages", stoppedBy: [.user]) { stage in
                 do throws(SystemError) {
                     _ = try FileSystem.openBeneath(stage.directory.rawValue, "key.pem")
@@ -173,7 +187,7 @@ package struct SandboxSelfTest {
                     return error.code
                 }
             },
-            Attempt(name: "read a key by its path", stoppedBy: [.user, .seccomp]) { stage in
+            Attempt(name: "read a key by its path", stoppedBy: [.user]) { stage in
                 Self.open(stage.place + "/key.pem", flags: 0)
             },
             Attempt(name: "create a file", stoppedBy: [.user, .landlock, .seccomp]) { stage in
@@ -237,6 +251,67 @@ package struct SandboxSelfTest {
             Attempt(name: "userfaultfd", stoppedBy: [.seccomp]) { _ in Self.call("userfaultfd", 1) },
             Attempt(name: "keyctl", stoppedBy: [.seccomp]) { _ in Self.call("keyctl", 0, -3, 1) },
             Attempt(name: "int 0x80", stoppedBy: [.seccomp]) { _ in Confinement.attemptCompatibleCall() },
+            Attempt(name: "start a thread", stoppedBy: [.limits, .seccomp]) { _ in Process.attemptThread() },
+        ] + permitted
+    }
+
+    /// What a permission adds, and that it adds no more.
+    private static var permitted: [Attempt] {
+        [
+            Attempt(name: "threads: start a thread", stoppedBy: [], permissions: [.threads]) { _ in Process.attemptThread() },
+            Attempt(name: "threads: start a process", stoppedBy: [.seccomp], permissions: [.threads]) { _ in Self.clone() },
+            Attempt(name: "threads: execve", stoppedBy: [.landlock, .seccomp], permissions: [.threads]) { _ in
+                Self.withPath("/bin/true") { Self.call("execve", $0, 0, 0) }
+            },
+            Attempt(name: "reading: read a file beneath the path", stoppedBy: [], permissions: [.reading]) {
+                Self.open($0.given + "/file", flags: 0)
+            },
+            Attempt(name: "reading: read /etc/passwd", stoppedBy: [.landlock], permissions: [.reading]) { _ in
+                Self.open("/etc/passwd", flags: 0)
+            },
+            Attempt(name: "reading: leave the path by ..", stoppedBy: [.landlock], permissions: [.reading]) {
+                Self.open($0.given + "/../../etc/passwd", flags: 0)
+            },
+            Attempt(name: "reading: read by /proc/self/root", stoppedBy: [.landlock], permissions: [.reading]) { _ in
+                Self.open("/proc/self/root/etc/passwd", flags: 0)
+            },
+            Attempt(name: "reading: create a file beneath the path", stoppedBy: [.landlock, .seccomp], permissions: [.reading]) {
+                Self.open($0.given + "/created", flags: openCreate)
+            },
+            Attempt(name: "reading: remove a file", stoppedBy: [.landlock, .seccomp], permissions: [.reading]) { stage in
+                Self.withPath(stage.given + "/file") { Self.call("unlinkat", atWorkingDirectory, $0, 0) }
+            },
+            Attempt(name: "writing: create and rename a file beneath the path", stoppedBy: [], permissions: [.reading, .writing]) { stage in
+                let created = Self.open(stage.given + "/created", flags: openCreate)
+                guard created == 0 else { return created }
+                return Self.withPath(stage.given + "/created") { old in
+                    Self.withPath(stage.given + "/renamed") { Self.call("renameat2", atWorkingDirectory, old, atWorkingDirectory, $0, 0) }
+                }
+            },
+            Attempt(name: "writing: create a file elsewhere", stoppedBy: [.user, .landlock], permissions: [.reading, .writing]) {
+                Self.open($0.place + "/created", flags: openCreate)
+            },
+            Attempt(name: "writing: read /etc/passwd", stoppedBy: [.landlock], permissions: [.reading, .writing]) { _ in
+                Self.open("/etc/passwd", flags: 0)
+            },
+            Attempt(name: "writing: link to another's file", stoppedBy: [.landlock, .seccomp], permissions: [.reading, .writing]) { stage in
+                Self.withPath("/etc/passwd") { old in
+                    Self.withPath(stage.given + "/link") { Self.call("symlinkat", old, atWorkingDirectory, $0) }
+                }
+            },
+            Attempt(name: "writing: change a file's mode", stoppedBy: [.user, .seccomp], permissions: [.reading, .writing]) { stage in
+                Self.withPath(stage.given + "/file") { Self.call("fchmodat", atWorkingDirectory, $0, 0o777) }
+            },
+            Attempt(name: "connecting: a TCP socket", stoppedBy: [], permissions: [.clients]) { _ in Self.call("socket", 2, 1, 0) },
+            Attempt(name: "connecting: a netlink socket", stoppedBy: [.seccomp], permissions: [.clients]) { _ in
+                Self.call("socket", 16, 3, 0)
+            },
+            Attempt(name: "connecting: listen", stoppedBy: [.seccomp], permissions: [.clients]) {
+                Self.call("listen", Int($0.bound.rawValue), 1)
+            },
+            Attempt(name: "connecting: read /etc/passwd", stoppedBy: [.landlock], permissions: [.clients]) { _ in
+                Self.open("/etc/passwd", flags: 0)
+            },
         ]
     }
 

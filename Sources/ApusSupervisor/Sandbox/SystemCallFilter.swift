@@ -21,15 +21,29 @@ enum SystemCallFilter {
             guard unsafe apus_note_violations(row.violationCell) == 0 else { throw SandboxError("seccomp: no handler of violations") }
             try unsafe check(seccomp_rule_add_array(filter, apus_act_kill_process, apus_deadly_call(), 0, nil), "the end of a violation")
         }
-        let allowed = Set(rules.map(\.name))
-        for (name, errno) in SystemCalls.refused where !allowed.contains(name) {
-            try unsafe add(filter, apus_act_errno(UInt16(errno)), name, [])
+        let rules = rules.filter { rule in rule.insteadOf.map { unsafe seccomp_syscall_resolve_name($0) < 0 } ?? true }
+        let allowed = Dictionary(grouping: rules, by: \.name).mapValues(Self.lines)
+        for (name, lines) in allowed {
+            if lines.isEmpty { try unsafe add(filter, apus_act_allow, name, []) }
+            for line in lines { try unsafe add(filter, apus_act_allow, name, line) }
         }
-        for rule in rules where rule.insteadOf.map({ unsafe seccomp_syscall_resolve_name($0) < 0 }) ?? true {
-            if rule.conditions.isEmpty { try unsafe add(filter, apus_act_allow, rule.name, []) }
-            for line in rule.conditions { try unsafe add(filter, apus_act_allow, rule.name, line) }
+        for refusal in SystemCalls.refused {
+            let action = apus_act_errno(UInt16(refusal.errno))
+            switch (allowed[refusal.name], refusal.conditions) {
+            case (nil, []): try unsafe add(filter, action, refusal.name, [])
+            // Allowed whole; or refused whole above, where nothing of it is allowed.
+            case ([], _), (_, []): continue
+            case (let lines, let refused):
+                for line in refused where lines?.contains(line) != true { try unsafe add(filter, action, refusal.name, line) }
+            }
         }
         try unsafe check(seccomp_load(filter), "the kernel")
+    }
+
+    /// What is allowed of one call, each line once. Empty: all of it, because some feature needs it without conditions.
+    private static func lines(_ rules: [SystemCalls.Rule]) -> [[SystemCalls.Condition]] {
+        if rules.contains(where: \.conditions.isEmpty) { return [] }
+        return rules.flatMap(\.conditions).reduce(into: []) { lines, line in if !lines.contains(line) { lines.append(line) } }
     }
 
     private static func add(

@@ -1,6 +1,7 @@
-/// The system calls that workers may make: one table, each with its reason. What stands nowhere here ends the process.
+/// The system calls of workers: two tables, each row with its reason. `all` lists what is allowed, `refused` what libraries try and can do
+/// without, which returns an errno. A call in neither table ends the process: no ordinary code makes it, only an attacker.
 package enum SystemCalls {
-    /// What a worker does; one that it does not do adds nothing.
+    /// What a worker does. A feature that is off adds no call.
     package enum Feature: CaseIterable, Sendable {
         /// Every worker.
         case base
@@ -8,8 +9,17 @@ package enum SystemCalls {
         case files
         /// It speaks TLS.
         case tls
-        /// It connects to other servers.
+        /// It connects to other servers (permission `.connecting`).
         case clients
+        /// The application starts threads (permission `.threads`).
+        case threads
+        /// The application reads files (permission `.reading`, and part of `.writing`).
+        case reading
+        /// The application writes files (permission `.writing`).
+        case writing
+
+        /// Features that a person has to ask for.
+        package static let permissions: Set<Feature> = [.clients, .threads, .reading, .writing]
     }
 
     struct Rule: Sendable {
@@ -31,7 +41,7 @@ package enum SystemCalls {
     }
 
     /// What an argument must be.
-    struct Condition: Sendable {
+    struct Condition: Sendable, Equatable {
         let argument: UInt32
         /// The bits that are looked at.
         let mask: UInt64
@@ -52,20 +62,27 @@ package enum SystemCalls {
     // Numbers of the kernel's interface, which are the same on every machine that Apus runs on.
     private static let protExec = 4
     private static let siocoutq = 0x5411
-    private static let (ipLevel, socketLevel, tcpLevel) = (0, 1, 6)
+    private static let (ipLevel, socketLevel, tcpLevel, ipv6Level) = (0, 1, 6, 41)
     private static let (noDelay, keepAliveIdle, keepAliveInterval, keepAliveProbes, quickAcknowledgement) = (1, 4, 5, 6, 12)
-    private static let (socketError, keepAlive, bindToDevice, bindWithoutPort) = (4, 9, 25, 24)
+    private static let (congestion, userTimeout, notSentLowWater) = (13, 18, 25)
+    private static let (socketError, sendBuffer, receiveBuffer, keepAlive, priority, linger, bindToDevice) = (4, 7, 8, 9, 12, 13, 25)
+    private static let (typeOfService, bindWithoutPort, trafficClass) = (1, 24, 67)
+    private static let netlink = 16
     private static let (inet, inet6, unix) = (2, 10, 1)
     private static let acceptFlags = 0o2004000
-    private static let (getFlags, setFlags, setDescriptorFlags, duplicate) = (3, 4, 2, 1030)
+    private static let (getDescriptorFlags, setDescriptorFlags, getFlags, setFlags, duplicate) = (1, 2, 3, 4, 1030)
+    private static let fileLocks = [5, 6, 7, 36, 37, 38]
     /// Descriptors that the master has, too, must not begin to block.
     private static let nonBlocking = 0o4000
-    private static let dontNeed = 4
-    private static let setParentDeathSignal = 1
+    private static let (dontNeed, free) = (4, 8)
+    private static let (setParentDeathSignal, setName, getName) = (1, 15, 16)
+    /// CLONE_VM | CLONE_THREAD: a thread of this process, not another process.
+    private static let threadFlags = 0x10100
     private static let emptyPath = 0x1000
     private static let standardError = 2
-    /// O_WRONLY, O_RDWR, O_CREAT, O_TRUNC and O_APPEND.
-    private static let writingFlags = 0o3103
+    /// O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND, and O_TMPFILE's own bit.
+    private static let writingFlags = 0o20003103
+    private static let writingFlagBits = [0o1, 0o2, 0o100, 0o1000, 0o2000, 0o20000000]
 
     private static func option(_ level: Int, _ name: Int) -> [Condition] { [.argument(1, is32: level), .argument(2, is32: name)] }
 
@@ -85,15 +102,35 @@ package enum SystemCalls {
         Rule("accept4", .base, "connections begin", [[.argument(3, is32: acceptFlags)]]),
         Rule("shutdown", .base, "the end of our answers, before the peer's", [[.argument(1, is32: 1)]]),
         Rule("ioctl", .base, "how much the peer has not acknowledged", [[.argument(1, is32: siocoutq)]]),
-        Rule("fcntl", .base, "a listener that has used its spare descriptor makes another", [[.argument(1, is32: duplicate)]]),
+        Rule(
+            "fcntl", .base, "a listener that has used its spare descriptor makes another; libraries read flags",
+            [[.argument(1, is32: duplicate)], [.argument(1, is32: getDescriptorFlags)], [.argument(1, is32: getFlags)]]),
         Rule("mmap", .base, "memory, never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
         Rule("mprotect", .base, "the allocator's; never to be executed", [[.argument(2, masked: protExec, is: 0)]]),
         Rule("munmap", .base, "memory is given back"),
         Rule("mremap", .base, "large buffers grow", [[.argument(3, masked: ~1, is: 0)]]),
-        Rule("madvise", .base, "memory is given back", [[.argument(2, is32: dontNeed)]]),
+        Rule("madvise", .base, "memory is given back", [[.argument(2, is32: dontNeed)], [.argument(2, is32: free)]]),
         Rule("brk", .base, "memory"),
         Rule("futex", .base, "locks of the runtime, between threads of the application"),
         Rule("getrandom", .base, "masking keys, jitter"),
+        // Landlock allows /dev/urandom alone, unless a permission names more. Foundation's UUID() is constant without it.
+        Rule("openat", .base, "the random device, for libraries that know no other source", [[.argument(2, masked: writingFlags, is: 0)]]),
+        Rule("newfstatat", .base, "the C library prepares a stream", [[.argument(3, masked: emptyPath, is: emptyPath)]]),
+        Rule("fstat", .base, "the same, by C libraries later than Debian 12's"),
+        Rule("clock_nanosleep", .base, "an application sleeps"),
+        Rule("getpeername", .base, "a handler reads its peer's address"),
+        Rule(
+            "setsockopt", .base, "options that a handler may set on its own socket",
+            [
+                option(tcpLevel, noDelay), option(tcpLevel, userTimeout), option(tcpLevel, notSentLowWater), option(tcpLevel, congestion),
+                option(tcpLevel, keepAliveIdle), option(tcpLevel, keepAliveInterval), option(tcpLevel, keepAliveProbes),
+                option(tcpLevel, quickAcknowledgement), option(socketLevel, keepAlive), option(socketLevel, sendBuffer),
+                option(socketLevel, receiveBuffer), option(socketLevel, priority), option(socketLevel, linger),
+                option(ipLevel, typeOfService), option(ipv6Level, trafficClass),
+            ]),
+        Rule("getsockopt", .base, "a handler reads options and TCP_INFO; how a connect ended"),
+        Rule("getuid", .base, "libraries compare users; it cannot fail"),
+        Rule("geteuid", .base, "the same"),
         // On most machines the vDSO answers these two; with some clock sources, such as hpet's, it asks the kernel.
         Rule("clock_gettime", .base, "the clock, where the vDSO has none"),
         Rule("gettimeofday", .base, "the same"),
@@ -110,11 +147,9 @@ package enum SystemCalls {
         Rule("rt_sigreturn", .base, "the end of that signal's handler"),
         Rule("exit_group", .base, "the end"),
 
-        Rule("setsockopt", .tls, "the end of a handshake is acknowledged", [option(tcpLevel, quickAcknowledgement)]),
-
         Rule("openat2", .files, "a file beneath a root that is open already", [[.argument(3, is: 24)]]),
-        Rule("newfstatat", .files, "size and time of an open file", [[.argument(3, masked: emptyPath, is: emptyPath)]]),
-        Rule("fstat", .files, "the same, by C libraries later than Debian 12's"),
+        // Of an open link: the path is empty, which cannot be looked at here. The current directory, a negative number, cannot be named.
+        Rule("readlinkat", .files, "an absolute symbolic link that stays beneath the root", [[.argument(0, masked: 0x8000_0000, is: 0)]]),
         Rule("sendfile", .files, "a file leaves without a copy"),
         Rule("pread64", .files, "a file leaves through TLS"),
 
@@ -123,34 +158,142 @@ package enum SystemCalls {
             [[.argument(0, is32: inet)], [.argument(0, is32: inet6)], [.argument(0, is32: unix)]]),
         Rule("connect", .clients, "the same"),
         Rule("bind", .clients, "from an address of choice"),
-        Rule("getsockopt", .clients, "how a connect ended", [option(socketLevel, socketError)]),
         Rule(
-            "setsockopt", .clients, "no delay, keep-alive, and where a connection leaves from",
-            [
-                option(tcpLevel, noDelay), option(socketLevel, keepAlive), option(tcpLevel, keepAliveIdle),
-                option(tcpLevel, keepAliveInterval),
-                option(tcpLevel, keepAliveProbes), option(socketLevel, bindToDevice), option(ipLevel, bindWithoutPort),
-            ]),
+            "setsockopt", .clients, "where a connection leaves from", [option(socketLevel, bindToDevice), option(ipLevel, bindWithoutPort)]),
         Rule(
             "fcntl", .clients, "the resolver's sockets",
             [
-                [.argument(1, is32: getFlags)], [.argument(1, is32: setFlags), .argument(2, masked: nonBlocking, is: nonBlocking)],
+                [.argument(1, is32: setFlags), .argument(2, masked: nonBlocking, is: nonBlocking)],
                 [.argument(1, is32: setDescriptorFlags)],
             ]),
-        // Landlock says which.
-        Rule(
-            "openat", .clients, "hosts, the resolver's configuration, certificates of authorities",
-            [[.argument(2, masked: writingFlags, is: 0)]]),
         Rule("newfstatat", .clients, "the same"),
         Rule("getdents64", .clients, "OpenSSL looks through the directory of authorities"),
         Rule("writev", .clients, "a name server is asked by TCP"),
+
+        Rule("clone", .threads, "a thread starts", [[.argument(0, masked: threadFlags, is: threadFlags)]]),
+        Rule("exit", .threads, "a thread ends"),
+        Rule("set_robust_list", .threads, "a thread starts"),
+        Rule("rseq", .threads, "the same"),
+        Rule("sched_yield", .threads, "a lock is contended"),
+        Rule("sched_getaffinity", .threads, "Dispatch counts processors"),
+        Rule("eventfd2", .threads, "Dispatch wakes its manager"),
+        Rule("epoll_create1", .threads, "Dispatch's manager waits"),
+        Rule("timerfd_create", .threads, "Dispatch's timers"),
+        Rule("timerfd_settime", .threads, "the same"),
+        Rule("poll", .threads, "threads wait for descriptors"),
+        Rule("membarrier", .threads, "threads synchronise"),
+        Rule("prctl", .threads, "threads have names", [[.argument(0, is32: setName)], [.argument(0, is32: getName)]]),
+
+        // Landlock has no rules for these, so names and attributes can be read everywhere, contents only beneath the paths that were given.
+        Rule("newfstatat", .reading, "size and time of a file"),
+        Rule("statx", .reading, "the same"),
+        Rule("access", .reading, "is there a file?"),
+        Rule("faccessat", .reading, "the same"),
+        Rule("faccessat2", .reading, "the same"),
+        Rule("readlink", .reading, "where a symbolic link leads"),
+        Rule("readlinkat", .reading, "the same"),
+        Rule("getcwd", .reading, "relative paths"),
+        // Landlock decides which.
+        Rule("getdents64", .reading, "a directory is listed"),
+        Rule("lseek", .reading, "a file is read from a place"),
+        Rule("pread64", .reading, "the same"),
+        Rule("readv", .reading, "a file is read into several pieces"),
+        Rule("fadvise64", .reading, "a file will be read in order"),
+        Rule("fcntl", .reading, "descriptors are not inherited", [[.argument(1, is32: setDescriptorFlags)]]),
+
+        // Landlock decides where.
+        Rule("openat", .writing, "a file is made or written"),
+        Rule("pwrite64", .writing, "a file is written at a place"),
+        Rule("writev", .writing, "a file is written in several pieces"),
+        Rule("ftruncate", .writing, "a file is cut"),
+        Rule("fallocate", .writing, "room for a file"),
+        Rule("fsync", .writing, "a file is kept"),
+        Rule("fdatasync", .writing, "the same"),
+        Rule("flock", .writing, "a file is locked"),
+        Rule("fcntl", .writing, "the same", fileLocks.map { [.argument(1, is32: $0)] }),
+        Rule("mkdir", .writing, "a directory is made"),
+        Rule("mkdirat", .writing, "the same"),
+        Rule("unlink", .writing, "a file is removed"),
+        Rule("unlinkat", .writing, "the same"),
+        Rule("rmdir", .writing, "a directory is removed"),
+        Rule("rename", .writing, "a file takes another's place"),
+        Rule("renameat", .writing, "the same"),
+        Rule("renameat2", .writing, "the same"),
     ]
 
     static func allowed(for features: Set<Feature>) -> [Rule] { all.filter { $0.feature == .base || features.contains($0.feature) } }
 
-    /// Calls that libraries try and can do without (sysinfo: the C library's qsort): they get this errno instead of the end.
-    static let refused: [(name: String, errno: Int32)] = [
-        ("open", 13), ("openat", 13), ("socket", 13), ("clone3", 38), ("sysinfo", 38), ("access", 13), ("stat", 13), ("lseek", 29),
-        ("uname", 38),
-    ]
+    /// A call that returns an errno instead of ending the process.
+    struct Refusal: Sendable {
+        let name: String
+        let errno: Int32
+        let reason: String
+        /// As in `Rule`: those that are refused where others are allowed or end the process. Empty: all that are not allowed.
+        var conditions: [[Condition]] = []
+
+        init(_ name: String, _ errno: Int32, _ reason: String, _ conditions: [[Condition]] = []) {
+            self.name = name
+            self.errno = errno
+            self.reason = reason
+            self.conditions = conditions
+        }
+    }
+
+    private static let (notPermitted, interrupted, noChild, tryAgain, accessDenied, invalid, noTerminal, illegalSeek, noSuchCall) = (
+        Int32(1), Int32(4), Int32(10), Int32(11), Int32(13), Int32(22), Int32(25), Int32(29), Int32(38)
+    )
+
+    /// TCGETS, TCSETS to TCSETSF, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX and FIOCLEX. TIOCSTI is no part of it.
+    private static let terminalRequests = [0x5401, 0x5402, 0x5403, 0x5404, 0x540f, 0x5410, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451]
+    /// MADV_WILLNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP, MADV_COLD, MADV_PAGEOUT and others that change no content.
+    private static let adviceWithoutEffect = [0, 1, 2, 3, 14, 15, 16, 17, 20, 21, 22, 23, 25]
+
+    /// What a file system call fails with, as for a file that this user may not reach.
+    private static func denied(_ names: String...) -> [Refusal] {
+        names.map { Refusal($0, accessDenied, "a file that may not be reached") }
+    }
+    private static func forbidden(_ reason: String, _ names: String...) -> [Refusal] {
+        names.map { Refusal($0, notPermitted, reason) }
+    }
+
+    /// A row whose call is allowed without conditions by a feature that is on has no effect.
+    static let refused: [Refusal] =
+        denied(
+            "open", "creat", "access", "faccessat", "faccessat2", "stat", "lstat", "statx", "statfs", "fstatfs", "readlink", "readlinkat",
+            "getcwd", "chdir", "fchdir", "getdents", "getdents64", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat",
+            "renameat2", "link", "linkat", "symlink", "symlinkat", "mknod", "mknodat", "chmod", "fchmod", "fchmodat", "chown", "fchown",
+            "lchown", "fchownat", "truncate", "ftruncate", "fallocate", "utimensat", "utime", "utimes", "fsync", "fdatasync", "flock",
+            "getxattr", "lgetxattr", "fgetxattr", "setxattr", "lsetxattr", "fsetxattr", "listxattr", "llistxattr", "flistxattr", "openat2",
+            "pread64", "readv", "pwrite64")
+        + [
+            Refusal("openat", accessDenied, "a file is to be written", writingFlagBits.map { [.argument(2, masked: $0, is: $0)] }),
+            Refusal("newfstatat", accessDenied, "a file by its name", [[.argument(3, masked: emptyPath, is: 0)]]),
+            Refusal("lseek", illegalSeek, "the C library's streams try"),
+            Refusal("socket", accessDenied, "name services, syslog"),
+            // Beside sockets that are allowed.
+            Refusal("socket", accessDenied, "the C library lists interfaces", [[.argument(0, is32: netlink)]]),
+            Refusal("ioctl", noTerminal, "is it a terminal?", terminalRequests.map { [.argument(1, is32: $0)] }),
+            Refusal("fcntl", accessDenied, "a file is locked", fileLocks.map { [.argument(1, is32: $0)] }),
+            Refusal("madvise", invalid, "allocators advise", adviceWithoutEffect.map { [.argument(2, is32: $0)] }),
+            Refusal("prctl", notPermitted, "threads have names", [[.argument(0, is32: setName)], [.argument(0, is32: getName)]]),
+            // The C library goes on with clone, whose flags can be looked at.
+            Refusal("clone3", noSuchCall, "a thread"),
+            Refusal("clone", tryAgain, "a thread, without the permission", [[.argument(0, masked: threadFlags, is: threadFlags)]]),
+            Refusal("sysinfo", noSuchCall, "qsort looks for memory"),
+            Refusal("uname", noSuchCall, "the C library looks for the kernel's version"),
+            Refusal("rseq", noSuchCall, "the C library's restartable sequences"),
+            Refusal("membarrier", noSuchCall, "synchronisation of threads"),
+            Refusal("getsockname", accessDenied, "a socket's own address, which its listener tells"),
+            Refusal("restart_syscall", interrupted, "a sleep ends early after SIGCONT"),
+            Refusal("wait4", noChild, "a child process"),
+            Refusal("getitimer", invalid, "profilers"),
+        ]
+        + forbidden(
+            "a library's own loop or timer", "eventfd2", "epoll_create1", "timerfd_create", "timerfd_settime", "timerfd_gettime", "pipe",
+            "pipe2", "socketpair", "poll", "ppoll", "select", "pselect6", "inotify_init1", "memfd_create")
+        + forbidden(
+            "scheduling and accounting", "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getparam", "sched_getscheduler",
+            "sched_setscheduler", "sched_get_priority_max", "sched_get_priority_min", "getpriority", "setpriority", "getrusage", "times",
+            "prlimit64", "getrlimit", "mlock", "mlock2", "munlock", "sigaltstack", "set_robust_list", "umask")
+        + forbidden("whose group is this?", "getgroups", "getpgrp", "getpgid", "getsid")
 }

@@ -259,8 +259,9 @@ import COpenSSL
 
     // MARK: Names
 
-    /// The context of the identity that holds for `name`, unless it is the first.
+    /// The context of the identity that holds for `name`, unless it is the first. A dot at its end is none of the name (RFC 6066 §3).
     private func other(for name: String) -> Owned? {
+        let name = name.hasSuffix(".") ? String(name.dropLast()) : name
         guard let index = identities.firstIndex(where: { $0.holds(for: name) }), index > 0 else { return nil }
         return others[index - 1]
     }

@@ -165,6 +165,7 @@ import COpenSSL
 
     private func heed(alert: UnsafeRawBufferPointer) throws(Alert) -> End? {
         // Never in parts, and never two in one record (RFC 8446 §5.1).
+        guard unsafe !alert.isEmpty else { throw .unexpectedMessage }
         guard alert.count == 2 else { throw .decodeError }
         let userCanceled: UInt8 = 90
         switch unsafe alert[1] {
@@ -180,6 +181,10 @@ import COpenSSL
         guard unsafe !handshake.isEmpty else { throw .unexpectedMessage }
         unsafe message.append(contentsOf: handshake)
         let size = Self.keyUpdate.count + 1
+        // A KeyUpdate of another length than one (RFC 8446 §6.2); what is no KeyUpdate at all is not expected.
+        if message.count >= Self.keyUpdate.count, message[0] == Self.keyUpdate[0], message[1..<4] != Self.keyUpdate[1..<4] {
+            throw .decodeError
+        }
         // A key's last record holds nothing behind the message (RFC 8446 §5.1).
         guard message.count <= size, message.starts(with: Self.keyUpdate.prefix(message.count)) else { throw .unexpectedMessage }
         guard message.count == size else { return }

@@ -24,6 +24,9 @@ int apus_unacknowledged_bytes(int descriptor);
 // Opens `path` for reading beneath the directory `root` and nowhere else: no `..`, no absolute or magic link leaves it.
 int apus_open_beneath(int root, const char *path);
 
+// Names what stands there, the symbolic link itself if it is one (O_PATH, O_NOFOLLOW).
+int apus_open_link_beneath(int root, const char *path);
+
 // Names what stands at a path (O_PATH, a GNU extension).
 int apus_open_name(const char *path);
 
@@ -93,6 +96,8 @@ int apus_landlock_version(void);
 int apus_landlock_create(int version, int may_connect);
 // The file may be read; or the files beneath the directory, and directories among them be opened.
 int apus_landlock_allow_reading(int rules, int beneath, int is_directory);
+// The file may be read and written; or beneath the directory, files and directories be made, removed and renamed as well.
+int apus_landlock_allow_writing(int version, int rules, int beneath, int is_directory);
 // A socket may be bound to a port that the kernel chooses.
 int apus_landlock_allow_any_port(int rules);
 int apus_landlock_restrict(int rules);
@@ -106,7 +111,34 @@ long apus_raw_call(long number, long a, long b, long c, long d, long e, long f);
 // The same through the gate of 32-bit programs: getpid.
 long apus_compatible_getpid(void);
 
+// Whether processes whose parents have ended become children of this one: PID 1, or PR_SET_CHILD_SUBREAPER.
+int apus_inherits_orphans(void);
+// A child that has ended and is not reaped yet, which it stays; 0 if there is none, -1 if there are no children.
+pid_t apus_ended_child(void);
+
+// Lines of standard output leave as they end, whatever it is.
+void apus_prepare_streams(void);
+// What the C library's streams still hold is written.
+void apus_flush_streams(void);
+// Reads the time zone, sets TZ if it is unset, and maps the locales, so that none of it takes a file later.
+void apus_load_time_zone(void);
+// Makes CoreFoundation look for the program's bundle, if it is there: later it could not, and Bundle.main traps.
+void apus_load_bundle(void);
+
 // From now on what is written to `stderr` is sent to `channel`, too: a record of `tag` and at most `max` bytes.
-void apus_relay_errors(int channel, unsigned char tag, size_t max);
+void apus_relay_errors(int channel, unsigned char tag, unsigned char note_tag, size_t max);
+// Sends a record behind the note's tag, for the log. Nothing before apus_relay_errors.
+void apus_relay_note(const char *text);
+
+// From here on no thread starts: see Threads.c. The first that is refused is noted.
+void apus_refuse_threads(void);
+// Gives every job of Swift's global executor to `take`, on the thread that enqueues it. -1 if the runtime has no such hook.
+int apus_take_jobs(void (*take)(void *job));
+// An eventfd that is readable while Dispatch's main queue, which is Swift's main actor, has work; -1 if there is no Dispatch.
+int apus_main_queue(void);
+// Does the main queue's work.
+void apus_serve_main_queue(void);
+// Runs a job that was taken.
+void apus_run_job(void *job);
 
 #endif

@@ -5,8 +5,8 @@
 #include <zlib.h>
 
 // Raw deflate (RFC 1951): no header, no checksum.
-static inline int apus_deflate_init(z_streamp stream, int level, int window_bits, int memory_level) {
-    return deflateInit2(stream, level, Z_DEFLATED, -window_bits, memory_level, Z_DEFAULT_STRATEGY);
+static inline int apus_deflate_init(z_streamp stream, int level, int window_bits, int memory_level, int strategy) {
+    return deflateInit2(stream, level, Z_DEFLATED, -window_bits, memory_level, strategy);
 }
 
 static inline int apus_inflate_init(z_streamp stream, int window_bits) { return inflateInit2(stream, -window_bits); }

@@ -17,13 +17,16 @@ struct ByteRangeTests {
             ("bytes=+1-2", .whole), ("items=0-1", .whole), ("0-1", .whole), ("bytes=0-1-2", .whole), ("bytes=٣-٤", .whole),
             // Several parts may be answered with the whole.
             ("bytes=0-1,3-4", .whole),
+            // Empty list elements are ignored.
+            ("bytes=,0-4", .part(0..<5)), ("bytes=0-4, ,", .part(0..<5)), ("bytes=,", .whole),
         ] as [(String?, ByteRange)])
     func ten(field: String?, range: ByteRange) { #expect(ByteRange(field, of: 10) == range) }
 
     @Test("of nothing")
     func nothing() {
         #expect(ByteRange("bytes=0-", of: 0) == .unsatisfiable)
-        #expect(ByteRange("bytes=-1", of: 0) == .unsatisfiable)
+        #expect(ByteRange("bytes=-1", of: 0) == .whole, "§14.1.2: the whole, which is shorter than the suffix")
+        #expect(ByteRange("bytes=-0", of: 0) == .unsatisfiable)
         #expect(ByteRange(nil, of: 0) == .whole)
     }
 }

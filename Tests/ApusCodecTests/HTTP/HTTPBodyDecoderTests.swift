@@ -20,6 +20,11 @@ struct BodyTests {
             testDescription: "both cases", text: "a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n",
             content: "01234567890123456789"),
         Chunked(testDescription: "extensions", text: "1;a\r\nx\r\n1;b=c;d=\"e ;f\"\r\ny\r\n0;end\r\n\r\n", content: "xy"),
+        Chunked(
+            testDescription: "extensions with white space",
+            text: "1 ;a\r\nx\r\n1\t; a = b \t;c=d\r\ny\r\n1;a= \"\\\"\t\\\\;\u{e9}\" ; b\r\nz\r\n5 ;a=b\r\nhello\r\n0 ; end\r\n\r\n",
+            content: "xyzhello"),
+        Chunked(testDescription: "an empty string as a value", text: "1;a=\"\"\r\nx\r\n0\r\n\r\n", content: "x"),
         Chunked(testDescription: "trailers", text: "1\r\nx\r\n0\r\nExpires: never\r\nA:\r\n\r\n", content: "x"),
         Chunked(
             testDescription: "extensions at the limit", text: "1;" + String(repeating: "a", count: 4095) + "\r\nx\r\n0\r\n\r\n",
@@ -45,7 +50,20 @@ struct BodyTests {
         refused("0x", "0x1\r\n", .chunkSizeMalformed),
         refused("space behind", "1 \r\nx", .chunkSizeMalformed),
         refused("space before", " 1\r\nx", .chunkSizeMalformed),
-        refused("space before the extension", "1 ;a\r\nx", .chunkSizeMalformed),
+        refused("space, then no semicolon", "1 a\r\nx", .chunkSizeMalformed),
+        refused("extension without a name", "2;\r\nxy", .chunkExtensionMalformed),
+        refused("semicolon at the end", "2;a;\r\nxy", .chunkExtensionMalformed),
+        refused("white space at the end", "2;a \r\nxy", .chunkExtensionMalformed),
+        refused("white space behind the value", "2;a=b \r\nxy", .chunkExtensionMalformed),
+        refused("no value", "2;a=\r\nxy", .chunkExtensionMalformed),
+        refused("value without a name", "2;=b\r\nxy", .chunkExtensionMalformed),
+        refused("two equals signs", "2;a==b\r\nxy", .chunkExtensionMalformed),
+        refused("name in two pieces", "2;a b\r\nxy", .chunkExtensionMalformed),
+        refused("quoted name", "2;\"a\"=b\r\nxy", .chunkExtensionMalformed),
+        refused("string without its end", "5;a=\"b\r\nhello", .chunkExtensionMalformed),
+        refused("string that ends in a backslash", "5;a=\"b\\\r\nhello", .chunkExtensionMalformed),
+        refused("text behind a string", "5;a=\"b\"c\r\nhello", .chunkExtensionMalformed),
+        refused("no token", "5;a=(\r\nhello", .chunkExtensionMalformed),
         refused("underscore", "1_0\r\n", .chunkSizeMalformed),
         refused("seventeen digits", "00000000000000001\r\n", .chunkSizeTooLong(limit: 16)),
         refused("2^64 - 1", "ffffffffffffffff\r\n", .bodyTooLarge(limit: 1 << 20)),
@@ -76,6 +94,23 @@ struct BodyTests {
             Issue.record("accepted: \(decoded)")
         } catch {
             #expect(error == body.violation)
+        }
+    }
+
+    @Test("a client reads sizes that are padded with white space, and nothing else that is malformed", arguments: Feed.allCases)
+    func padding(feed: Feed) throws {
+        let padded = Array("5   \r\nhello\r\n1\t;a=b\r\n!\r\n0 \r\n\r\n".utf8)
+        let body = try decodeBody(padded, .chunked, toleratesPadding: true, feed: feed)
+        #expect(body == DecodedBody(content: Array("hello!".utf8), isComplete: true))
+        for refused in Self.refused where refused.testDescription != "space behind" {
+            let violation = try #require(refused.violation)
+            #expect(throws: violation, "\(refused)") {
+                _ = try decodeBody(Array(refused.text.utf8), .chunked, toleratesPadding: true, feed: feed)
+            }
+        }
+        let tooLong = Array(("5" + String(repeating: " ", count: HTTPBodyDecoder.maxChunkExtensionBytes + 1)).utf8)
+        #expect(throws: HTTPViolation.chunkExtensionsTooLong(limit: HTTPBodyDecoder.maxChunkExtensionBytes)) {
+            _ = try decodeBody(tooLong, .chunked, toleratesPadding: true, feed: feed)
         }
     }
 

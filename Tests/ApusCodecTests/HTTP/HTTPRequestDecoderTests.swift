@@ -103,6 +103,32 @@ struct RequestLineTests {
         #expect(HTTPRequestDecoder.violation(Array(text.utf8))?.status.code == code)
     }
 
+    @Test(
+        "the method is known to be HEAD although the head is refused or not complete",
+        arguments: [
+            "HEAD / HTTP/1.1\n", "HEAD / HTTP/1.1\r\n\r\n", "HEAD / HTTP/2.0\r\n", "HEAD /a#b HTTP/1.1\r\n", "HEAD /\0",
+            "HEAD / HTTP/1.1\r\nHost : a\r\n", "HEAD /" + String(repeating: "a", count: 9000), "HEAD / HTTP/1.1\r\nHost:",
+            "\r\nHEAD /", "HEAD ",
+        ], Feed.allCases)
+    func headMethod(text: String, feed: Feed) {
+        for (method, isHead) in [("HEAD", true), ("GET", false), ("HEADS", false), ("head", false)] {
+            var decoder = HTTPRequestDecoder()
+            let bytes = Array(text.utf8)
+            let start = bytes.starts(with: [0x0D]) ? 2 : 0
+            let request = Array(bytes[..<start]) + Array(method.utf8) + Array(bytes[(start + 4)...])
+            var rest = request[...]
+            do throws(HTTPViolation) {
+                while !rest.isEmpty {
+                    var consumed = 0
+                    let piece = feed == .whole ? Array(rest) : Array(rest.prefix(1))
+                    _ = try decoder.decode(piece.span, consumed: &consumed)
+                    rest = rest.dropFirst(consumed)
+                }
+            } catch {}
+            #expect(decoder.isHeadMethod == isHead, "\(method)")
+        }
+    }
+
     @Test("every form of target is decoded", arguments: Feed.allCases)
     func forms(feed: Feed) throws {
         let options = try #require(try HTTPRequestDecoder.feed(Array("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".utf8), feed))

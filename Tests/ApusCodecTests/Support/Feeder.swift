@@ -83,9 +83,9 @@ struct DecodedBody: Equatable {
 
 /// Decodes a body. `left` counts what was not taken, besides the feeder's own trailing bytes.
 func decodeBody(
-    _ bytes: [UInt8], _ framing: HTTPBodyFraming, maxBytes: Int = 1 << 20, feed: Feed
+    _ bytes: [UInt8], _ framing: HTTPBodyFraming, maxBytes: Int = 1 << 20, toleratesPadding: Bool = false, feed: Feed
 ) throws(HTTPViolation) -> DecodedBody {
-    var decoder = HTTPBodyDecoder(framing: framing, maxBytes: maxBytes)
+    var decoder = HTTPBodyDecoder(framing: framing, maxBytes: maxBytes, toleratesPadding: toleratesPadding)
     var body = DecodedBody()
     let pieces: [[UInt8]] =
         switch feed {

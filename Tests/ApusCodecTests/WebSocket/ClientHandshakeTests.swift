@@ -93,10 +93,19 @@ struct ClientHandshakeTests {
             (
                 "HTTP/1.1 101 A\r\n" + good + "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: a\r\n",
                 .fieldRepeated("Sec-WebSocket-Protocol")
-            ), ("HTTP/1.1 101 A\r\n" + good + "Transfer-Encoding: chunked\r\n", .hasBody),
+            ),
         ])
     func refuses(text: String, error: ClientHandshakeError) throws {
         let head = try HTTPResponseDecoder.head(text + "\r\n")
         #expect(throws: error) { _ = try Handshake.validateResponse(head, key: Self.key.span, offeredSubprotocols: ["a"]) }
+    }
+
+    @Test(
+        "a 1xx ends at the empty line, whatever it says of a body",
+        arguments: ["Content-Length: 0", "Content-Length: 7", "Transfer-Encoding: chunked"])
+    func bodiless(field: String) throws {
+        let text = "HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        let head = try HTTPResponseDecoder.head(text + field + "\r\n\r\n")
+        #expect(try Handshake.validateResponse(head, key: Self.key.span, offeredSubprotocols: []).subprotocol == nil)
     }
 }

@@ -178,25 +178,16 @@ enum ResponseHeadTarget {
     private struct Summary: Equatable {
         var line: [String]
         var fields: [[String]]
-        var framings: [HTTPBodyFraming?]
+        var framings: [HTTPBodyFraming]
         var keepsAlive: Bool
     }
 
     private static let methods: [HTTPMethod] = [.get, .head, .connect]
 
-    private static func framing(_ head: HTTPResponseHead, _ method: HTTPMethod) -> HTTPBodyFraming? {
-        do throws(HTTPViolation) {
-            return try head.bodyFraming(for: method)
-        } catch {
-            require(method == .connect && error == .transferEncodingNotAllowed, "only a tunnel refuses a framing")
-            return nil
-        }
-    }
-
     private static func summary(_ head: HTTPResponseHead) -> Summary {
         Summary(
             line: ["\(head.version)", "\(head.status.code)", head.reason], fields: pairs(head.fields),
-            framings: methods.map { framing(head, $0) }, keepsAlive: head.keepsAlive)
+            framings: methods.map { head.bodyFraming(for: $0) }, keepsAlive: head.keepsAlive)
     }
 
     static func run(_ bytes: [UInt8]) {
@@ -213,9 +204,9 @@ enum ResponseHeadTarget {
 
     /// What was read can be written, and reads the same.
     private static func check(_ head: HTTPResponseHead, _ option: UInt8) {
-        require(framing(head, .head) == HTTPBodyFraming.none, "an answer to HEAD has no body")
+        require(head.bodyFraming(for: .head) == .none, "an answer to HEAD has no body")
         let kept = withoutOwn(head.fields, framingFields)
-        var framing = framing(head, .get) ?? .none
+        var framing = head.bodyFraming(for: .get)
         if framing == .none, !head.status.forbidsContent { framing = .counted(0) }
         let date: [UInt8] = option & 4 == 0 ? [] : HTTPDate.format(secondsSince1970: 784_111_777)
         var output: [UInt8] = []
@@ -231,7 +222,7 @@ enum ResponseHeadTarget {
             }
             require(consumed == output.count && again.status == head.status && again.keepsAlive == head.keepsAlive)
             require(again.reason == head.status.reasonPhrase)
-            let framingAgain = try again.bodyFraming(for: .get)
+            let framingAgain = again.bodyFraming(for: .get)
             require(framingAgain == (framing == .counted(0) ? .none : framing), "the same framing")
             var expected = kept
             if option & 4 != 0, !kept.contains("date") { expected.appendChecked("Date", "Sun, 06 Nov 1994 08:49:37 GMT") }

@@ -91,7 +91,6 @@ do {
     configuration.stopTimeout = duration("stop", 2_000)
     configuration.orphanTimeout = duration("orphan", 5_000)
     configuration.retirementGrace = duration("grace", 3_000)
-    configuration.restartAttempts = 3
     configuration.upgradeTimeout = duration("upgrade-timeout", 10_000)
     configuration.maxWorkers = 6
     let isUpgraded = Process.environment(Inheritance.channel) != nil

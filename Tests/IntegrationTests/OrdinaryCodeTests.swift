@@ -1,0 +1,192 @@
+import Glibc
+import TestSupport
+import Testing
+
+extension Integration {
+    /// A library server on default settings, and what the code of a stranger does in its handlers.
+    @Suite("Ordinary code in a worker")
+    struct OrdinaryCode {
+        /// `OrdinaryFixture` with one worker.
+        private final class Ordinary {
+            let process: ChildProcess
+            let port: UInt16
+            private let directory = try? TemporaryDirectory()
+
+            init(_ options: [String] = [], environment: [String: String?] = [:], asNobody: Bool = false) throws {
+                let place = try #require(directory).path
+                let ports = place + "/ports"
+                var command = [Places.besideTests("OrdinaryFixture"), ports] + options
+                if asNobody {
+                    chmod(place, 0o777)
+                    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] + command
+                }
+                let unset = environment.filter { $0.value == nil }.flatMap { ["-u", $0.key] }
+                process = try ChildProcess(["env"] + unset + command, environment: environment.compactMapValues { $0 })
+                let isUp = Deadline(after: .seconds(20)).wait { [process] in Files.exists(ports) || process.hasEnded != nil }
+                guard isUp, let port = Files.text(ports)?.split(separator: "\n").first?.split(separator: ":").last.flatMap({ UInt16($0) })
+                else { throw TestFailure("OrdinaryFixture did not come up:\n\(process.standardError)") }
+                self.port = port
+            }
+
+            var worker: pid_t? { process.group.first { [process] in $0.parent == process.pid }?.pid }
+
+            func answer(_ path: String) throws -> String { try RawClient(port: port).request("GET \(path)").text }
+
+            func logs(_ text: String) -> Bool {
+                Deadline(after: .seconds(10)).wait { [process] in process.standardError.contains(text) }
+            }
+        }
+
+        struct Answer: Sendable, CustomTestStringConvertible {
+            let deed: String
+            let text: String
+            var testDescription: String { deed }
+        }
+
+        /// With the time zone Europe/Berlin or UTC, as `TZ` says.
+        private static func answers(zone: String, offset: Int) -> [Answer] {
+            let hours = offset / 3600
+            return [
+                Answer(deed: "log", text: "logged"), Answer(deed: "print", text: "printed"),
+                Answer(deed: "iso8601", text: "2026-07-01T00:00:00Z"), Answer(deed: "formatted", text: "2026-07-01T00:00:00Z"),
+                Answer(deed: "timeZone", text: "\(zone) \(offset)"), Answer(deed: "localTime", text: "\(hours) \(offset)"),
+                Answer(deed: "fileExists", text: "false"), Answer(deed: "write", text: "refused"), Answer(deed: "sleep", text: "slept"),
+                Answer(deed: "setlocale", text: "set"), Answer(deed: "processInfo", text: "true true"),
+                Answer(deed: "environment", text: "some"), Answer(deed: "contents?path=/etc/passwd", text: "refused"),
+                Answer(deed: "directory?path=/etc", text: "refused"), Answer(deed: "terminal", text: "0 0"),
+                Answer(deed: "user", text: "true"), Answer(deed: "json", text: "{\"a\":1}"), Answer(deed: "fetch", text: "false"),
+                Answer(deed: "task", text: "true"), Answer(deed: "thread", text: "went on"), Answer(deed: "dispatch", text: "went on"),
+            ]
+        }
+
+        private static func check(_ server: Ordinary, _ answers: [Answer]) throws {
+            let first = try #require(server.worker)
+            for answer in answers {
+                let got = Result { try server.answer("/" + answer.deed) }
+                guard case .success(answer.text) = got else {
+                    Issue.record("\(answer.deed): expected \(answer.text), got \(got); \(server.process.standardError)")
+                    continue
+                }
+            }
+            for deed in ["dateFormatter", "locale", "number", "bundle"] {
+                #expect(try !server.answer("/" + deed).isEmpty, "\(deed): \(server.process.standardError)")
+            }
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("it lives, whatever TZ is", arguments: ["", "UTC", "Europe/Berlin"])
+        func lives(zone: String) throws {
+            let server = try Ordinary(environment: ["TZ": zone.isEmpty ? nil : zone, "HOME": "/root"])
+            // Unset: the system's, which a machine without a link to a zone does not have.
+            if zone.isEmpty {
+                try Self.check(server, Self.answers(zone: "", offset: 0).filter { !["timeZone", "localTime"].contains($0.deed) })
+            } else {
+                try Self.check(server, Self.answers(zone: zone == "UTC" ? "GMT" : zone, offset: zone == "UTC" ? 0 : 7200))
+            }
+            #expect(server.logs("a notice of a handler") && server.logs("a line of swift-log's own"))
+            // Standard output is a file here, and a line is there before the worker ends.
+            let isPrinted = Deadline(after: .seconds(5)).wait { server.process.standardOutput.contains("printed by a handler\n") }
+            #expect(isPrinted)
+            #expect(server.logs("need the permission .threads"), "\(server.process.standardError)")
+        }
+
+        @Test("it lives where nobody is root", .enabled(if: geteuid() == 0))
+        func livesAsNobody() throws {
+            let server = try Ordinary(environment: ["TZ": "Europe/Berlin", "HOME": "/root"], asNobody: true)
+            try Self.check(server, Self.answers(zone: "Europe/Berlin", offset: 7200))
+        }
+
+        @Test("randomness is random from every source")
+        func random() throws {
+            let server = try Ordinary()
+            let first = try #require(server.worker)
+            var identifiers: [Substring] = []
+            for _ in 0..<50 { identifiers += try server.answer("/uuid").split(separator: " ") }
+            #expect(identifiers.count == 200 && Set(identifiers).count == 200)
+            let numbers = try (0..<50).flatMap { _ in try server.answer("/random").split(separator: " ").prefix(3) }
+            #expect(Set(numbers).count == 150)
+            #expect(try server.answer("/device") == "random" || (Int(server.answer("/device")) ?? 0) > 0)
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("what a factory throws is an answer, and a malformed request is a line of the debug log")
+        func errors() throws {
+            let server = try Ordinary(["debug"])
+            let first = try #require(server.worker)
+            let client = try RawClient(port: server.port)
+            try client.send(RawClient.handshake(path: "/throws"))
+            #expect(try client.response().status == 500)
+            let hostile = try RawClient(port: server.port)
+            try hostile.send("GET / HTTP/1.1\r\nHost: h\r\nBad Name: x\r\n\r\n")
+            #expect(try hostile.response().status == 400)
+            #expect(server.logs("was answered 400"))
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("socket.peer is the client's address, and documented socket options can be set")
+        func peer() throws {
+            let server = try Ordinary()
+            let client = try RawClient(port: server.port)
+            #expect(try client.upgrade(path: "/peer").status == 101)
+            #expect(String(decoding: try client.frame().payload, as: UTF8.self) == "127.0.0.1:\(client.localPort) true")
+        }
+
+        @Test("worker states outlive whenWorkerStops, and what it prints is written")
+        func stops() throws {
+            let server = try Ordinary()
+            server.process.signal(SIGTERM)
+            #expect(try server.process.wait(within: .seconds(10)) == .exited(0))
+            #expect(server.process.standardOutput.contains("stopped with a state\n"), "\(server.process.standardOutput)")
+        }
+
+        @Test("the permission .threads: Dispatch works, under the filter")
+        func threads() throws {
+            let server = try Ordinary(["threads"])
+            let first = try #require(server.worker)
+            #expect(try server.answer("/threads") == "500500")
+            #expect(try server.answer("/task") == "true")
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("the permissions .reading and .writing: beneath the path, and nowhere else")
+        func files() throws {
+            let place = try TemporaryDirectory()
+            let given = place.path + "/given"
+            chmod(place.path, 0o755)
+            guard mkdir(given, 0o777) == 0, chmod(given, 0o777) == 0 else { throw TestFailure.call("mkdir") }
+            try Files.write("inside".utf8, to: given + "/inside")
+            try Files.write("secret".utf8, to: place.path + "/secret")
+            guard symlink(place.path + "/secret", given + "/link") == 0 else { throw TestFailure.call("symlink") }
+            for permission in ["reading", "writing"] {
+                let server = try Ordinary(["\(permission)=\(given)"])
+                let first = try #require(server.worker)
+                #expect(try server.answer("/contents?path=\(given)/inside") == "read")
+                #expect(try server.answer("/directory?path=\(given)") == "2")
+                #expect(try server.answer("/contents?path=/etc/passwd") == "refused")
+                #expect(try server.answer("/escape?path=\(given)") == "[true, true, true]")
+                #expect(try server.answer("/link?path=\(given)") == "refused")
+                let made = try server.answer("/makeFile?path=\(given)")
+                #expect(permission == "writing" ? made == "two" : made != "two", "\(made)")
+                #expect(try server.answer("/makeFile?path=\(place.path)") != "two")
+                #expect(server.worker == first, "\(server.process.standardError)")
+            }
+        }
+
+        @Test("run() refuses a process that has threads, which a fork would lose, before it opens or writes anything")
+        func severalThreads() throws {
+            let directory = try TemporaryDirectory()
+            let ports = directory.path + "/ports"
+            try Files.write("of another\n".utf8, to: ports)
+            let process = try ChildProcess([Places.besideTests("OrdinaryFixture"), ports, "early"])
+            #expect(try process.wait(within: .seconds(20)) != .exited(0))
+            #expect(process.standardError.contains("needs a process with one thread; this one has 2"), "\(process.standardError)")
+            #expect(Files.text(ports) == "of another\n")
+        }
+
+        @Test("a permission for what does not exist is a configuration error")
+        func missing() throws {
+            let error = #expect(throws: TestFailure.self) { try Ordinary(["reading=/no/such/place"]) }
+            #expect(error.map { "\($0)".contains("/no/such/place") } == true, "\(String(describing: error))")
+        }
+    }
+}

@@ -1,0 +1,177 @@
+// A library server on default settings, as a stranger writes it: its handlers log, print, format dates, make UUIDs, throw, look for files, sleep
+// and start tasks. `OrdinaryFixture FILE [threads] [reading=PATH] [writing=PATH] [off]` writes its address to FILE; `GET /NAME` does what
+// `Deed` says, in the worker, and answers with what came of it.
+import Apus
+import Foundation
+import Logging
+import Synchronization
+
+enum Deed: String, CaseIterable {
+    case log, print, uuid, random, device, iso8601, formatted, dateFormatter, timeZone, localTime, locale, number, bundle, fileExists, write
+    case sleep, setlocale, processInfo, environment, contents, directory, terminal, user, json
+    case makeFile, escape, link, fetch, thread, dispatch
+
+    func done(_ exchange: HTTPExchange) -> String {
+        let path = exchange.request.query.first { $0.name == "path" }?.value ?? ""
+        // 2026-07-01, in summer time.
+        let date = Date(timeIntervalSince1970: 1_782_864_000)
+        switch self {
+        case .log:
+            exchange.context.logger.notice("a notice of a handler")
+            Logger(label: "stranger").info("a line of swift-log's own")
+            return "logged"
+        case .print:
+            Swift.print("printed by a handler")
+            return "printed"
+        case .uuid: return (0..<4).map { _ in UUID().uuidString }.joined(separator: " ")
+        case .random:
+            var generator = SystemRandomNumberGenerator()
+            return "\(UInt64.random(in: 0 ... .max)) \(generator.next()) \(Int.random(in: 0 ..< .max)) \([1, 2, 3].shuffled().count)"
+        case .device: return FileManager.default.contents(atPath: "/dev/urandom").map { "\($0.count)" } ?? Self.device()
+        case .iso8601: return ISO8601DateFormatter().string(from: date)
+        case .formatted: return date.formatted(.iso8601)
+        case .dateFormatter:
+            let formatter = DateFormatter()
+            formatter.dateFormat = "yyyy-MM-dd HH:mm zzz"
+            return formatter.string(from: date)
+        case .timeZone: return "\(TimeZone.current.identifier) \(TimeZone.current.secondsFromGMT(for: date))"
+        case .localTime:
+            var time = time_t(1_782_864_000)
+            var parts = tm()
+            // localtime, unlike localtime_r, looks for a new zone each time.
+            if let shared = localtime(&time) { parts = shared.pointee }
+            return "\(parts.tm_hour) \(parts.tm_gmtoff)"
+        case .locale: return Locale.current.identifier
+        case .number: return NumberFormatter().string(from: 1234.5) ?? "nothing"
+        case .bundle: return Bundle.main.bundlePath.isEmpty ? "empty" : "a path"
+        case .fileExists: return "\(FileManager.default.fileExists(atPath: "/etc/passwd"))"
+        case .write:
+            do {
+                try Data("x".utf8).write(to: URL(fileURLWithPath: "/tmp/apus-ordinary"))
+                return "written"
+            } catch { return "refused" }
+        case .sleep:
+            usleep(1000)
+            Thread.sleep(forTimeInterval: 0.001)
+            return "slept"
+        case .setlocale: return Glibc.setlocale(LC_ALL, "") == nil ? "refused" : "set"
+        case .processInfo:
+            return "\(ProcessInfo.processInfo.processIdentifier == getpid()) \(ProcessInfo.processInfo.activeProcessorCount > 0)"
+        case .environment: return ProcessInfo.processInfo.environment["HOME"] == nil ? "none" : "some"
+        case .contents: return FileManager.default.contents(atPath: path) == nil ? "refused" : "read"
+        case .directory:
+            return (try? FileManager.default.contentsOfDirectory(atPath: path)).map { "\($0.count)" } ?? "refused"
+        case .terminal: return "\(isatty(1)) \(isatty(2))"
+        case .user: return "\(getuid() == geteuid())"
+        case .json: return (try? JSONEncoder().encode(["a": 1])).map { String(decoding: $0, as: UTF8.self) } ?? "nothing"
+        case .makeFile:
+            let place = path
+            do {
+                try FileManager.default.createDirectory(atPath: place + "/new", withIntermediateDirectories: false)
+                try Data("one".utf8).write(to: URL(fileURLWithPath: place + "/new/file"), options: .atomic)
+                try Data("two".utf8).write(to: URL(fileURLWithPath: place + "/new/file"), options: .atomic)
+                let text = try String(contentsOfFile: place + "/new/file", encoding: .utf8)
+                try FileManager.default.removeItem(atPath: place + "/new")
+                return text
+            } catch { return "\(error)" }
+        case .escape:
+            // Beneath what is allowed by name, elsewhere by what it leads to.
+            let place = path
+            return ["/../secret", "/link", "/../../../../etc/passwd"].map { FileManager.default.contents(atPath: place + $0) == nil }
+                .description
+        case .link:
+            let place = path
+            let isLinked = symlink("/etc/passwd", place + "/made") == 0 || Glibc.link("/etc/passwd", place + "/made") == 0
+            return isLinked ? "linked" : "refused"
+        case .fetch: return "\(socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0) >= 0)"
+        case .thread:
+            Thread { Glibc.exit(9) }.start()
+            return "went on"
+        case .dispatch:
+            DispatchQueue.global().async { Glibc.exit(9) }
+            return "went on"
+        }
+    }
+
+    private static func device() -> String {
+        guard let file = fopen("/dev/urandom", "r") else { return "refused" }
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 16)
+        return fread(&bytes, 1, 16, file) == 16 && Set(bytes).count > 1 ? "random" : "constant"
+    }
+}
+
+actor Counter {
+    private var count = 0
+    func next() -> Int {
+        count += 1
+        return count
+    }
+}
+
+/// Carries an exchange of this worker's only thread into a task.
+struct Carried<Value>: @unchecked Sendable { let value: Value }
+
+final class Peer: WebSocketHandler {
+    func opened(_ socket: WebSocket) {
+        var on: Int32 = 1
+        let isSet = setsockopt(socket.descriptor ?? -1, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4) == 0
+        socket.send(text: "\(socket.peer.map { "\($0)" } ?? "nobody") \(isSet)")
+    }
+}
+
+struct Mistake: Error {}
+
+/// What a thread has come to.
+let result = Mutex(0)
+
+let arguments = CommandLine.arguments.dropFirst()
+var server = Server()
+server.workers = .count(1)
+server.listen(on: .tcp("127.0.0.1", port: 0))
+server.portFile = arguments.first
+for argument in arguments.dropFirst() {
+    let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
+    switch (parts[0], parts.count) {
+    case ("threads", 1): server.sandbox.allows.insert(.threads)
+    case ("connecting", 1): server.sandbox.allows.insert(.connecting)
+    case ("reading", 2): server.sandbox.allows.insert(.reading(parts[1]))
+    case ("writing", 2): server.sandbox.allows.insert(.writing(parts[1]))
+    case ("debug", 1): server.logger.logLevel = .debug
+    case ("early", 1): Thread { DispatchSemaphore(value: 0).wait() }.start()
+    case ("off", 1): server.sandbox.mode = .off
+    default: fatalError("unknown argument \(argument)")
+    }
+}
+for deed in Deed.allCases {
+    server.http(.get, at: "/" + deed.rawValue) { $0.respond(text: deed.done($0), type: "text/plain") }
+}
+let counter = Counter()
+server.http(.get, at: "/task") { exchange in
+    let exchange = Carried(value: exchange)
+    Task {
+        let first = await counter.next()
+        async let child = counter.next()
+        let sum = await first + child
+        exchange.value.respond(text: "\(sum > 0)", type: "text/plain")
+    }
+}
+server.http(.get, at: "/threads") { exchange in
+    let exchange = Carried(value: exchange)
+    DispatchQueue.global().async {
+        // Work on another thread, then an answer by the worker's own.
+        let sum = (1...1000).reduce(0, +)
+        result.withLock { $0 = sum }
+    }
+    func look(_ left: Int) {
+        let sum = result.withLock { $0 }
+        if sum > 0 || left == 0 { return exchange.value.respond(text: "\(sum)", type: "text/plain") }
+        exchange.value.context.schedule(after: .milliseconds(5)) { look(left - 1) }
+    }
+    look(1000)
+}
+server.webSocket("throws", at: "/throws") { _ in throw Mistake() }
+server.webSocket("peer", at: "/peer") { _ in Peer() }
+let state = server.workerState { _ in "a state" }
+server.whenWorkerStops = { context in print("stopped with \(context[state])") }
+try server.run()
