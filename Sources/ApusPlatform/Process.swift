@@ -102,6 +102,11 @@ package enum Process {
         if getppid() != parent { throw SystemError(code: ESRCH, call: "getppid") }
     }
 
+    /// Other listeners for `guardOrphan`: no more than it took at first, or 4,096.
+    package static func guardListeners(_ listeners: [Int32]) {
+        _ = unsafe apus_guard_listeners(listeners, Int32(listeners.count))
+    }
+
     /// Replaces the program of this process by `arguments[0]`, looked up in PATH if it has no slash (`execvp(3)`). `keeping` are descriptors
     /// that the new program inherits. Returns only when that fails.
     package static func execute(_ arguments: [String], keeping: [Int32]) -> SystemError {

@@ -151,9 +151,11 @@ package enum Socket {
         return address
     }
 
-    /// New connections go to the first `count` sockets of the SO_REUSEPORT group that `listener` is in, chosen at random.
-    package static func steer(_ listener: Int32, to count: Int) throws(SystemError) {
-        try blockingSyscall("setsockopt") { apus_steer(listener, UInt32(count)) }
+    /// New connections go to the first `count` sockets of the SO_REUSEPORT group that `listener` is in, but for those at `except`, in ascending
+    /// order and fewer than `count`; chosen at random.
+    package static func steer(_ listener: Int32, to count: Int, except: [Int] = []) throws(SystemError) {
+        let except = except.map { UInt32($0) }
+        try blockingSyscall("setsockopt") { unsafe apus_steer(listener, UInt32(count), except, UInt32(except.count)) }
     }
 
     /// Whether the descriptor is a stream socket that listens.

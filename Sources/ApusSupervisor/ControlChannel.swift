@@ -12,6 +12,10 @@ package enum WorkerCommand: Equatable, Sendable {
     case handOver(closing: [Int])
     /// Something that the application's master tells its workers: see `Supervisor.tell`.
     case application([UInt8])
+    /// Accept for another slot, whose worker does not: from the sockets that come with the record, one for each of these places of addresses.
+    case adopt(slot: Int, places: [Int])
+    /// The slot's own worker accepts again.
+    case release(slot: Int)
 
     /// What a record may have at most, in bytes.
     static let maxRecordBytes = 512 * 1024
@@ -21,6 +25,8 @@ package enum WorkerCommand: Equatable, Sendable {
         static let stop: UInt8 = 2
         static let handOver: UInt8 = 4
         static let application: UInt8 = 5
+        static let adopt: UInt8 = 6
+        static let release: UInt8 = 7
     }
 
     var record: [UInt8] {
@@ -29,9 +35,21 @@ package enum WorkerCommand: Equatable, Sendable {
         case .stop: [Tag.stop]
         case .masterDied: preconditionFailure("the channel's end says so")
         case .application(let bytes): [Tag.application] + bytes
-        case .handOver(let closing):
-            [Tag.handOver] + closing.flatMap { [UInt8(truncatingIfNeeded: $0 >> 8), UInt8(truncatingIfNeeded: $0)] }
+        case .handOver(let closing): [Tag.handOver] + Self.bytes(of: closing)
+        case .adopt(let slot, let places): [Tag.adopt] + Self.bytes(of: [slot] + places)
+        case .release(let slot): [Tag.release] + Self.bytes(of: [slot])
         }
+    }
+
+    /// Two bytes a number.
+    private static func bytes(of numbers: [Int]) -> [UInt8] {
+        numbers.flatMap { [UInt8(truncatingIfNeeded: $0 >> 8), UInt8(truncatingIfNeeded: $0)] }
+    }
+
+    /// Of a record, behind its tag; nil if a byte is left over.
+    private static func numbers(in record: [UInt8]) -> [Int]? {
+        guard record.count % 2 == 1 else { return nil }
+        return stride(from: 1, to: record.count, by: 2).map { Int(record[$0]) << 8 | Int(record[$0 + 1]) }
     }
 
     /// Nil for a record that no master of this version sends.
@@ -40,9 +58,15 @@ package enum WorkerCommand: Equatable, Sendable {
         case Tag.drain where record.count == 1: self = .drain
         case Tag.stop where record.count == 1: self = .stop
         case Tag.application: self = .application(Array(record.dropFirst()))
-        // Two bytes a place.
-        case Tag.handOver where record.count % 2 == 1:
-            self = .handOver(closing: stride(from: 1, to: record.count, by: 2).map { Int(record[$0]) << 8 | Int(record[$0 + 1]) })
+        case Tag.handOver:
+            guard let places = Self.numbers(in: record) else { return nil }
+            self = .handOver(closing: places)
+        case Tag.adopt:
+            guard let numbers = Self.numbers(in: record), let slot = numbers.first else { return nil }
+            self = .adopt(slot: slot, places: Array(numbers.dropFirst()))
+        case Tag.release:
+            guard let numbers = Self.numbers(in: record), numbers.count == 1 else { return nil }
+            self = .release(slot: numbers[0])
         default: return nil
         }
     }
@@ -117,6 +141,11 @@ struct ControlChannel: ~Copyable {
     /// Records of this size need no larger buffer than sockets have, in bytes.
     private static let usualBytes = 32 * 1024
 
+    /// Sends a record with descriptors, at most `Socket.maxPassed`; false as `send`.
+    func send(_ record: [UInt8], passing descriptors: [Int32]) -> Bool {
+        if case .done? = try? Socket.send(end.rawValue, record, passing: descriptors) { true } else { false }
+    }
+
     /// Sends a record; false when the other end is gone or does not read.
     @discardableResult
     func send(_ record: [UInt8]) -> Bool {
@@ -140,10 +169,26 @@ struct ControlChannel: ~Copyable {
 
     func receive() -> Received { Self.receive(from: end.rawValue, maxRecordBytes) }
 
+    /// Receives a record with what descriptors came with it, which are the caller's to close. A master never does: it would take what a worker
+    /// pleases to send.
+    func receive(passed: inout [Int32]) -> Received {
+        let number = end.rawValue
+        let most = maxRecordBytes
+        return unsafe Self.received(within: most) { buffer throws(SystemError) in
+            try unsafe Socket.receive(number, into: buffer, passed: &passed)
+        }
+    }
+
     static func receive(from number: Int32, _ maxRecordBytes: Int = 1 + WorkerReport.maxReasonBytes) -> Received {
+        unsafe received(within: maxRecordBytes) { buffer throws(SystemError) in try unsafe Socket.receive(number, into: buffer) }
+    }
+
+    private static func received(
+        within maxRecordBytes: Int, _ receive: (UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int>
+    ) -> Received {
         unsafe withUnsafeTemporaryAllocation(byteCount: maxRecordBytes, alignment: 1) { buffer in
             do {
-                switch try unsafe Socket.receive(number, into: buffer) {
+                switch try unsafe receive(buffer) {
                 case .done(0): return .closed
                 case .done(let count): return .record(unsafe Array(buffer[..<count]))
                 case .wouldBlock: return .nothing

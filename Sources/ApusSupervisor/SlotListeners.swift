@@ -95,6 +95,8 @@ package final class SlotListeners {
     /// Files of sockets that were handed down and closed: nobody listens there once the program before this one has ended.
     private var leftFiles: [String] = []
     private let backlog: Int32
+    /// Slots that new connections do not go to, though they serve.
+    private var exceptions: [Int] = []
 
     /// - Parameter inherited: sockets that another process has opened, to be used when their address is asked for.
     package init(slots: Int, backlog: Int32 = SlotListeners.defaultBacklog, inherited: [ListenerGroup] = []) {
@@ -203,10 +205,10 @@ package final class SlotListeners {
     package func addSlot() throws(ListenError) {
         for group in groups where group.kind == .perSlot && group.sockets.count == slots {
             do {
-                if slots > 1 { try Socket.steer(group.sockets[0], to: slots) }
+                if slots > 1 { try steer(group, to: slots) }
                 group.sockets.append(try Self.joined(group.bound, backlog: backlog).release())
                 // The first two make the group: until now there was none to steer.
-                try Socket.steer(group.sockets[0], to: slots)
+                try steer(group, to: slots)
             } catch {
                 for group in groups where group.kind == .perSlot && group.sockets.count > slots {
                     OwnedDescriptor.close(group.sockets.removeLast())
@@ -217,15 +219,22 @@ package final class SlotListeners {
         slots += 1
     }
 
-    /// New connections go to the first `count` slots only. What has come for others waits for their workers.
-    package func steer(to count: Int) throws(ListenError) {
+    /// New connections go to the first `count` slots only, and to none of `exceptions` if any is left. What has come for others waits for their
+    /// workers.
+    package func steer(to count: Int, except exceptions: [Int] = []) throws(ListenError) {
+        self.exceptions = exceptions
         for group in groups where group.kind == .perSlot && group.sockets.count > 1 {
             do {
-                try Socket.steer(group.sockets[0], to: count)
+                try steer(group, to: count)
             } catch {
                 throw ListenError(address: group.bound, cause: error)
             }
         }
+    }
+
+    private func steer(_ group: ListenerGroup, to count: Int) throws(SystemError) {
+        let left = exceptions.filter { $0 < count }
+        try Socket.steer(group.sockets[0], to: count, except: left.count < count ? left : [])
     }
 
     /// Closes the last slot's sockets here; a worker may still hold them.

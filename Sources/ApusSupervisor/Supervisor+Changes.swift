@@ -50,15 +50,7 @@ extension Supervisor {
         predecessor = nil
         if parksWhenUp { park() }
         proceed()
-    }
-
-    /// New connections go to all slots that serve.
-    private func steer() {
-        do {
-            if listeners.slots > 1 { try listeners.steer(to: slots) }
-        } catch {
-            logger.error("cannot spread connections over \(slots) workers: \(error)")
-        }
+        attend()
     }
 
     private enum Outcome { case done, givenUp }
@@ -121,6 +113,7 @@ extension Supervisor {
         // TTIN and TTOU hold until the configuration says another number than before.
         let workers = configuration.workers
         if workers != old.blueprint.configuration.workers { agenda.setTarget(min(workers, configuration.maxWorkers)) }
+        attend()
         logger.notice("generation \(next.number) serves with \(slots) \(slots == 1 ? "worker" : "workers")")
         whenReloaded(kept.map(\.bound), slots)
         finished()
@@ -142,13 +135,13 @@ extension Supervisor {
             logger.error("worker \(slot) is not taken away: \(reason)")
             if let graceAlarm { loop.cancel(graceAlarm) }
             graceAlarm = nil
-            steer()
         case .upgrade:
             logger.error("the upgrade is given up, this program goes on: \(reason)")
         case .none:
             break
         }
         finished(.givenUp)
+        steer()
     }
 
     // MARK: TTIN
@@ -168,6 +161,7 @@ extension Supervisor {
         slots += 1
         for line in lines where line.role == .successor { line.role = .incumbent }
         steer()
+        attend()
         logger.notice("\(slots) workers serve")
         finished()
     }
@@ -178,7 +172,7 @@ extension Supervisor {
     /// meanwhile is replaced as always.
     private func beginShrinking() {
         do {
-            try listeners.steer(to: slots - 1)
+            try listeners.steer(to: slots - 1, except: adoption.exceptions)
         } catch {
             logger.error("worker \(slots - 1) stays: \(error)")
             return finished(.givenUp)
@@ -198,6 +192,7 @@ extension Supervisor {
         }
         slots -= 1
         listeners.removeLastSlot()
+        attend()
         logger.notice("\(slots) \(slots == 1 ? "worker serves" : "workers serve")")
         finished()
     }

@@ -119,6 +119,8 @@ package final class Supervisor {
     var parksWhenUp = false
     var agenda: Agenda
     var agendaAlarm: Alarm?
+    var adoption = Adoption()
+    var adoptionAlarm: Alarm?
     var graceAlarm: Alarm?
     var progressAlarm: Alarm?
     /// The new program while it starts.
@@ -173,6 +175,7 @@ package final class Supervisor {
         Signal.ignore(Signal.brokenPipe)
         Signal.ignore(Signal.fileSize)
         agendaAlarm = Alarm { [unowned self] _, _ in takeUpWork() }
+        adoptionAlarm = Alarm { [unowned self] _, _ in lookAtWorkers() }
     }
 
     var configuration: SupervisorConfiguration { generation.blueprint.configuration }

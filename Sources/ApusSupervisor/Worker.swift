@@ -22,6 +22,11 @@ package final class Worker {
     /// The exit status of a worker that another would fare no better than.
     package static let doNotRestart: Int32 = 78
 
+    /// Called when this worker is to accept for another slot, with the slot and the sockets, and when it is no longer: they must have left the loop
+    /// then. They are closed here.
+    package var whenAdopting: (_ slot: Int, [WorkerListener]) -> Void = { _, _ in }
+    package var whenReleasing: (_ slot: Int) -> Void = { _ in }
+    private var adopted: [Int: [WorkerListener]] = [:]
     private let channel: ControlChannel
     private let beatInterval: Duration
     private let orphanTimeout: Duration
@@ -49,13 +54,16 @@ package final class Worker {
     /// What this process holds of the supervisor's.
     package var descriptors: [Int32] { listeners.map(\.descriptor) + [channel.descriptor] }
 
+    /// Where the master's orders come from.
+    package var channelDescriptor: Int32 { channel.descriptor }
+
     /// Where this worker's mail is among all: two places per slot.
     package var mailbox: Int { Self.mailbox(slot: slot, side: side) }
 
     static func mailbox(slot: Int, side: Int) -> Int { Mailboxes.place(slot: slot, side: side) }
 
-    /// A tenth of the timeout, so that one late beat is no verdict; at most a second, at least 10 ms.
-    static func beatInterval(for timeout: Duration) -> Duration { min(max(timeout / 10, .milliseconds(10)), .seconds(1)) }
+    /// A tenth of the timeout, so that one late beat is no verdict; at least 10 ms, and at most 200 ms, of which `Adoption` misses two.
+    static func beatInterval(for timeout: Duration) -> Duration { min(max(timeout / 10, .milliseconds(10)), .milliseconds(200)) }
 
     /// The master's death frees the listeners' addresses at once and ends this process in time, though it be stuck in a callback.
     /// `attach` does this; to be done again after the process has changed its user.
@@ -64,9 +72,10 @@ package final class Worker {
     package func guardAgainstMasterDeath() throws(SystemError) {
         // A second more than the loop's own timer takes.
         let seconds = Int(clamping: orphanTimeout.wholeMilliseconds / 1000) + 1
-        let open = areListenersClosed ? [] : listeners.map(\.descriptor)
-        try Process.guardOrphan(of: master, listeners: open, seconds: seconds)
+        try Process.guardOrphan(of: master, listeners: openListeners.map(\.descriptor), seconds: seconds)
     }
+
+    private var openListeners: [WorkerListener] { (areListenersClosed ? [] : listeners) + adopted.values.joined() }
 
     /// Watches for commands and beats the heart in `loop`, until the process ends. `command` may be called with more than one,
     /// a faster one after a slower one included.
@@ -75,7 +84,7 @@ package final class Worker {
         try guardAgainstMasterDeath()
         let obey = { [title] (order: WorkerCommand) in
             switch order {
-            case .application: break
+            case .application, .adopt, .release: break
             case .stop: Process.setTitle(title + " (stopping)")
             case .drain, .masterDied, .handOver: Process.setTitle(title + " (draining)")
             }
@@ -92,11 +101,17 @@ package final class Worker {
 
         let channelWatch = Watch { [self] watch in
             while true {
-                switch channel.receive() {
+                var passed: [Int32] = []
+                switch channel.receive(passed: &passed) {
                 case .nothing:
                     return
                 case .record(let bytes):
-                    if let order = WorkerCommand(record: bytes) { obey(order) }
+                    switch WorkerCommand(record: bytes) {
+                    case .adopt(let slot, let places)?: adopt(slot, places, passed)
+                    case .release(let slot)?: release(slot)
+                    case let order?: obey(order)
+                    case nil: break
+                    }
                 case .closed:
                     loop.remove(watch, descriptor: channel.descriptor)
                     // Nobody is left to end a worker that drains for ever.
@@ -122,10 +137,32 @@ package final class Worker {
     /// Closes this process's copies: an address that nobody else holds open is free then. They must have left the loop.
     package func closeListeners() {
         if areListenersClosed { return }
+        let open = openListeners
         areListenersClosed = true
-        // Their numbers may name connections soon. A master that has died already takes no notice.
-        try? guardAgainstMasterDeath()
-        for listener in listeners { OwnedDescriptor.close(listener.descriptor) }
+        adopted = [:]
+        // Their numbers may name connections soon.
+        Process.guardListeners([])
+        for listener in open { OwnedDescriptor.close(listener.descriptor) }
+    }
+
+    private func adopt(_ slot: Int, _ places: [Int], _ descriptors: [Int32]) {
+        let sockets = zip(places, descriptors).compactMap { place, descriptor -> WorkerListener? in
+            guard !areListenersClosed, let own = listeners.first(where: { $0.place == place }) else { return nil }
+            // Whoever shares the socket may be the worker that does not wake up.
+            return WorkerListener(descriptor: descriptor, place: place, address: own.address, isShared: false)
+        }
+        for descriptor in descriptors where !sockets.contains(where: { $0.descriptor == descriptor }) { OwnedDescriptor.close(descriptor) }
+        guard !sockets.isEmpty else { return }
+        adopted[slot, default: []] += sockets
+        Process.guardListeners(openListeners.map(\.descriptor))
+        whenAdopting(slot, sockets)
+    }
+
+    private func release(_ slot: Int) {
+        guard let sockets = adopted.removeValue(forKey: slot) else { return }
+        whenReleasing(slot)
+        Process.guardListeners(openListeners.map(\.descriptor))
+        for socket in sockets { OwnedDescriptor.close(socket.descriptor) }
     }
 
     /// The worker serves: its slot counts as ready.

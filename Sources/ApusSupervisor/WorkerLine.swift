@@ -113,6 +113,7 @@ extension Supervisor {
     /// Puts the machine's state where it is seen: the scoreboard and the timer. A line that is over leaves.
     private func settle(_ line: WorkerLine) {
         scoreboard[line.row].setState(line.machine.scoreboardState)
+        attend()
         guard let alarm = line.alarm else { return }
         if let deadline = line.machine.deadline { loop.schedule(alarm, at: deadline) } else { loop.cancel(alarm) }
         guard line.machine.isOver, line.role == .leaving, let place = lines.firstIndex(where: { $0 === line }) else { return }

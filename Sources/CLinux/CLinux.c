@@ -229,7 +229,7 @@ static void orphaned(int signal) {
     errno = code;
 }
 
-int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds) {
+int apus_guard_listeners(const int *listeners, int count) {
     if (count > APUS_MAX_GUARDED) {
         errno = E2BIG;
         return -1;
@@ -237,6 +237,11 @@ int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned se
     orphan_listener_count = 0;
     memcpy(orphan_listeners, listeners, sizeof(int) * (size_t)count);
     orphan_listener_count = count;
+    return 0;
+}
+
+int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds) {
+    if (apus_guard_listeners(listeners, count) != 0) return -1;
     orphan_seconds = seconds;
     orphan_parent = parent;
     if (orphan_replacement < 0) orphan_replacement = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -253,13 +258,22 @@ int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned se
     return prctl(PR_SET_PDEATHSIG, APUS_ORPHANED, 0, 0, 0);
 }
 
-int apus_steer(int listener, unsigned count) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(SKF_AD_OFF + SKF_AD_RANDOM)),
-        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
-        BPF_STMT(BPF_RET | BPF_A, 0),
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+int apus_steer(int listener, unsigned count, const unsigned *except, unsigned exceptions) {
+    struct sock_filter code[BPF_MAXINSNS];
+    if (exceptions >= count || 2 * exceptions + 3 > BPF_MAXINSNS) {
+        errno = EINVAL;
+        return -1;
+    }
+    unsigned short length = 0;
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(SKF_AD_OFF + SKF_AD_RANDOM));
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count - exceptions);
+    // The n-th of those that are left: each exception at or below moves it up by one.
+    for (unsigned i = 0; i < exceptions; i++) {
+        code[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, except[i], 0, 1);
+        code[length++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_ADD | BPF_K, 1);
+    }
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_A, 0);
+    struct sock_fprog program = {.len = length, .filter = code};
     return setsockopt(listener, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program);
 }
 
@@ -295,6 +309,46 @@ ssize_t apus_receive_with_sender(int socket, void *buffer, size_t size, pid_t *s
         }
     }
     return count;
+}
+
+ssize_t apus_send_descriptors(int socket, const void *bytes, size_t size, const int *descriptors, int count) {
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * APUS_MAX_PASSED)];
+        struct cmsghdr aligned;
+    } control;
+    if (count < 1 || count > APUS_MAX_PASSED) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct iovec piece = {.iov_base = (void *)bytes, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes};
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
+    memset(control.bytes, 0, message.msg_controllen);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
+    memcpy(CMSG_DATA(header), descriptors, sizeof(int) * (size_t)count);
+    return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+ssize_t apus_receive_descriptors(int socket, void *buffer, size_t size, int *descriptors, int *count) {
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * APUS_MAX_PASSED)];
+        struct cmsghdr aligned;
+    } control;
+    struct iovec piece = {.iov_base = buffer, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    *count = 0;
+    ssize_t length = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (length < 0) return length;
+    // The kernel puts all of a message's descriptors in one header, and no more than there is room for.
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        *count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(descriptors, CMSG_DATA(header), sizeof(int) * (size_t)*count);
+    }
+    return length;
 }
 
 ssize_t apus_write_without_waiting(int file, const void *bytes, size_t count) {

@@ -31,6 +31,42 @@ struct ControlChannelTests {
         #expect(WorkerCommand(record: WorkerCommand.handOver(closing: closing).record) == .handOver(closing: closing))
     }
 
+    @Test("listeners of another slot come with the order to accept from them", arguments: [0, 1, 128])
+    func adoption(count: Int) throws {
+        let pair = try Socket.packetPair().release()
+        let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first), maxRecordBytes: WorkerCommand.maxRecordBytes)
+        let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
+        let order = WorkerCommand.adopt(slot: 1000, places: Array(0..<count))
+        #expect(WorkerCommand(record: order.record) == order)
+        let isSent = master.send(order.record, passing: [Int32](repeating: worker.descriptor, count: count))
+        #expect(isSent == (count > 0))
+        guard isSent else { return }
+        var passed: [Int32] = []
+        #expect(worker.receive(passed: &passed) == .record(order.record))
+        #expect(passed.count == count && Set(passed).count == count)
+        for descriptor in passed { OwnedDescriptor.close(descriptor) }
+    }
+
+    @Test("descriptors that a worker sends are not kept by its master")
+    func uninvited() throws {
+        let pair = try Socket.packetPair().release()
+        let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first))
+        let master = ControlChannel(OwnedDescriptor(rawValue: pair.second))
+        let other = try Socket.packetPair().release()
+        let isSent = worker.send(WorkerReport.ready.record, passing: [other.first])
+        OwnedDescriptor.close(other.first)
+        #expect(isSent)
+        #expect(master.receive() == .record(WorkerReport.ready.record))
+        // Nobody holds the other end any more.
+        let end = ControlChannel(OwnedDescriptor(rawValue: other.second))
+        #expect(end.receive() == .closed)
+    }
+
+    @Test(
+        "an order that is cut is none",
+        arguments: [[6], [6, 0], [6, 0, 1, 0], [7], [7, 0], [7, 0, 1, 0, 2], [4, 1], [8], [1, 0]] as [[UInt8]])
+    func cut(record: [UInt8]) { #expect(WorkerCommand(record: record) == nil) }
+
     @Test("an unknown record is no report", arguments: [[], [0], [0x52, 0x52], [0x58]] as [[UInt8]])
     func unknown(record: [UInt8]) { #expect(WorkerReport(record: record) == nil) }
 

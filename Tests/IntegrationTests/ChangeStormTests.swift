@@ -99,11 +99,12 @@ extension Integration {
                     }
                     load.goOn(for: Int.random(in: 0...2000, using: &random), within: .milliseconds(500))
                 }
-                // At rest: as many workers as wanted, none stopped, none on the way out. One that leaves the last slot, closed already, may
-                // have a successor to come: then the master has one descriptor less than at rest.
+                // At rest: as many workers as wanted, none stopped, none on the way out, and so says the master. A worker that leaves the last
+                // slot, closed already, may have a successor to come: then the master has one descriptor less than at rest.
                 let isSettled = Deadline(after: .seconds(20)).wait {
                     let now = ProcessTable.group(group).filter { $0.pid != master() }
-                    return now.count == target && now.allSatisfy { !$0.isStopped && !Self.isLeaving($0.pid) && $0.parent == master() }
+                    return now.count == target && Self.saidCount(server.process.standardError) == target
+                        && now.allSatisfy { !$0.isStopped && !Self.isLeaving($0.pid) && $0.parent == master() }
                 }
                 #expect(isSettled, "seed \(seed): wanted \(target), there are \(ProcessTable.group(group)) of master \(master())")
                 let pid = master()
@@ -129,6 +130,12 @@ extension Integration {
             kill(master(), SIGTERM)
             let isGone = Deadline(after: .seconds(10)).wait { ProcessTable.group(group).isEmpty }
             #expect(isGone, "\(ProcessTable.group(group))\n\(server.process.standardError)")
+        }
+
+        /// How many workers serve, as the log says last.
+        private static func saidCount(_ log: String) -> Int? {
+            let lines = log.split(separator: "\n").reversed()
+            return lines.lazy.compactMap { $0.firstMatch(of: /(?:with|apus:) (\d+) workers?( serves?)?$/)?.output.1 }.first.flatMap { Int($0) }
         }
 
         /// Whether a worker's title says so.

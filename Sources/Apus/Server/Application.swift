@@ -87,14 +87,17 @@ final class Application {
                 case .handOver(let closing): context.drain(closing: closing)
                 case .stop: context.stop()
                 case .application(let record): return replaceTLS(with: record, in: context)
+                case .adopt, .release: return
                 }
                 worker.closeListeners()
             }
+            worker.whenAdopting = { slot, sockets in context.adopt(sockets, of: slot) }
+            worker.whenReleasing = { slot in context.release(slot) }
             Process.loadEnvironment()
             try TaskQueue.serveMainQueue(in: context.loop)
             if !server.sandbox.allows.contains(.threads), server.sandbox.mode != .off { TaskQueue.serve(in: context.loop) }
             try context.begin()
-            try sandbox?.enter(noting: worker.row, changedUser: worker.guardAgainstMasterDeath)
+            try sandbox?.enter(hearing: worker.channelDescriptor, noting: worker.row, changedUser: worker.guardAgainstMasterDeath)
             worker.reportReady()
             try context.run()
             return 0

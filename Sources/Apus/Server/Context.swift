@@ -48,7 +48,7 @@ public final class Context {
     private var clientSideIfAny: ClientSide?
     private(set) var connectionsAccepted = 0
     private var connections: [Connection] = []
-    private var listeners: [Listener] = []
+    private var listeners: [AcceptedFrom] = []
     // Whether there are any is asked in each turn; to look at the arrays would cost a check of the access each time.
     private var unsettledConnections: [Connection] = []
     private var hasUnsettled = false
@@ -92,6 +92,14 @@ public final class Context {
     private var hasEnded = false
     /// Where the master looks at what this worker does.
     var row: Scoreboard.Row?
+
+    private struct AcceptedFrom {
+        let listener: Listener
+        /// Its address's place.
+        let place: Int
+        /// Whose it is.
+        let slot: Int
+    }
 
     private enum State {
         case running
@@ -151,19 +159,7 @@ public final class Context {
         loop = try EventLoop()
         maxConnections = min(limits.maxConnections ?? .max, Self.connections(within: Process.raiseDescriptorLimit()))
         buffers.whenKeeping = { [unowned self] in trimBuffersLater() }
-        for socket in listening {
-            let listener = Listener(
-                descriptor: socket.descriptor, isShared: socket.isShared, loop: loop,
-                accepted: { [unowned self] descriptor, peer in
-                    accept(descriptor, peer, self.application.tls.at(socket.place))
-                },
-                refused: { [unowned self] error in
-                    noteExhaustion(error)
-                    makeRoom()
-                })
-            listeners.append(listener)
-            try listener.start()
-        }
+        try listen(to: listening, of: worker.slot)
         if let bus = application.bus { self.bus = try makeBus(bus.mailboxes, bus.interest) }
     }
 
@@ -188,7 +184,7 @@ public final class Context {
     }
 
     deinit {
-        for listener in listeners { listener.stop() }
+        for entry in listeners { entry.listener.stop() }
         // A chunk may outlive its context.
         buffers.whenKeeping = nil
     }
@@ -316,6 +312,46 @@ public final class Context {
         connections.compactMap(\.openWebSocket).filter { $0.role == .server }
     }
 
+    // MARK: Listeners
+
+    private func listen(to sockets: [WorkerListener], of slot: Int) throws(SystemError) {
+        for socket in sockets {
+            let listener = Listener(
+                descriptor: socket.descriptor, isShared: socket.isShared, loop: loop,
+                accepted: { [unowned self] descriptor, peer in
+                    accept(descriptor, peer, self.application.tls.at(socket.place))
+                },
+                refused: { [unowned self] error in
+                    noteExhaustion(error)
+                    makeRoom()
+                })
+            listeners.append(AcceptedFrom(listener: listener, place: socket.place, slot: slot))
+            try listener.start()
+        }
+    }
+
+    /// Accepts for another slot, too.
+    func adopt(_ sockets: [WorkerListener], of slot: Int) {
+        guard state == .running else { return }
+        do {
+            try listen(to: sockets, of: slot)
+            if connections.count >= maxConnections { hold() }
+        } catch {
+            logger.error("worker \(worker.slot) cannot accept for slot \(slot): \(error)")
+            release(slot)
+        }
+    }
+
+    /// The slot's own worker accepts again.
+    func release(_ slot: Int) {
+        for entry in listeners where entry.slot == slot { entry.listener.stop() }
+        listeners.removeAll { $0.slot == slot }
+    }
+
+    private func hold() {
+        for entry in listeners { entry.listener.hold() }
+    }
+
     // MARK: Connections
 
     private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress, _ tls: TLSContext?) {
@@ -330,7 +366,7 @@ public final class Context {
             logger.warning("a connection was turned away: \(error)")
         }
         if connections.count >= maxConnections {
-            for listener in listeners { listener.hold() }
+            hold()
             makeRoom()
         }
     }
@@ -383,7 +419,7 @@ public final class Context {
         }
         caughtUp(connection)
         isFull = false
-        if state == .running { for listener in listeners { listener.resume() } }
+        if state == .running { for entry in listeners { entry.listener.resume() } }
     }
 
     /// A buffer for what extensions make of a message, to be given back. Several may be taken at a time: handlers send while they receive.
@@ -458,9 +494,13 @@ public final class Context {
         default: return false
         }
         if state == .running {
-            for (place, listener) in listeners.enumerated() {
-                if closing.contains(place) { listener.acceptWaiting() }
-                listener.stop()
+            let own = listeners.filter { $0.slot == worker.slot }
+            // Of an address that goes, another slot's sockets go, too.
+            let places = closing.filter { $0 < own.count }.map { own[$0].place }
+            for (index, entry) in own.enumerated() where closing.contains(index) { entry.listener.acceptWaiting() }
+            for entry in listeners {
+                if entry.slot != worker.slot, places.contains(entry.place) { entry.listener.acceptWaiting() }
+                entry.listener.stop()
             }
         }
         clientSideIfAny?.end()

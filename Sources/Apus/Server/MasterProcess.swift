@@ -172,6 +172,7 @@ final class MasterProcess {
         // From here on others can see it.
         try listen(on: blueprint.addresses)
         try server.setSocketAccess()
+        server.sandbox.announceUser(server.logger)
         let pidFile: PidFile? = if let path = server.pidFile { try PidFile(path) } else { nil }
         // One that was killed has left its own; that of a predecessor that serves on is right.
         if predecessor == nil, let file = server.portFile { FileSystem.remove(file) }

@@ -121,7 +121,6 @@ public struct SandboxOptions: Sendable {
         guard let user else {
             guard group == nil else { throw .sandbox("a group wants a user to go with it") }
             guard isRoot else { return nil }
-            logger.notice("started as root: the workers run as \(Self.defaultUser)")
             return try find(Self.defaultUser)
         }
         let identity = try find(user)
@@ -133,6 +132,12 @@ public struct SandboxOptions: Sendable {
     }
 
     private static let defaultUser = "nobody"
+
+    /// Says whom nobody has chosen.
+    func announceUser(_ logger: Logger) {
+        guard user == nil, Confinement.identity.effectiveUser == 0 else { return }
+        logger.notice("started as root: the workers run as \(Self.defaultUser)")
+    }
 
     /// What names are resolved with. c-ares draws the numbers of its queries from the device, and from a guessable sequence without it.
     static let clientFiles = [

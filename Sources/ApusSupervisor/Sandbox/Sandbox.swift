@@ -81,10 +81,11 @@ package struct Sandbox: Sendable {
     /// and the groups are given up.
     ///
     /// - Parameters:
+    ///   - channel: where the master's orders come from; nil: there are none.
     ///   - row: where a forbidden system call is noted.
     ///   - changedUser: called when the user has been changed, which makes the kernel forget some settings.
     package func enter(
-        noting row: Scoreboard.Row?, changedUser: () throws -> Void = {}
+        hearing channel: Int32?, noting row: Scoreboard.Row?, changedUser: () throws -> Void = {}
     ) throws(SandboxError) {
         if mode == .off {
             if identity != nil { try becomeUser(changedUser) }
@@ -117,7 +118,7 @@ package struct Sandbox: Sendable {
         if layers.contains(.seccomp) {
             if !features.contains(.threads) { Process.refuseThreads() }
             if SystemCallFilter.isSupported {
-                try SystemCallFilter.load(SystemCalls.allowed(for: features), noting: row)
+                try SystemCallFilter.load(SystemCalls.allowed(for: features), channel: channel, noting: row)
             } else if mode == .enforced {
                 throw SandboxError("seccomp: this kernel has none")
             }

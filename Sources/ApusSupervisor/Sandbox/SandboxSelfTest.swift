@@ -87,7 +87,7 @@ package struct SandboxSelfTest {
             let child = try Process.fork {
                 for signal in Signal.faults { Signal.restoreDefault(signal) }
                 do throws(SandboxError) {
-                    try sandbox.enter(noting: nil)
+                    try sandbox.enter(hearing: stage.ordersEnd.rawValue, noting: nil)
                 } catch {
                     try? FileSystem.writeAll(2, "sandbox: \(error)\n")
                     return Self.cannotEnter
@@ -121,6 +121,9 @@ package struct SandboxSelfTest {
         let client: OwnedDescriptor
         let unbound: OwnedDescriptor
         let bound: OwnedDescriptor
+        /// A pair like the one that the master's orders come through, and another one.
+        let orders, ordersEnd: OwnedDescriptor
+        let letters, lettersEnd: OwnedDescriptor
         let master: Int32
         let masterHandle: OwnedDescriptor
 
@@ -138,6 +141,11 @@ package struct SandboxSelfTest {
             unbound = try Socket.stream(for: loopback)
             bound = try Socket.stream(for: loopback)
             try Socket.bind(bound.rawValue, to: loopback)
+            let pairs = (try Socket.packetPair().release(), try Socket.packetPair().release())
+            orders = OwnedDescriptor(rawValue: pairs.0.first)
+            ordersEnd = OwnedDescriptor(rawValue: pairs.0.second)
+            letters = OwnedDescriptor(rawValue: pairs.1.first)
+            lettersEnd = OwnedDescriptor(rawValue: pairs.1.second)
             master = Process.id
             masterHandle = try Process.handle(of: Process.id)
         }
@@ -161,6 +169,23 @@ package struct SandboxSelfTest {
         }
     }
 
+    private static func passDescriptor(from sender: Int32, to receiver: Int32) -> Int32 {
+        var passed: [Int32] = []
+        do throws(SystemError) {
+            _ = try Socket.send(sender, [1], passing: [0])
+            return unsafe withUnsafeTemporaryAllocation(byteCount: 1, alignment: 1) { buffer in
+                do throws(SystemError) {
+                    _ = try unsafe Socket.receive(receiver, into: buffer, passed: &passed)
+                    return passed.count == 1 ? 0 : 5
+                } catch {
+                    return error.code
+                }
+            }
+        } catch {
+            return error.code
+        }
+    }
+
     private static var attempts: [Attempt] {
         [
             Attempt(name: "read a file beneath a mounted root", stoppedBy: []) { stage in
@@ -177,6 +202,12 @@ package struct SandboxSelfTest {
                 } catch {
                     return error.code
                 }
+            },
+            Attempt(name: "receive a descriptor with the master's orders", stoppedBy: []) { stage in
+                Self.passDescriptor(from: stage.orders.rawValue, to: stage.ordersEnd.rawValue)
+            },
+            Attempt(name: "receive a descriptor from elsewhere", stoppedBy: [.seccomp]) { stage in
+                Self.passDescriptor(from: stage.letters.rawValue, to: stage.lettersEnd.rawValue)
             },
             Attempt(name: "read /etc/passwd", stoppedBy: [.landlock]) { _ in Self.open("/etc/passwd", flags: 0) },
             Attempt(name: "read a key beside the pages", stoppedBy: [.user]) { stage in

@@ -7,7 +7,9 @@ enum SystemCallFilter {
     static var isSupported: Bool { apus_has_seccomp() != 0 }
 
     /// Loads it, for good. A call that is not allowed is noted in `row` and ends the process with SIGSYS.
-    static func load(_ rules: [SystemCalls.Rule], noting row: Scoreboard.Row?) throws(SandboxError) {
+    ///
+    /// - Parameter channel: where the master's orders come from; nil: there are none, and what only they need is not allowed.
+    static func load(_ rules: [SystemCalls.Rule], channel: Int32?, noting row: Scoreboard.Row?) throws(SandboxError) {
         guard let filter = unsafe seccomp_init(row == nil ? apus_act_kill_process : apus_act_trap) else {
             throw SandboxError("seccomp: no filter can be made")
         }
@@ -25,7 +27,9 @@ enum SystemCallFilter {
         let allowed = Dictionary(grouping: rules, by: \.name).mapValues(Self.lines)
         for (name, lines) in allowed {
             if lines.isEmpty { try unsafe add(filter, apus_act_allow, name, []) }
-            for line in lines { try unsafe add(filter, apus_act_allow, name, line) }
+            for line in lines where channel != nil || !line.contains(where: { $0.value == .controlChannel }) {
+                try unsafe add(filter, apus_act_allow, name, line, channel: channel)
+            }
         }
         for refusal in SystemCalls.refused {
             let action = apus_act_errno(UInt16(refusal.errno))
@@ -47,13 +51,19 @@ enum SystemCallFilter {
     }
 
     private static func add(
-        _ filter: scmp_filter_ctx, _ action: UInt32, _ name: String, _ conditions: [SystemCalls.Condition]
+        _ filter: scmp_filter_ctx, _ action: UInt32, _ name: String, _ conditions: [SystemCalls.Condition], channel: Int32? = nil
     ) throws(SandboxError) {
         let number = unsafe seccomp_syscall_resolve_name(name)
         // Below zero: this machine has no such call.
         guard number >= 0 else { return }
-        let comparisons = conditions.map {
-            scmp_arg_cmp(arg: $0.argument, op: SCMP_CMP_MASKED_EQ, datum_a: $0.mask, datum_b: $0.value ?? UInt64(Process.id))
+        let comparisons = conditions.map { condition in
+            let value =
+                switch condition.value {
+                case .number(let number): number
+                case .ownProcess: UInt64(Process.id)
+                case .controlChannel: UInt64(UInt32(bitPattern: channel ?? -1))
+                }
+            return scmp_arg_cmp(arg: condition.argument, op: SCMP_CMP_MASKED_EQ, datum_a: condition.mask, datum_b: value)
         }
         try unsafe check(seccomp_rule_add_array(filter, action, number, UInt32(comparisons.count), comparisons), name)
     }

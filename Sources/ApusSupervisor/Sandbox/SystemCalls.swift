@@ -45,18 +45,28 @@ package enum SystemCalls {
         let argument: UInt32
         /// The bits that are looked at.
         let mask: UInt64
-        /// Nil: the number of the process that loads the filter.
-        let value: UInt64?
+        let value: Value
+
+        enum Value: Sendable, Equatable {
+            case number(UInt64)
+            /// Of the process that loads the filter.
+            case ownProcess
+            /// The descriptor of the master's orders; nothing, where there are none.
+            case controlChannel
+        }
 
         static func argument(_ number: UInt32, is value: Int) -> Condition {
-            Condition(argument: number, mask: .max, value: UInt64(bitPattern: Int64(value)))
+            Condition(argument: number, mask: .max, value: .number(UInt64(bitPattern: Int64(value))))
         }
         static func argument(_ number: UInt32, masked mask: Int, is value: Int) -> Condition {
-            Condition(argument: number, mask: UInt64(bitPattern: Int64(mask)), value: UInt64(bitPattern: Int64(value)))
+            Condition(argument: number, mask: UInt64(bitPattern: Int64(mask)), value: .number(UInt64(bitPattern: Int64(value))))
         }
         /// A number of 32 bits, whatever the upper half of its register holds.
         static func argument(_ number: UInt32, is32 value: Int) -> Condition { .argument(number, masked: 0xffff_ffff, is: value) }
-        static func isOwnProcess(_ number: UInt32) -> Condition { Condition(argument: number, mask: 0xffff_ffff, value: nil) }
+        static func isOwnProcess(_ number: UInt32) -> Condition { Condition(argument: number, mask: 0xffff_ffff, value: .ownProcess) }
+        static func isControlChannel(_ number: UInt32) -> Condition {
+            Condition(argument: number, mask: 0xffff_ffff, value: .controlChannel)
+        }
     }
 
     // Numbers of the kernel's interface, which are the same on every machine that Apus runs on.
@@ -75,7 +85,7 @@ package enum SystemCalls {
     /// Descriptors that the master has, too, must not begin to block.
     private static let nonBlocking = 0o4000
     private static let (dontNeed, free) = (4, 8)
-    private static let (setParentDeathSignal, setName, getName) = (1, 15, 16)
+    private static let (setName, getName) = (15, 16)
     /// CLONE_VM | CLONE_THREAD: a thread of this process, not another process.
     private static let threadFlags = 0x10100
     private static let emptyPath = 0x1000
@@ -92,6 +102,7 @@ package enum SystemCalls {
         Rule("epoll_pwait", .base, "the loop waits", insteadOf: "epoll_wait"),
         Rule("epoll_ctl", .base, "what the loop watches"),
         Rule("recvfrom", .base, "connections and mailboxes are read"),
+        Rule("recvmsg", .base, "the master's orders; listeners of another slot come with some", [[.isControlChannel(0)]]),
         Rule("sendto", .base, "connections and mailboxes are written"),
         Rule("sendmsg", .base, "several pieces leave in one call"),
         Rule("read", .base, "eventfd and signalfd"),
@@ -141,7 +152,6 @@ package enum SystemCalls {
         Rule("rt_sigaction", .base, "abort; the master's death"),
         // What a worker does when the master dies, though its loop be stuck: see `WorkerCommand.masterDied`.
         Rule("getppid", .base, "has the master died?"),
-        Rule("prctl", .base, "to be told when it does", [[.argument(0, is32: setParentDeathSignal)]]),
         Rule("dup3", .base, "the listeners' addresses become free"),
         Rule("alarm", .base, "an orphan ends in time"),
         Rule("rt_sigreturn", .base, "the end of that signal's handler"),

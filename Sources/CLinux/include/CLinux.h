@@ -48,17 +48,25 @@ int apus_usable_processors(void);
 // /dev/null, so that the port is free although a callback is stuck, and SIGALRM ends the process `seconds` later.
 // To be called again after the process has changed its user, which clears the wish. Async-signal-safe calls only: dup3, alarm.
 int apus_guard_orphan(pid_t parent, const int *listeners, int count, unsigned seconds);
+// Other listeners from now on; no system call.
+int apus_guard_listeners(const int *listeners, int count);
 // More listeners than this are an error (E2BIG).
 #define APUS_MAX_GUARDED 4096
 // Power failure: nobody else sends it to a process.
 #define APUS_ORPHANED 30
 
-// Spreads new connections over the first `count` sockets of a SO_REUSEPORT group, at random (SO_ATTACH_REUSEPORT_CBPF).
-int apus_steer(int listener, unsigned count);
+// Spreads new connections over the first `count` sockets of a SO_REUSEPORT group but for `except`, fewer than `count` in ascending order, at
+// random (SO_ATTACH_REUSEPORT_CBPF).
+int apus_steer(int listener, unsigned count, const unsigned *except, unsigned exceptions);
 
 // SO_PASSCRED; and recvmsg of one packet with the pid of its sender (SCM_CREDENTIALS), without waiting.
 int apus_pass_credentials(int socket);
 ssize_t apus_receive_with_sender(int socket, void *buffer, size_t size, pid_t *sender);
+
+// sendmsg and recvmsg of one packet with descriptors (SCM_RIGHTS), 1 to APUS_MAX_PASSED, without waiting; `descriptors` has room for that many.
+#define APUS_MAX_PASSED 128
+ssize_t apus_send_descriptors(int socket, const void *bytes, size_t size, const int *descriptors, int count);
+ssize_t apus_receive_descriptors(int socket, void *buffer, size_t size, int *descriptors, int *count);
 
 // pwritev2 at the end of what was written, without waiting (RWF_NOWAIT); to be had from a kernel of 5.4 for sockets, 6.4 for pipes.
 ssize_t apus_write_without_waiting(int file, const void *bytes, size_t count);

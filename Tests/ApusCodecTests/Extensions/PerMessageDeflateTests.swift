@@ -262,7 +262,7 @@ struct PerMessageDeflateTests {
         #expect(try size(11) < 100)
     }
 
-    @Test("a window of 8 bits is respected in both directions, with takeover: runs are compressed, nothing else is")
+    @Test("a window of 8 bits is respected in both directions, with takeover: runs and frequent octets are compressed, nothing refers back")
     func narrowestWindow() throws {
         let extensions = [PerMessageDeflate(Self.takingOver)]
         let offer = "permessage-deflate; server_max_window_bits=8; client_max_window_bits=8"
@@ -273,7 +273,7 @@ struct PerMessageDeflateTests {
             for (message, sizes) in [
                 (Self.noise(300) + Self.noise(300), 590...700), (Self.noise(200), 195...250),
                 ([UInt8](repeating: 0x61, count: 9_000), 1...99),
-                (Self.sample(70_000), 60_000...80_000),
+                (Self.sample(70_000), 40_000...60_000),
             ] {
                 let frames = try #require(deflate([message], with: sender))
                 #expect(sizes.contains(frames[0].count), "\(frames[0].count) for \(message.count)")
