@@ -24,6 +24,10 @@ extension Integration {
     struct TLS {
         /// What `openssl s_client` prints when its input ends at once.
         static func openssl(_ server: ApusServer, _ arguments: String..., input: String = "") throws -> String {
+            try openssl(server, arguments: arguments, input: input)
+        }
+
+        static func openssl(_ server: ApusServer, arguments: [String], input: String = "") throws -> String {
             let command = ["openssl", "s_client", "-connect", "127.0.0.1:\(server.port)"] + arguments
             let shell = try ChildProcess(["sh", "-c", "printf '%b' \"$1\" | (shift; exec \"$@\")", "sh", input] + command)
             _ = try shell.wait(within: .seconds(20))
@@ -152,6 +156,49 @@ extension Integration {
             ] {
                 let output = try Self.openssl(server, "-servername", asked)
                 #expect(output.contains("subject=CN = \(shown),"), "\(asked): \(output)")
+            }
+        }
+
+        /// An RSA certificate for a name that an ECDSA one is for, too.
+        private static func rsaOptions(in place: TemporaryDirectory) throws -> [String] {
+            let (certificate, key) = (place.path + "/rsa.pem", place.path + "/rsa.key")
+            try run([
+                "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=rsa", "-addext",
+                "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate,
+            ])
+            return ["--tls-certificate", certificate, "--tls-key", key]
+        }
+
+        @Test(
+            "of an ECDSA and an RSA certificate for one name the client's algorithms choose, whichever comes first",
+            arguments: ["-tls1_2", "-tls1_3"], [true, false])
+        func algorithms(version: String, isRSAFirst: Bool) throws {
+            let place = try TemporaryDirectory()
+            let (rsa, ecdsa) = (try Self.rsaOptions(in: place), try Certificates.options("localhost"))
+            let server = try ApusServer(options: isRSAFirst ? rsa + ecdsa : ecdsa + rsa)
+            for name in [["-servername", "localhost"], ["-noservername"]] {
+                for (algorithms, shown) in [("ECDSA+SHA256", "ECDSA"), ("RSA-PSS+SHA256:RSA+SHA256", "RSA-PSS")] {
+                    let output = try Self.openssl(server, arguments: [version, "-sigalgs", algorithms] + name)
+                    #expect(output.contains("Peer signature type: \(shown)"), "\(name) \(algorithms): \(output)")
+                }
+            }
+        }
+
+        @Test(
+            "beside an RSA certificate, an OCSP response goes with its own only; either session is resumed",
+            arguments: ["-tls1_2", "-tls1_3"])
+        func stapledToItsOwn(version: String) throws {
+            let place = try TemporaryDirectory()
+            let server = try ApusServer(
+                options: Certificates.options("localhost") + ["--tls-ocsp", Certificates.path("localhost.ocsp")]
+                    + Self.rsaOptions(in: place))
+            for (algorithms, isStapled) in [("ECDSA+SHA256", true), ("RSA-PSS+SHA256:RSA+SHA256", false)] {
+                let session = place.path + "/session-\(isStapled)"
+                let asked = [version, "-sigalgs", algorithms, "-servername", "localhost", "-ign_eof"]
+                let request = "GET /worker HTTP/1.0\\r\\nHost: h\\r\\n\\r\\n"
+                let output = try Self.openssl(server, arguments: asked + ["-status", "-sess_out", session], input: request)
+                #expect(output.contains("Cert Status: good") == isStapled, "\(algorithms): \(output)")
+                #expect(try Self.openssl(server, arguments: asked + ["-sess_in", session], input: request).contains("Reused, TLSv1"))
             }
         }
 

@@ -7,11 +7,16 @@ final class LoadedIdentity {
     /// Empty if there is none.
     let ocspResponse: [UInt8]
     private let file: String
+    /// The DNS names that the certificate is for, as it writes them, in lower case.
+    let names: [String]
+    /// RSA, or elliptic curves …: a context shows one certificate of each.
+    let keyKind: Int32
 
     /// - Throws: `TLSSetupError` with the file's name.
     init(_ identity: TLSIdentity, from files: TLSFiles) throws(TLSSetupError) {
         file = identity.certificateChain
         chain = try Self.certificates(in: file, from: files)
+        names = unsafe Self.names(of: chain[0].pointer)
         let name: String
         let found: Owned?
         var isLocked = false
@@ -35,6 +40,7 @@ final class LoadedIdentity {
         }
         guard let found else { throw TLSSetupError("\(name) holds no PEM private key that can be read: \(OpenSSL.takeError())") }
         key = found
+        keyKind = unsafe EVP_PKEY_get_base_id(key.pointer)
         guard unsafe X509_check_private_key(chain[0].pointer, key.pointer) == 1 else {
             _ = OpenSSL.takeError()
             throw TLSSetupError("\(name) does not belong to the certificate \"\(file)\"")
@@ -120,6 +126,29 @@ final class LoadedIdentity {
             }
         }
     }
+
+    private static func names(of certificate: OpaquePointer) -> [String] {
+        var names: [String] = []
+        unsafe withUnsafeMutablePointer(to: &names) { names in
+            unsafe apus_x509_each_name(
+                certificate,
+                { bytes, count, names in
+                    guard let bytes = unsafe bytes, let names = unsafe names else { return }
+                    let name = unsafe String(decoding: UnsafeBufferPointer(start: bytes, count: Int(count)), as: UTF8.self)
+                    // SAFETY: what was passed below, while it is passed.
+                    unsafe names.assumingMemoryBound(to: [String].self).pointee.append(name.lowercased())
+                }, names)
+        }
+        return names
+    }
+
+    /// Whether the certificate is shown beside `other`'s to clients that ask for any of its names: it has another kind of key (RFC 8446 §4.4.2.2).
+    func accompanies(_ other: LoadedIdentity) -> Bool {
+        keyKind != other.keyKind && !other.names.isEmpty && other.names.allSatisfy { names.contains($0) || holds(for: $0) }
+    }
+
+    /// Whether this is the certificate.
+    func shows(_ certificate: OpaquePointer) -> Bool { unsafe X509_cmp(chain[0].pointer, certificate) == 0 }
 
     /// Whether the certificate is for a host of this name.
     func holds(for name: String) -> Bool { unsafe X509_check_host(chain[0].pointer, name, name.utf8.count, 0, nil) == 1 }

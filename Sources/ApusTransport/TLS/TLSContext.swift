@@ -33,10 +33,15 @@ import COpenSSL
         allowsSelfSigned = false
         first = unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)
         guard !server.identities.isEmpty else { throw TLSSetupError("a TLS listener wants a certificate and a key") }
-        for (index, identity) in server.identities.enumerated() {
+        for identity in server.identities { identities.append(try LoadedIdentity(identity, from: files)) }
+        for (index, identity) in identities.enumerated() {
             if index > 0 { others.append(unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)) }
-            identities.append(try LoadedIdentity(identity, from: files))
-            try unsafe prepare(index == 0 ? pointer : others[index - 1].pointer, server, identities[index], files)
+            // Those of other kinds of keys for the same names: each client is shown the one that it can verify.
+            var shown = [identity]
+            for other in identities where other.accompanies(identity) && !shown.contains(where: { $0.keyKind == other.keyKind }) {
+                shown.append(other)
+            }
+            try unsafe prepare(index == 0 ? pointer : others[index - 1].pointer, server, shown, files)
         }
         guard identities.count > 1 else { return }
         unsafe apus_ssl_ctx_set_servername_callback(
@@ -126,10 +131,11 @@ import COpenSSL
     private static let groups = "X25519:P-256:P-384"
 
     private func prepare(
-        _ context: OpaquePointer, _ server: ServerTLS, _ identity: LoadedIdentity, _ files: TLSFiles
+        _ context: OpaquePointer, _ server: ServerTLS, _ shown: [LoadedIdentity], _ files: TLSFiles
     ) throws(TLSSetupError) {
         unsafe setDefaults(context, minVersion: server.minVersion)
-        try unsafe identity.install(in: context)
+        // The first is the one to fall back on: the last that is installed.
+        for identity in shown.reversed() { try unsafe identity.install(in: context) }
         unsafe apus_ssl_ctx_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
         try unsafe limitResumption(context, server, files)
         unsafe apus_ssl_ctx_set_ticket_callback(context) { ssl, name, vector, cipher, mac, isSealing in
@@ -148,7 +154,7 @@ import COpenSSL
                 unsafe chosen?.pointee = UnsafePointer(match)
                 return result == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL
             }, nil)
-        if !identity.ocspResponse.isEmpty { unsafe staple(context, identity) }
+        if shown.contains(where: { !$0.ocspResponse.isEmpty }) { unsafe staple(context) }
         switch server.clientCertificates {
         case .off: break
         case .optional(let file):
@@ -189,18 +195,19 @@ import COpenSSL
         unsafe SSL_CTX_set_session_id_context(context, digest, UInt32(digest.count))
     }
 
-    private func staple(_ context: OpaquePointer, _ identity: LoadedIdentity) {
+    private func staple(_ context: OpaquePointer) {
         unsafe apus_ssl_ctx_set_status_callback(
             context,
-            { ssl, argument in
-                guard let identity: LoadedIdentity = unsafe TLSContext.object(argument) else { return SSL_TLSEXT_ERR_NOACK }
-                let response = identity.ocspResponse
+            { ssl, _ in
+                guard let ssl = unsafe ssl, let certificate = unsafe SSL_get_certificate(ssl), let context = unsafe TLSContext.of(ssl),
+                    let response = context.identities.first(where: { unsafe $0.shows(certificate) })?.ocspResponse, !response.isEmpty
+                else { return SSL_TLSEXT_ERR_NOACK }
                 // OpenSSL frees its copy.
                 guard let copy = unsafe CRYPTO_malloc(response.count, #file, #line) else { return SSL_TLSEXT_ERR_NOACK }
                 unsafe copy.copyMemory(from: response, byteCount: response.count)
                 unsafe apus_ssl_set_status_response(ssl, copy.assumingMemoryBound(to: UInt8.self), response.count)
                 return SSL_TLSEXT_ERR_OK
-            }, Unmanaged.passUnretained(identity).toOpaque())
+            }, nil)
     }
 
     private func askForCertificate(_ context: OpaquePointer, _ authorities: [Owned], _ mode: Int32) {

@@ -10,6 +10,7 @@
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
 #include <openssl/ocsp.h>
+#include <openssl/rand.h>
 #include <openssl/pem.h>
 #include <openssl/provider.h>
 #include <openssl/ssl.h>
@@ -30,6 +31,16 @@ static inline long apus_ssl_ctx_set_min_version(SSL_CTX *ctx, int version) { ret
 static inline long apus_ssl_ctx_set_session_cache_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_set_session_cache_mode(ctx, mode); }
 static inline long apus_ssl_ctx_set_groups(SSL_CTX *ctx, const char *list) { return SSL_CTX_set1_groups_list(ctx, list); }
 static inline long apus_ssl_ctx_add1_chain_cert(SSL_CTX *ctx, X509 *certificate) { return SSL_CTX_add1_chain_cert(ctx, certificate); }
+
+// Calls `found` with each DNS name of a certificate, which has no end: its length is given.
+static inline void apus_x509_each_name(X509 *certificate, void (*found)(const unsigned char *, int, void *), void *argument) {
+    GENERAL_NAMES *names = (GENERAL_NAMES *)X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type == GEN_DNS) found(ASN1_STRING_get0_data(name->d.dNSName), ASN1_STRING_length(name->d.dNSName), argument);
+    }
+    GENERAL_NAMES_free(names);
+}
 
 static inline void apus_ssl_ctx_set_servername_callback(SSL_CTX *ctx, int (*callback)(SSL *, int *, void *), void *argument) {
     SSL_CTX_set_tlsext_servername_callback(ctx, callback);
