@@ -109,6 +109,8 @@ let package = Package(
             name: "OrdinaryFixture", dependencies: ["Apus", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support/OrdinaryFixture"),
         .executableTarget(
+            name: "RandomFixture", dependencies: ["Apus", "ApusPlatform", "COpenSSL"], path: "Tests/Support/RandomFixture"),
+        .executableTarget(
             name: "ApusCommand",
             dependencies: [
                 "Apus", .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -91,6 +91,7 @@ extension Scoreboard {
             static let beat = 0
             static let phase = 1
             static let violation = 5
+            static let (hostHigh, hostLow, serving, servingBytes) = (6, 7, 8, 9)
             static let pid = Row.masterCells
             static let generation = Row.masterCells + 1
             static let state = Row.masterCells + 2
@@ -131,6 +132,29 @@ extension Scoreboard {
             return noted == 0 ? nil : Int32(truncatingIfNeeded: noted - 1)
         }
 
+        /// Says whom the worker serves, and what, in its own words. Left by a process that dies.
+        package func serve(hostHigh: UInt64, hostLow: UInt64, what: UInt64) {
+            store(hostHigh, Cell.hostHigh)
+            store(hostLow, Cell.hostLow)
+            store(0, Cell.servingBytes)
+            store(what, Cell.serving)
+        }
+
+        /// The same peer, something else.
+        package func serve(what: UInt64, bytes: UInt64) {
+            store(bytes, Cell.servingBytes)
+            store(what, Cell.serving)
+        }
+
+        package func serve(what: UInt64) { store(what, Cell.serving) }
+
+        package func serve(bytes: UInt64) { store(bytes, Cell.servingBytes) }
+
+        /// What is served: zero for nothing.
+        package var serving: (hostHigh: UInt64, hostLow: UInt64, what: UInt64, bytes: UInt64) {
+            (load(Cell.hostHigh), load(Cell.hostLow), load(Cell.serving), load(Cell.servingBytes))
+        }
+
         package func add(_ counter: Counter, _ amount: Int) {
             store(load(counter.rawValue) &+ UInt64(bitPattern: Int64(amount)), counter.rawValue)
         }
@@ -149,6 +173,7 @@ extension Scoreboard {
             enter(.starting)
             store(0, Counter.connections.rawValue)
             store(0, Cell.violation)
+            store(0, Cell.serving)
             store(0, Cell.pid)
             store(UInt64(generation), Cell.generation)
         }

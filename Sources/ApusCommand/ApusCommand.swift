@@ -7,7 +7,7 @@ import Foundation
 struct ApusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus", abstract: "A supervised multi-process WebSocket and HTTP/1.1 server.",
-        version: Library.version, subcommands: [Serve.self, Check.self, Connect.self, Ping.self, Bench.self])
+        version: Library.version, subcommands: [Serve.self, Check.self, Connect.self, Ping.self, Bench.self, LogLevel.self])
 
     /// Exit statuses of sysexits.h.
     enum Exit {

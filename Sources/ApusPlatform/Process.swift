@@ -87,6 +87,9 @@ package enum Process {
     /// Ends this process at once, without the exit handlers.
     package static func exitNow(_ status: Int32) -> Never { _exit(status) }
 
+    /// Ends this process, with the exit handlers: what is printed is written.
+    package static func end(_ status: Int32) -> Never { exit(status) }
+
     /// The process that started this one; 1, or a subreaper's number, once that has died.
     package static var parent: Int32 { getppid() }
 
@@ -202,6 +205,8 @@ package enum Signal {
     package static let terminalInput = SIGTTIN
     package static let terminalOutput = SIGTTOU
     package static let windowChange = SIGWINCH
+    /// Comes with a number (`sigqueue(3)`): of a level of the log.
+    package static let logLevel = __libc_current_sigrtmin() + 1
     package static let fileSize = SIGXFSZ
     package static let brokenPipe = SIGPIPE
     /// A system call that a filter forbids.
@@ -236,6 +241,8 @@ package enum Signal {
         package let number: Int32
         /// The process that sent it; nil for the kernel, which speaks for a terminal.
         package let sender: Int32?
+        /// What came with it, if it was queued with something.
+        package let value: Int32
     }
 
     /// The next signal that came in; nil when there is none.
@@ -245,7 +252,25 @@ package enum Signal {
         guard unsafe read(descriptor, &info, size) == size else { return nil }
         // SI_USER is 0, other processes' calls are below it; the kernel's own reasons are above.
         return Received(
-            number: Int32(truncatingIfNeeded: info.ssi_signo), sender: info.ssi_code <= 0 ? Int32(bitPattern: info.ssi_pid) : nil)
+            number: Int32(truncatingIfNeeded: info.ssi_signo), sender: info.ssi_code <= 0 ? Int32(bitPattern: info.ssi_pid) : nil,
+            value: info.ssi_int)
+    }
+
+    /// Sends a signal with a number.
+    package static func queue(_ signal: Int32, _ value: Int32, to pid: Int32) throws(SystemError) {
+        var content = unsafe sigval()
+        unsafe content.sival_int = value
+        let number = unsafe content
+        try blockingSyscall("sigqueue") { unsafe sigqueue(pid, signal, number) }
+    }
+
+    /// Whether a process keeps this signal waiting until it reads it: other processes may die of it. False where /proc cannot tell.
+    package static func isBlocked(_ signal: Int32, in pid: Int32) -> Bool {
+        guard let text = try? FileSystem.contents(of: "/proc/\(pid)/status", maxBytes: 16_384),
+            let line = String(decoding: text, as: UTF8.self).split(separator: "\n").first(where: { $0.hasPrefix("SigBlk:") }),
+            let mask = line.split(separator: "\t").last.flatMap({ UInt64($0, radix: 16) })
+        else { return false }
+        return mask >> UInt64(signal - 1) & 1 == 1
     }
 
     /// `SIGKILL`, `SIGSEGV`, …

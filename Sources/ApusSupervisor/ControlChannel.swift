@@ -1,4 +1,4 @@
-import ApusPlatform
+package import ApusPlatform
 
 /// What a worker is told: by the master over the control channel, or by a person's signal to its pid.
 package enum WorkerCommand: Equatable, Sendable {
@@ -16,6 +16,10 @@ package enum WorkerCommand: Equatable, Sendable {
     case adopt(slot: Int, places: [Int])
     /// The slot's own worker accepts again.
     case release(slot: Int)
+    /// Close this peer's connections, whatever their ports, and those that come from it until then.
+    case turnAway(SocketAddress, until: MonotonicTime)
+    /// Log from this level on.
+    case logLevel(UInt8)
 
     /// What a record may have at most, in bytes.
     static let maxRecordBytes = 512 * 1024
@@ -27,6 +31,8 @@ package enum WorkerCommand: Equatable, Sendable {
         static let application: UInt8 = 5
         static let adopt: UInt8 = 6
         static let release: UInt8 = 7
+        static let turnAway: UInt8 = 8
+        static let logLevel: UInt8 = 9
     }
 
     var record: [UInt8] {
@@ -38,6 +44,8 @@ package enum WorkerCommand: Equatable, Sendable {
         case .handOver(let closing): [Tag.handOver] + Self.bytes(of: closing)
         case .adopt(let slot, let places): [Tag.adopt] + Self.bytes(of: [slot] + places)
         case .release(let slot): [Tag.release] + Self.bytes(of: [slot])
+        case .logLevel(let level): [Tag.logLevel, level]
+        case .turnAway(let peer, let end): [Tag.turnAway] + Array("\(end.milliseconds) \(peer)".utf8)
         }
     }
 
@@ -67,6 +75,11 @@ package enum WorkerCommand: Equatable, Sendable {
         case Tag.release:
             guard let numbers = Self.numbers(in: record), numbers.count == 1 else { return nil }
             self = .release(slot: numbers[0])
+        case Tag.logLevel where record.count == 2: self = .logLevel(record[1])
+        case Tag.turnAway:
+            let words = String(decoding: record.dropFirst(), as: UTF8.self).split(separator: " ")
+            guard words.count == 2, let end = UInt64(words[0]), let peer = SocketAddress(parsing: words[1]) else { return nil }
+            self = .turnAway(peer, until: MonotonicTime(milliseconds: end))
         default: return nil
         }
     }

@@ -68,7 +68,7 @@ extension Supervisor {
         notifier.status(status)
     }
 
-    /// `2 of 2 workers ready, 17 connections open, 4711 accepted; died: 1 trap, 2 killed`
+    /// `2 of 2 workers ready, 17 connections open, 4711 accepted; died: 1 trap, 2 killed, one serving GET /items, from 10.0.0.7:4711 at …`
     var status: String {
         var open = 0
         var accepted = 0
@@ -79,7 +79,34 @@ extension Supervisor {
         let ready = incumbents.count { $0.machine.isReady }
         let leaving = lines.count { $0.role == .leaving && $0.process != nil }
         let drain = leaving > 0 ? ", \(leaving) draining" : ""
-        let dead = deaths.description.isEmpty ? "" : "; died: \(deaths)"
+        let dead = deaths.description.isEmpty ? "" : "; died: \(deaths)\(lastServing.map { ", the last serving \($0)" } ?? "")"
         return "\(ready) of \(slots) workers ready\(drain), \(open) connections open, \(accepted) accepted\(dead)"
+    }
+}
+
+/// What it makes of deaths.
+extension Supervisor {
+    /// A worker's death that is its own, or its peer's: what it was serving is said in the log, and remembered.
+    func suspect(_ serving: Serving, of death: WorkerDeath) {
+        lastServing = serving.description
+        // Who sent SIGKILL, and why, nobody knows: a person, or the kernel when memory was short.
+        guard death.kind != .killed, death.kind != .exit, death.kind != .signal else { return }
+        for suspect in suspects.died(serving: serving, at: loop.now) {
+            switch suspect {
+            case .route(let name):
+                logger.error("\(Suspects.deaths) workers have died within a minute while they served \(name)")
+            case .peer(let peer):
+                let measure =
+                    configuration.quarantine ? "it is turned away for \(Quarantine.period.wholeMilliseconds / 1000) s" : "quarantine is off"
+                logger.error("\(Suspects.deaths) workers have died within a minute while they served \(peer.host): \(measure)")
+                if configuration.quarantine { turnAway(peer) }
+            }
+        }
+    }
+
+    private func turnAway(_ peer: SocketAddress) {
+        quarantine.add(peer, at: loop.now)
+        let order = WorkerCommand.turnAway(peer, until: loop.now + Quarantine.period).record
+        for line in lines { line.process?.channel.send(order) }
     }
 }

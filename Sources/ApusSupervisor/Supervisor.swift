@@ -30,6 +30,8 @@ package struct SupervisorConfiguration: Sendable {
     package var startAttempts = 5
     /// The same for a worker that a reload or TTIN has started: then the reload, or the worker, is given up.
     package var reloadAttempts = 3
+    /// Whether a peer that was being served in three deaths within a minute is turned away for a minute.
+    package var quarantine = false
     /// What the processes are called in `ps`.
     package var title = "apus"
 
@@ -54,6 +56,8 @@ package struct Blueprint {
     /// Called in the master when a worker process has ended and been reaped, before the next one is forked: its row and mailbox, and which of
     /// its slot's processes it was.
     package var whenEnded: (_ mailbox: Int, _ life: Int) -> Void = { _, _ in }
+    /// What the worker of a row is serving, for the log when it dies; nil: nothing.
+    package var serving: (Scoreboard.Row) -> Serving? = { _ in nil }
     /// What is said of an address that cannot be listened on.
     package var blame: (ListenError) -> any Error = { $0 }
 
@@ -93,13 +97,13 @@ package final class Supervisor {
     /// Blocked in the master and read from a descriptor.
     static let handledSignals = [
         Signal.terminate, Signal.interrupt, Signal.quit, Signal.hangUp, Signal.user1, Signal.user2, Signal.terminalInput,
-        Signal.terminalOutput, Signal.windowChange,
+        Signal.terminalOutput, Signal.windowChange, Signal.logLevel,
     ]
     /// Rows of the scoreboard that so many slots have.
     static func rows(of slots: Int) -> Int { Worker.mailbox(slot: slots, side: 0) }
 
     let listeners: SlotListeners
-    let logger: Logger
+    package var logger: Logger
     package let loop: EventLoop
     let signals: OwnedDescriptor
     var deaths = DeathCounts()
@@ -134,6 +138,10 @@ package final class Supervisor {
     /// The service manager, if there is one.
     package let notifier: SystemdNotify
     var lastStatus = ""
+    var suspects = Suspects()
+    var quarantine = Quarantine()
+    /// By the worker that died last, when it died.
+    var lastServing: String?
 
     /// Called once, when every slot has been ready, with the addresses listened on and the number of workers.
     package var whenAllReady: ([SocketAddress], Int) -> Void = { _, _ in }
@@ -141,6 +149,8 @@ package final class Supervisor {
     package var makeBlueprint: (() throws -> Blueprint)?
     /// Called when a reload has been completed.
     package var whenReloaded: ([SocketAddress], Int) -> Void = { _, _ in }
+    /// Called when another level of the log is asked for, with its number; gives its name if there is such a level.
+    package var changeLogLevel: (UInt8) -> String? = { _ in nil }
     /// Called on USR1.
     package var reopenLogs: () -> Void = {}
     /// What USR2 starts; nil: it has no effect.
@@ -225,6 +235,8 @@ package final class Supervisor {
             leave(.drain)
         case Signal.windowChange where signal.sender == nil:
             return  // a terminal's size
+        case Signal.logLevel:
+            return changeLogLevel(to: signal.value)
         case Signal.user1:
             logger.notice("\(name): reopening the logs")
             reopenLogs()
@@ -233,6 +245,15 @@ package final class Supervisor {
             change(name, signal.number)
         }
         proceed()
+    }
+
+    /// Of this process and every worker.
+    private func changeLogLevel(to value: Int32) {
+        guard let number = UInt8(exactly: value), let name = changeLogLevel(number) else {
+            return logger.warning("there is no log level \(value)")
+        }
+        for line in lines { line.process?.channel.send(WorkerCommand.logLevel(number).record) }
+        logger.notice("the log level is \(name) until the next reload")
     }
 
     private func change(_ name: String, _ signal: Int32) {

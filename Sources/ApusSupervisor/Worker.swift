@@ -16,6 +16,8 @@ package final class Worker {
     package let side: Int
     /// The sockets to accept from, until `closeListeners`.
     package let listeners: [WorkerListener]
+    /// Peers that are turned away when the worker starts.
+    package let turnedAway: [(peer: SocketAddress, end: MonotonicTime)]
     /// The row of the scoreboard that this process writes.
     package let row: Scoreboard.Row
 
@@ -35,8 +37,10 @@ package final class Worker {
     private let master: Int32
 
     init(
-        line: WorkerLine, count: Int, listeners: [WorkerListener], row: Scoreboard.Row, channel: consuming ControlChannel, master: Int32
+        line: WorkerLine, count: Int, listeners: [WorkerListener], turnedAway: [(peer: SocketAddress, end: MonotonicTime)],
+        row: Scoreboard.Row, channel: consuming ControlChannel, master: Int32
     ) {
+        self.turnedAway = turnedAway
         slot = line.slot
         self.count = count
         generation = line.life
@@ -84,7 +88,7 @@ package final class Worker {
         try guardAgainstMasterDeath()
         let obey = { [title] (order: WorkerCommand) in
             switch order {
-            case .application, .adopt, .release: break
+            case .application, .adopt, .release, .turnAway, .logLevel: break
             case .stop: Process.setTitle(title + " (stopping)")
             case .drain, .masterDied, .handOver: Process.setTitle(title + " (draining)")
             }

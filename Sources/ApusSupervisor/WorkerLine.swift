@@ -189,7 +189,8 @@ extension Supervisor {
         Self.restoreSignals(keeping: [Signal.terminate, Signal.quit])
         let worker = Worker(
             line: line, count: max(slots, line.slot + 1),
-            listeners: SlotListeners.listeners(for: line.slot, of: line.generation.listeners), row: scoreboard[line.row],
+            listeners: SlotListeners.listeners(for: line.slot, of: line.generation.listeners),
+            turnedAway: quarantine.present(at: .now()), row: scoreboard[line.row],
             channel: ControlChannel(OwnedDescriptor(rawValue: channel), maxRecordBytes: WorkerCommand.maxRecordBytes), master: master)
         return line.generation.blueprint.runWorker(worker)
     }
@@ -301,13 +302,18 @@ extension Supervisor {
             lastWords: process.lastWords.text)
         let sequel = line.machine.ended(end, now: now, random: &random)
 
+        // What it did when it died: nothing, if it waited.
+        let row = scoreboard[line.row]
+        let serving = row.phase == .handler ? line.generation.blueprint.serving(row) : nil
         let uptime = seconds(now.millisecondsSince(process.startedAt))
-        let text: Logger.Message = "worker \(line.slot) (pid \(process.pid)) ended: \(death) after \(uptime); \(sequel)"
+        let text: Logger.Message =
+            "worker \(line.slot) (pid \(process.pid)) ended: \(death) after \(uptime)\(Self.what(serving)); \(sequel)"
         let wasAsked = sequel == .end && end == .exited(0)
         var figures = wasAsked ? [:] : deaths.counting(death)
         // What it took with it.
         if !wasAsked { figures["connections"] = "\(scoreboard[line.row][.connections])" }
         logger.log(level: wasAsked ? .info : .warning, text, metadata: figures)
+        if let serving, !wasAsked { suspect(serving, of: death) }
         settle(line)
         judgeCourse(after: line, reason: "\(death)")
     }
@@ -329,8 +335,11 @@ extension Supervisor {
             return
         }
         let stuck = seconds(loop.now.millisecondsSince(row.lastBeat))
-        logger.error("\(worker) hangs: no heartbeat for \(stuck), phase \(row.phase): sending \(name)")
+        let serving = row.phase == .handler ? line.generation.blueprint.serving(row) : nil
+        logger.error("\(worker) hangs: no heartbeat for \(stuck), phase \(row.phase)\(Self.what(serving)): sending \(name)")
     }
+
+    private static func what(_ serving: Serving?) -> String { serving.map { ", serving \($0)" } ?? "" }
 
     private func seconds(_ milliseconds: UInt64) -> String { "\(milliseconds / 1000).\(milliseconds % 1000 / 100) s" }
 }

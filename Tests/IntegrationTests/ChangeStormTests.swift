@@ -103,8 +103,8 @@ extension Integration {
                 // slot, closed already, may have a successor to come: then the master has one descriptor less than at rest.
                 let isSettled = Deadline(after: .seconds(20)).wait {
                     let now = ProcessTable.group(group).filter { $0.pid != master() }
-                    return now.count == target && Self.saidCount(server.process.standardError) == target
-                        && now.allSatisfy { !$0.isStopped && !Self.isLeaving($0.pid) && $0.parent == master() }
+                    guard now.count == target, Self.saidCount(server.process.standardError) == target else { return false }
+                    return now.allSatisfy { !$0.isStopped && !Self.isLeaving($0.pid) && $0.parent == master() }
                 }
                 #expect(isSettled, "seed \(seed): wanted \(target), there are \(ProcessTable.group(group)) of master \(master())")
                 let pid = master()
@@ -134,8 +134,10 @@ extension Integration {
 
         /// How many workers serve, as the log says last.
         private static func saidCount(_ log: String) -> Int? {
-            let lines = log.split(separator: "\n").reversed()
-            return lines.lazy.compactMap { $0.firstMatch(of: /(?:with|apus:) (\d+) workers?( serves?)?$/)?.output.1 }.first.flatMap { Int($0) }
+            for line in log.split(separator: "\n").reversed() {
+                if let match = line.firstMatch(of: /(?:with|apus:) (\d+) workers?( serves?)?$/) { return Int(match.output.1) }
+            }
+            return nil
         }
 
         /// Whether a worker's title says so.

@@ -188,5 +188,20 @@ extension Integration {
             let error = #expect(throws: TestFailure.self) { try Ordinary(["reading=/no/such/place"]) }
             #expect(error.map { "\($0)".contains("/no/such/place") } == true, "\(String(describing: error))")
         }
+
+        @Test("1,000 forked workers draw nothing twice: no UUID, number, mask, OpenSSL's bytes or those of a ticket")
+        func randomness() throws {
+            let count = 1000
+            let process = try ChildProcess([Places.besideTests("RandomFixture"), "\(count)"])
+            func lines() -> [Substring] { process.standardOutput.split(separator: "\n") }
+            let haveAll = Deadline(after: .seconds(120)).wait { process.hasEnded != nil || lines().count >= count }
+            let drawn = lines().map { $0.split(separator: " ") }
+            #expect(haveAll && drawn.count == count, "\(drawn.count) lines\n\(process.standardError.suffix(1000))")
+            for (place, source) in ["a UUID", "a number", "two masks", "OpenSSL's bytes", "a ticket's bytes"].enumerated() {
+                #expect(Set(drawn.map { $0[place] }).count == count, "\(source) came twice")
+            }
+            process.signal(SIGTERM)
+            #expect(try process.wait(within: .seconds(60)) == .exited(0))
+        }
     }
 }

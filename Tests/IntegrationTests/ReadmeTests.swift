@@ -29,6 +29,15 @@ extension Integration {
                 #expect(process.group.isEmpty)
             }
         }
+
+        @Test("without its directory it ends with one line that says so")
+        func missingDirectory() throws {
+            let place = try TemporaryDirectory()
+            let process = try ChildProcess([Places.besideTests("ReadmeExample")], in: place.path)
+            #expect(try process.wait(within: .seconds(10)) == .exited(78))
+            let expected = "ReadmeExample: cannot serve the directory \"public\": No such file or directory\n"
+            #expect(process.standardError == expected)
+        }
     }
 }
 

@@ -134,7 +134,7 @@ extension Integration {
             let whole = lines.filter { $0.contains(", all layers: ") }
             let allowed = whole.filter { $0.contains("wanted allowed") }
             let permitted = ["threads: start a thread", "reading: read a file", "writing: create and rename", "connecting: a TCP socket"]
-            let possible = ["a mounted root", "send on"] + permitted
+            let possible = ["a mounted root", "send on", "with the master's orders"] + permitted
             #expect(allowed.count == possible.count)
             #expect(allowed.allSatisfy { line in possible.contains { line.contains($0) } })
             let forbidden = [
@@ -149,29 +149,6 @@ extension Integration {
         }
 
         // MARK: Deaths
-
-        /// A server whose handlers misbehave.
-        private final class Misbehaving {
-            let process: ChildProcess
-            let port: UInt16
-            private let directory: TemporaryDirectory
-
-            init(_ arguments: String...) throws {
-                directory = try TemporaryDirectory()
-                let ports = directory.path + "/ports"
-                process = try ChildProcess([Places.besideTests("SandboxFixture"), ports] + arguments)
-                let isUp = Deadline(after: .seconds(20)).wait { [process] in Files.exists(ports) || process.hasEnded != nil }
-                guard isUp, let port = Files.text(ports)?.split(separator: "\n").first?.split(separator: ":").last.flatMap({ UInt16($0) })
-                else {
-                    throw TestFailure("SandboxFixture did not come up:\n\(process.standardError)")
-                }
-                self.port = port
-            }
-
-            var worker: pid_t? { process.group.first { [process] in $0.parent == process.pid }?.pid }
-
-            func answer(_ path: String) throws -> String { try RawClient(port: port).request("GET \(path)").text }
-        }
 
         struct Death: Sendable, CustomTestStringConvertible {
             let path: String
@@ -208,6 +185,7 @@ extension Integration {
             let log = server.process.standardError
             let line = try #require(isLogged ? log.split(separator: "\n").first { $0.contains("(pid \(first)) ended: ") } : nil, "\(log)")
             #expect(line.contains(" warning ") && line.contains(death.text), "\(line)")
+            #expect(line.contains(", serving GET \(death.path), from 127.0.0.1:"), "\(line)")
             #expect(line.hasSuffix(" \(death.kind)"), "\(line)")
             if !death.kind.hasPrefix("sandbox") { #expect(!log.contains("sandbox-violation"), "\(log)") }
             let isReplaced = Deadline(after: .seconds(10)).wait { server.worker.map { $0 != first } ?? false }
@@ -257,7 +235,7 @@ extension Integration {
 
         @Test("allowsConnect: sockets, names and certificates, but no other file, and nothing to listen with")
         func connecting() throws {
-            let server = try Misbehaving("connect")
+            let server = try Misbehaving(["connect"])
             let first = server.worker
             for (path, answer) in [
                 ("/do/datagram", "0"), ("/do/hosts", "read"), ("/do/roots", "read"), ("/do/bind", "bound"),
@@ -277,7 +255,7 @@ extension Integration {
             try run([Places.package + "/deploy/dev-cert", place.path])
             let certificate = ["--tls-certificate", place.path + "/localhost.pem", "--tls-key", place.path + "/localhost.key"]
             let secure = try ApusServer(options: certificate)
-            let server = try Misbehaving("connect")
+            let server = try Misbehaving(["connect"])
             let first = server.worker
             let fetch = { (address: String, fields: String...) throws -> String in
                 let client = try RawClient(port: server.port)
@@ -291,6 +269,20 @@ extension Integration {
             let unknown = try fetch("http://nobody.invalid/")
             #expect(unknown.contains("cannot resolve") || unknown.contains("timed out"), "\(unknown)")
             #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("a client's authorities are read before the sandbox is entered", .enabled(if: geteuid() == 0))
+        func clientTLS() throws {
+            let place = try TemporaryDirectory()
+            try run([Places.package + "/deploy/dev-cert", place.path])
+            let certificate = ["--tls-certificate", place.path + "/localhost.pem", "--tls-key", place.path + "/localhost.key"]
+            let secure = try ApusServer(options: certificate)
+            // Nobody but root may enter.
+            chmod(place.path, 0o700)
+            let server = try Misbehaving(["connect", "roots=\(place.path)/authority.pem"])
+            let answer = try RawClient(port: server.port).request(
+                "GET /fetch", "X-Address: https://localhost:\(secure.port)/nothing")
+            #expect(answer.text.contains("404"), "\(answer.text)")
         }
 
         @Test("SIGSTOP and SIGCONT leave a worker alive, in the wait and under load")
@@ -395,4 +387,27 @@ extension Integration {
             #expect(try Self.status(of: worker.pid)["Seccomp"] == "2")
         }
     }
+}
+
+/// A server whose handlers misbehave.
+final class Misbehaving {
+    let process: ChildProcess
+    let port: UInt16
+    private let directory: TemporaryDirectory
+
+    init(_ arguments: [String] = []) throws {
+        directory = try TemporaryDirectory()
+        let ports = directory.path + "/ports"
+        process = try ChildProcess([Places.besideTests("SandboxFixture"), ports] + arguments)
+        let isUp = Deadline(after: .seconds(20)).wait { [process] in Files.exists(ports) || process.hasEnded != nil }
+        guard isUp, let port = Files.text(ports)?.split(separator: "\n").first?.split(separator: ":").last.flatMap({ UInt16($0) })
+        else {
+            throw TestFailure("SandboxFixture did not come up:\n\(process.standardError)")
+        }
+        self.port = port
+    }
+
+    var worker: pid_t? { process.group.first { [process] in $0.parent == process.pid }?.pid }
+
+    func answer(_ path: String) throws -> String { try RawClient(port: port).request("GET \(path)").text }
 }

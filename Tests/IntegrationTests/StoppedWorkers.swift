@@ -21,6 +21,8 @@ final class StoppedWorkers: Sendable {
 
     private let port: UInt16
     private let looks = Mutex<[Look]>([])
+    /// All there ever were.
+    private let history = Mutex<[Look]>([])
 
     init(of port: UInt16) { self.port = port }
 
@@ -39,7 +41,9 @@ final class StoppedWorkers: Sendable {
             let ended = ContinuousClock.now
             guard ProcessTable.entry(worker)?.isStopped == true else { return false }
             guard let accepted else { throw TestFailure("worker \(worker) cannot be looked into") }
-            looks.withLock { $0.append(Look(worker: worker, began: began, ended: ended, accepted: accepted)) }
+            let look = Look(worker: worker, began: began, ended: ended, accepted: accepted)
+            looks.withLock { $0.append(look) }
+            history.withLock { $0.append(look) }
             return true
         }
     }
@@ -111,6 +115,11 @@ final class StoppedWorkers: Sendable {
         var stopped = 0
         /// What no stopped worker had accepted.
         var unexplained: [Loss] = []
+    }
+
+    /// Whether a worker that was stopped meanwhile had accepted the connection: then it had to wait.
+    func hadAccepted(_ end: SocketTable.End, from began: ContinuousClock.Instant, to ended: ContinuousClock.Instant) -> Bool {
+        history.withLock { $0.contains { $0.began <= ended && began <= $0.ended && $0.accepted.contains(end) } }
     }
 
     func account(for losses: [Loss]) -> Account {

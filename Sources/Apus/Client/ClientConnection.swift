@@ -141,7 +141,7 @@ private final class WebSocketDialogue: ClientDialogue {
         // The application may have cancelled it meanwhile.
         guard case .opening(let session) = transport.phase else { return }
         session.succeeded()
-        let spoken = WebSocketProtocol(name: subprotocol ?? "", path: address.target, id: .init(index: 0)) { _ in
+        let spoken = WebSocketProtocol(name: subprotocol ?? "", path: address.target, id: .init(client: subprotocol ?? "")) { _ in
             throw Rejection(.notImplemented)
         }
         let socket = WebSocket(

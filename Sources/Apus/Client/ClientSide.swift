@@ -9,17 +9,25 @@ final class ClientSide {
     /// All that has been asked for and has not come to its end.
     private var tasks: [ObjectIdentifier: ClientTask] = [:]
 
-    init(_ loop: EventLoop) { resolver = Resolver(loop) }
+    /// A TLS context and what it was made from.
+    typealias Prepared = (key: ClientTLS.SharingKey, context: TLSContext)
 
-    /// TLS contexts by what they were made from, oldest first.
-    private var tlsContexts: [(key: ClientTLS.SharingKey, context: TLSContext)] = []
+    /// - Parameter prepared: those that `Server.clientTLS` names.
+    init(_ loop: EventLoop, _ prepared: [Prepared]) {
+        resolver = Resolver(loop)
+        self.prepared = prepared
+    }
+
+    private let prepared: [Prepared]
+    /// The oldest first.
+    private var tlsContexts: [Prepared] = []
 
     /// Certificates, keys and roots are read once; a few configurations are kept.
     private static let maxTLSContexts = 16
 
     func tlsContext(for options: ClientTLS) throws(ConnectError) -> TLSContext {
         let key = options.sharingKey
-        if let key, let kept = tlsContexts.first(where: { $0.key == key }) { return kept.context }
+        if let key, let kept = (prepared + tlsContexts).first(where: { $0.key == key }) { return kept.context }
         let made: TLSContext
         do {
             made = try TLSContext(options)

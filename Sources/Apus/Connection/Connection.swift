@@ -10,6 +10,8 @@ import Logging
 final class Connection: EventSource {
     let context: Context
     let transport: Transport
+    /// Who is at the other end.
+    let origin: Origin
     private(set) var phase = Phase.closed
     /// Bytes that were received and not used: the start of a frame header, or what came while its reader is paused.
     private var carry: [UInt8] = [] {
@@ -33,7 +35,7 @@ final class Connection: EventSource {
     private var isSecure = false
     /// It is in the context's list of connections for which much waits.
     var isBehind = false
-    private var pendingAtLastCheck = Int.max
+    var pendingAtLastCheck = Int.max
     /// The reader does not want more for now.
     private var isReadingPaused = false
 
@@ -47,8 +49,9 @@ final class Connection: EventSource {
     /// With more than this queued, in bytes, nothing more is read: who does not take answers is not asked for questions.
     private static let backPressureBytes = 32 * 1024
 
-    init(_ descriptor: consuming OwnedDescriptor, context: Context) {
+    init(_ descriptor: consuming OwnedDescriptor, context: Context, from origin: Origin = .thisSide) {
         self.context = context
+        self.origin = origin
         transport = Transport(descriptor, buffers: context.buffers)
         lastActivity = context.loop.now
         super.init()
@@ -104,10 +107,18 @@ final class Connection: EventSource {
     // MARK: Events
 
     override func ready(_ readiness: Readiness, in loop: EventLoop) {
+        serve(readiness)
+        context.servingNothing()
+    }
+
+    @inline(__always)
+    private func serve(_ readiness: Readiness) {
         if readiness.contains(.writable) { settle() }
         guard !readiness.isDisjoint(with: [.readable, .hangUp]) else { return }
         switch phase {
-        case .securing(let next): handshake(for: next)
+        case .securing(let next):
+            context.serving(self, .handshake)
+            handshake(for: next)
         case .opening, .http, .exchange, .webSocket:
             if isReadingPaused || isBackedUp {
                 if !readiness.isDisjoint(with: .hangUp) { lost() }
@@ -120,6 +131,12 @@ final class Connection: EventSource {
     }
 
     override func timerFired(at now: MonotonicTime) {
+        context.serving(self, .timer)
+        deadlinePassed(at: now)
+        context.servingNothing()
+    }
+
+    private func deadlinePassed(at now: MonotonicTime) {
         switch phase {
         case .securing(.opening(let session)), .opening(let session): session.deadlinePassed()
         case .securing(.http(let session)):
@@ -134,19 +151,6 @@ final class Connection: EventSource {
         case .closed: break
         }
     }
-
-    /// Whether the peer has taken enough of the output since this was last asked, or since `watchOutput`.
-    func outputHasProgressed() -> Bool {
-        let pending = pendingOutput
-        defer { pendingAtLastCheck = pending }
-        return pendingAtLastCheck - pending >= context.limits.minBodyProgressBytes
-    }
-
-    /// Output that is to be watched begins: what an earlier answer had left says nothing of it.
-    func watchOutput() { pendingAtLastCheck = hasBufferedOutput ? pendingOutput : .max }
-
-    /// The kernel's queue counts: it may hold megabytes while ours stands still.
-    private var pendingOutput: Int { bufferedBytes + Socket.unacknowledgedBytes(transport.descriptor) }
 
     private func receive() {
         if mayFill, fill() { return }
@@ -183,6 +187,7 @@ final class Connection: EventSource {
     private func fill() -> Bool {
         mayFill = false
         guard !isSecure, carry.isEmpty, case .webSocket(let socket) = phase, var most = socket.directBytes else { return false }
+        context.serving(self, .webSocket, route: socket.routeNumber)
         isCorked = true
         defer { uncork() }
         var left = Self.mostFilled
@@ -242,11 +247,13 @@ final class Connection: EventSource {
                 case .http, .exchange, .webSocket, .finishing, .lingering, .closed: continue serving
                 }
             case .http(let session):
+                context.serving(self, .head)
                 session.process(&position, until: end)
                 if case .webSocket = phase { continue serving }
             case .exchange(let exchange):
                 exchange.process(&position, until: end)
             case .webSocket(let socket):
+                context.serving(self, .webSocket, route: socket.routeNumber)
                 socket.process(&position, until: end)
             case .finishing, .lingering, .closed:
                 position = end

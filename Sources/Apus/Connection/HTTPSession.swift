@@ -320,6 +320,7 @@ final class HTTPSession {
             let agreement = try ExtensionNegotiation.answer(asked.extensions ?? "", with: context.extensions) { offered in
                 context.allowsExtension?(offered, request) ?? true
             }
+            context.serving(.upgrade, route: chosen.number)
             open(chosen, request, asked, agreement, try chosen.makeHandler(request))
         } catch let violation as HandshakeViolation {
             refuse(violation.status, violation.description, fields: violation.fields, isHead: head.method == .head)
@@ -357,6 +358,7 @@ final class HTTPSession {
         state = .over
         connection.becomeWebSocket(socket)
         socket.begin()
+        context.serving(.opened, route: chosen.number)
         handler.opened(socket)
         socket.request = nil
     }

@@ -7,7 +7,9 @@ struct Routes {
 
     /// Protocols by path, in the order they were added: the first serves clients that ask for none.
     private(set) var webSockets: [String: [WebSocketProtocol]] = [:]
-    private var handlers: [String: [(method: HTTPMethod, handler: Handler)]] = [:]
+    private var handlers: [String: [(method: HTTPMethod, number: Int, handler: Handler)]] = [:]
+    /// `GET /items`, by number.
+    private(set) var names: [String] = []
     /// Longest prefix first.
     private(set) var mounts: [FileMount] = []
     /// Methods that some path may take: those of RFC 9110 but CONNECT, PATCH, and those of handlers.
@@ -19,7 +21,8 @@ struct Routes {
         if method == .connect { return "expected a method that has a path, got CONNECT" }
         if let objection = Self.objection(to: path) { return objection }
         if handlers[path]?.contains(where: { $0.method == method }) == true { return "expected each route once, got it twice" }
-        handlers[path, default: []].append((method, handler))
+        handlers[path, default: []].append((method, names.count, handler))
+        names.append("\(method) \(path)")
         methods.insert(method)
         return nil
     }
@@ -67,6 +70,7 @@ struct Routes {
             // A GET handler answers HEAD too: the body is left out below it.
             let method = head.method == .head ? .get : head.method
             if let match = offered.first(where: { $0.method == head.method || $0.method == method }) {
+                exchange.context.serving(.request, route: UInt16(truncatingIfNeeded: match.number + 1))
                 do { try match.handler(exchange) } catch { exchange.fail(error) }
                 return
             }

@@ -11,6 +11,8 @@ final class Application {
     let routes: Routes
     /// What new connections are secured with; those there are keep theirs.
     private(set) var tls: ListenerTLS
+    /// What handlers that are clients speak, read already.
+    let clientTLS: [ClientSide.Prepared]
     private let ticketKeys: TicketKeys
     /// What workers give up; nil in a process of its own.
     private var sandbox: Sandbox?
@@ -27,6 +29,22 @@ final class Application {
         }
         routes = try server.configuredRoutes
         tls = try ListenerTLS(server, ticketKeys: ticketKeys)
+        clientTLS = try Self.prepare(server.clientTLS)
+    }
+
+    private static func prepare(_ all: [ClientTLS]) throws(ConfigurationError) -> [ClientSide.Prepared] {
+        var prepared: [ClientSide.Prepared] = []
+        for (place, options) in all.enumerated() {
+            guard let key = options.sharingKey else {
+                throw .clientTLS(place, "expected files, got a function or a context of your own, which reads what it wants itself")
+            }
+            do throws(TLSSetupError) {
+                prepared.append((key, try TLSContext(options)))
+            } catch {
+                throw .clientTLS(place, error.description)
+            }
+        }
+        return prepared
     }
 
     /// Goes over to the certificates in `files`, or in the files as they are now.
@@ -77,8 +95,7 @@ final class Application {
             if let sandbox, sandbox.mode != .off { try Confinement.closeDescriptors(except: declaredDescriptors(of: worker)) }
             let context = try Context(
                 self, worker: WorkerIdentity(slot: worker.slot, count: worker.count, generation: worker.generation - 1),
-                mailbox: worker.mailbox, listening: worker.listeners, owner: nil)
-            context.row = worker.row
+                mailbox: worker.mailbox, listening: worker.listeners, row: worker.row, owner: nil)
             try worker.attach(to: context.loop) { [self] command in
                 switch command {
                 // Nobody accepts here any more: whoever comes next finds the addresses free.
@@ -87,10 +104,13 @@ final class Application {
                 case .handOver(let closing): context.drain(closing: closing)
                 case .stop: context.stop()
                 case .application(let record): return replaceTLS(with: record, in: context)
+                case .turnAway(let peer, let end): return context.turnAway(peer, until: end)
+                case .logLevel(let level): return LogLevelOverride.set(level)
                 case .adopt, .release: return
                 }
                 worker.closeListeners()
             }
+            for (peer, end) in worker.turnedAway { context.turnAway(peer, until: end) }
             worker.whenAdopting = { slot, sockets in context.adopt(sockets, of: slot) }
             worker.whenReleasing = { slot in context.release(slot) }
             Process.loadEnvironment()

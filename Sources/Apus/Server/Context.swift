@@ -57,6 +57,8 @@ public final class Context {
     private var state = State.running
     private var isServing = false
     private let maxConnections: Int
+    /// Peers whose connections are closed, and until when.
+    private var turnedAway: [SocketAddress: MonotonicTime] = [:]
     /// Clients that have not made a request yet.
     var newcomers = Newcomers()
     /// No more fit; until one ends.
@@ -83,6 +85,8 @@ public final class Context {
     var behind: (connections: [Connection], since: MonotonicTime?) = ([], nil)
     /// Bits of protocols whose connections are to be asked to write, or to go on reading.
     var pendingRequests: (writable: UInt64, resume: UInt64) = (0, 0)
+    /// The same for client connections.
+    var pendingClientRequests: Set<ClientRequest> = []
     /// This worker's values, in the order of the recipes; fewer before they are made and after they have ended.
     var workerStates: [AnyObject] = []
     let workerStateRecipes: [WorkerStateRecipe]
@@ -91,7 +95,7 @@ public final class Context {
     /// The application has been told that this worker ends.
     private var hasEnded = false
     /// Where the master looks at what this worker does.
-    var row: Scoreboard.Row?
+    let row: Scoreboard.Row?
 
     private struct AcceptedFrom {
         let listener: Listener
@@ -135,8 +139,10 @@ public final class Context {
     private var shortage = RareNote(every: .seconds(10))
 
     init(
-        _ application: Application, worker: WorkerIdentity, mailbox: Int, listening: [WorkerListener], owner: AnyObject?
+        _ application: Application, worker: WorkerIdentity, mailbox: Int, listening: [WorkerListener], row: Scoreboard.Row? = nil,
+        owner: AnyObject?
     ) throws(SystemError) {
+        self.row = row
         self.worker = worker
         self.mailbox = mailbox
         addresses = listening.reduce(into: []) { found, listener in
@@ -246,7 +252,7 @@ public final class Context {
     /// What this context is as a client.
     var clientSide: ClientSide {
         if let clientSideIfAny { return clientSideIfAny }
-        let side = ClientSide(loop)
+        let side = ClientSide(loop, application.clientTLS)
         clientSideIfAny = side
         return side
     }
@@ -312,6 +318,11 @@ public final class Context {
         connections.compactMap(\.openWebSocket).filter { $0.role == .server }
     }
 
+    /// Those that use a protocol, a client's too.
+    func openWebSockets(of id: WebSocketProtocol.ID) -> [WebSocket] {
+        connections.compactMap(\.openWebSocket).filter { $0.webSocketProtocol.id == id }
+    }
+
     // MARK: Listeners
 
     private func listen(to sockets: [WorkerListener], of slot: Int) throws(SystemError) {
@@ -319,7 +330,7 @@ public final class Context {
             let listener = Listener(
                 descriptor: socket.descriptor, isShared: socket.isShared, loop: loop,
                 accepted: { [unowned self] descriptor, peer in
-                    accept(descriptor, peer, self.application.tls.at(socket.place))
+                    accept(descriptor, peer, socket.place)
                 },
                 refused: { [unowned self] error in
                     noteExhaustion(error)
@@ -354,8 +365,10 @@ public final class Context {
 
     // MARK: Connections
 
-    private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress, _ tls: TLSContext?) {
-        let connection = Connection(descriptor, context: self)
+    private func accept(_ descriptor: consuming OwnedDescriptor, _ peer: SocketAddress, _ place: Int) {
+        if !turnedAway.isEmpty, isTurnedAway(peer) { return }
+        let tls = application.tls.at(place)
+        let connection = Connection(descriptor, context: self, from: Connection.Origin(peer, at: UInt16(truncatingIfNeeded: place)))
         adopt(connection)
         connectionsAccepted &+= 1
         do {
@@ -369,6 +382,20 @@ public final class Context {
             hold()
             makeRoom()
         }
+    }
+
+    /// Closes this peer's connections, and those that come from it until then.
+    func turnAway(_ peer: SocketAddress, until end: MonotonicTime) {
+        guard let host = peer.hostAlone else { return }
+        turnedAway[host] = end
+        for connection in connections where connection.origin.isOf(host) { connection.lost() }
+    }
+
+    private func isTurnedAway(_ peer: SocketAddress) -> Bool {
+        guard let host = peer.hostAlone, let end = turnedAway[host] else { return false }
+        if loop.now < end { return true }
+        turnedAway[host] = nil
+        return false
     }
 
     /// The client that has been here longest without a request goes, once it has had its time: then its place is another's.
@@ -543,39 +570,4 @@ public final class Context {
     private func close(_ sockets: ArraySlice<WebSocket>, _ code: CloseCode) {
         for socket in sockets { socket.close(code: code, reason: code == .goingAway ? "the server stops" : "the service restarts") }
     }
-}
-
-/// Something that happens often and is to be said rarely.
-struct RareNote {
-    private let interval: Duration
-    private var count = 0
-    private var saidAt: MonotonicTime?
-
-    init(every interval: Duration) { self.interval = interval }
-
-    /// It has happened again. Gives how often since it was last said, if it is to be said now.
-    mutating func note(at now: MonotonicTime) -> Int? {
-        count += 1
-        if let saidAt, now < saidAt + interval { return nil }
-        saidAt = now
-        defer { count = 0 }
-        return count
-    }
-}
-
-/// Wakes a context from any thread.
-public struct LoopWaker: Sendable {
-    private let waker: Waker
-    init(_ waker: Waker) { self.waker = waker }
-    public func wakeUp() { waker.wakeUp() }
-}
-
-/// Which of a server's processes this is.
-public struct WorkerIdentity: Sendable, Hashable {
-    /// 0 to `count` - 1; a successor has the slot of the one it replaces.
-    public let slot: Int
-    public let count: Int
-    /// How many workers this slot has had before this one.
-    public let generation: Int
-    public var pid: Int32 { Process.id }
 }

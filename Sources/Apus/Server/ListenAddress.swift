@@ -75,6 +75,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case directory(String, String)
     /// The address of a listener whose TLS cannot be set up, and why: names the file.
     case tls(String, String)
+    /// The place in `Server.clientTLS` of what cannot be set up, and why: names the file.
+    case clientTLS(Int, String)
     /// A sandbox that cannot be had, and why.
     case sandbox(String)
     /// Routes that cannot be served, and why.
@@ -100,6 +102,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .nothingToListenOn: "no address to listen on: call listen(on:) first"
         case .directory(let path, let reason): "cannot serve the directory \"\(path)\": \(reason)"
         case .tls(let address, let reason): "TLS on \(address): \(reason)"
+        case .clientTLS(let place, let reason): "clientTLS[\(place)]: \(reason)"
         case .file(let path, let reason): "cannot write \"\(path)\": \(reason)"
         case .sandbox(let reason): "sandbox: \(reason)"
         case .limit(let name, let reason): "limits.\(name): \(reason)"

@@ -215,7 +215,11 @@ public final class LogFile: @unchecked Sendable {
     public struct Handler: LogHandler {
         private let file: LogFile
         private let label: String
-        public var logLevel = Logger.Level.info
+        private var ownLevel = Logger.Level.info
+        public var logLevel: Logger.Level {
+            get { LogLevelOverride.level ?? ownLevel }
+            set { ownLevel = newValue }
+        }
         public var metadata = Logger.Metadata()
 
         public init(_ file: LogFile, label: String) {

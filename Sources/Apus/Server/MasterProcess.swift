@@ -115,6 +115,7 @@ final class MasterProcess {
         var configuration = SupervisorConfiguration(workers: try server.checkedWorkers)
         configuration.maxWorkers = bus.slots
         configuration.heartbeatTimeout = server.limits.heartbeatTimeout
+        configuration.quarantine = server.quarantine
         // The worker ends by itself; only if it does not, it is ended.
         configuration.drainTimeout = server.limits.drainTimeout + .seconds(2)
         let addresses = try Self.addresses(of: server, passed: passed)
@@ -122,6 +123,7 @@ final class MasterProcess {
             logFile?.becomeWorker()
             return application.serve(as: worker)
         }
+        blueprint.serving = { row in FlightRecord(row).map { $0.report(application, addresses) } }
         blueprint.blame = { [located = server.located] error in located?(.listen("\(error)")) ?? error }
         blueprint.whenEnded = { mailbox, life in
             BroadcastBus.ended(place: mailbox, generation: life, mailboxes: bus.mailboxes, interest: bus.interest)
@@ -147,7 +149,10 @@ final class MasterProcess {
                 bus = try Self.makeBus(for: server)
                 server.whenStarting?(bus.remote)
             }
-            return try blueprint()
+            let blueprint = try blueprint()
+            // What the description says holds again.
+            LogLevelOverride.clear()
+            return blueprint
         } catch {
             (server, bus) = before
             throw error
@@ -184,6 +189,10 @@ final class MasterProcess {
             supervisor.program = program
             supervisor.bequest = { [ticketKeys] in ticketKeys.handedDown }
             supervisor.makeBlueprint = { [unowned self] in try reload() }
+            supervisor.changeLogLevel = { place in
+                LogLevelOverride.set(place)
+                return Int(place) < Logger.Level.allCases.count ? Logger.Level.allCases[Int(place)].rawValue : nil
+            }
             supervisor.reopenLogs = { [unowned self] in reopenLogs() }
             supervisor.whyNotUpgrade = { pidFile?.obstacle }
             supervisor.whenUpgrading = { pidFile?.follow($0) }
@@ -192,7 +201,8 @@ final class MasterProcess {
                 announce(addresses, workers: count)
                 server.whenReady?(addresses, count)
             }
-            supervisor.whenReloaded = { [unowned self] addresses, _ in
+            supervisor.whenReloaded = { [unowned self, unowned supervisor] addresses, _ in
+                supervisor.logger = server.logger
                 server.logFile?.move()
                 do throws(ConfigurationError) { try server.setSocketAccess() } catch { server.logger.error("\(error)") }
                 watchCertificates(for: supervisor)

@@ -27,6 +27,12 @@ public struct Server {
     /// Answers a handshake with the client's whole list of subprotocols instead of the chosen one, as libwebsockets 1.6 did and its
     /// clients insist on. Against RFC 6455 §4.2.2; off by default.
     public var echoesSubprotocolList = false
+    /// Whether a peer's address that was being served when three workers died within a minute is turned away for a minute. Behind a proxy all
+    /// clients have one address. The log names such an address, and such a route, in any case.
+    public var quarantine = false
+    /// The TLS of handlers that are clients, as in their `ClientOptions.tls`: certificates, keys and roots in files are read when the server starts,
+    /// before it forks. A sandboxed worker could not open them.
+    public var clientTLS: [ClientTLS] = []
     /// What workers give up before they serve.
     public var sandbox = SandboxOptions()
     /// Where the master writes its process number while it runs. A second server with the same file does not start.
@@ -137,6 +143,18 @@ public struct Server {
     /// - Throws: `ConfigurationError`; nothing is left running.
     public func run() throws(ConfigurationError) {
         try MasterProcess(self).run()
+    }
+
+    /// `run()`, and then the end of the process: status 0, or one line on standard error that says why not, and status 78 (`EX_CONFIG`).
+    public func runAndExit() -> Never {
+        do {
+            try run()
+            Process.end(0)
+        } catch {
+            let program = CommandLine.arguments.first.map { $0.split(separator: "/").last ?? "" } ?? ""
+            StandardStreams.note("\(program): \(error)\n")
+            Process.end(Worker.doNotRestart)
+        }
     }
 
     /// swift-log's own default handler waits for whoever reads standard error.

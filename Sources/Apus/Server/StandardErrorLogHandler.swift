@@ -9,7 +9,11 @@ import Synchronization
 /// nobody reads its pipe, is dropped, and how many were is said once there is room.
 public struct StandardErrorLogHandler: LogHandler {
     private let label: String
-    public var logLevel = Logger.Level.info
+    private var ownLevel = Logger.Level.info
+    public var logLevel: Logger.Level {
+        get { LogLevelOverride.level ?? ownLevel }
+        set { ownLevel = newValue }
+    }
     public var metadata = Logger.Metadata()
 
     public init(label: String) { self.label = label }

@@ -15,7 +15,10 @@ public enum Scope: Sendable, Hashable {
 //
 // Order: what one worker publishes or signals reaches a connection in the order it was said; nothing is ordered between workers. Delivery: at
 // most once, to those who were there when it was said; what does not fit a stopped worker's mailbox and the outbox behind it is dropped,
-// counted, and told to that worker's subscribers by `missed`. Requests to write or to resume carry no data: they coalesce and are never lost.
+// counted, and told to that worker's connections by `missed`. Requests to write or to resume carry no data: they coalesce and are never lost.
+//
+// The protocol of a client's connection (`socket.webSocketProtocol`) stands for this worker's client connections that agreed on the same
+// subprotocol, whatever the scope.
 extension Context {
     /// Asks every connection that uses the protocol to write: each handler's `writable` is called once nothing is buffered, once for any number
     /// of requests before it (libwebsockets' `lws_callback_on_writable_all_protocol`).
@@ -39,7 +42,7 @@ extension Context {
 
     private func signal(all id: WebSocketProtocol.ID, _ signal: UInt32, payload: [UInt8], scope: Scope) {
         deliver(signal, payload, to: id)
-        if scope == .allWorkers { bus?.signal(protocolIndex: id.index, signal, payload: payload.rawSpan) }
+        if scope == .allWorkers, id.client == nil { bus?.signal(protocolIndex: id.index, signal, payload: payload.rawSpan) }
     }
 
     /// Sends a message to all who have subscribed to `topic` by now, on all workers. Those of this worker get it at the end of the loop's turn,
@@ -91,6 +94,11 @@ extension Context {
     // MARK: This worker
 
     private func request(_ request: InterestTable.Request, _ id: WebSocketProtocol.ID, _ scope: Scope) {
+        guard id.client == nil else {
+            if pendingClientRequests.isEmpty { schedule(after: .zero) { [unowned self] in serveClientRequests() } }
+            pendingClientRequests.insert(ClientRequest(request: request, id: id))
+            return
+        }
         requested(request, 1 << UInt64(id.index))
         if scope == .allWorkers { bus?.request(request, protocolIndex: id.index) }
     }
@@ -113,8 +121,22 @@ extension Context {
         }
     }
 
+    private func serveClientRequests() {
+        let pending = pendingClientRequests
+        pendingClientRequests = []
+        for asked in pending {
+            for socket in openWebSockets(of: asked.id) {
+                switch asked.request {
+                case .writable: socket.requestWritable()
+                case .resume: socket.resumeReceiving()
+                }
+            }
+        }
+    }
+
     private func deliver(_ signal: UInt32, _ payload: [UInt8], to id: WebSocketProtocol.ID) {
-        for socket in openWebSockets() where socket.webSocketProtocol.id == id && socket.isOpen {
+        for socket in openWebSockets(of: id) where socket.isOpen {
+            if let connection = socket.connection { serving(connection, .signal, route: socket.webSocketProtocol.number) }
             socket.handler.signaled(signal, payload: payload, on: socket)
         }
     }
@@ -187,7 +209,7 @@ extension Context {
                     logger.warning(
                         "worker \(worker.slot) did not read in time: \(lost) records of \(Self.name(ofSender: sender)) were dropped")
                     if hasPublications { deliverPublications(isLast: false) }
-                    for socket in openWebSockets() where !socket.subscriptions.isEmpty { socket.handler.missed(lost, on: socket) }
+                    for socket in openWebSockets() { socket.handler.missed(lost, on: socket) }
                 },
                 requested: { [unowned self] request, bits in requested(request, bits) },
                 takesMore: { [unowned self] in takesMore(isContinued: $0) }, disturbed: { [unowned self] in logger.error(message(for: $0)) }
@@ -336,4 +358,10 @@ extension Context {
         case .pattern, .everything: bus?.count(change, .pattern)
         }
     }
+}
+
+/// What the client connections of a protocol are asked to do, once for any number of times that it was asked.
+struct ClientRequest: Hashable {
+    let request: InterestTable.Request
+    let id: WebSocketProtocol.ID
 }

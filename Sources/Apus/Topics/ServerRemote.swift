@@ -22,17 +22,18 @@ public final class ServerRemote: Sendable {
     /// As `Context.signal`. False if a worker with connections of the protocol does not get it.
     @discardableResult
     public func signal(all webSocketProtocol: WebSocketProtocol.ID, _ signal: UInt32, payload: [UInt8] = []) -> Bool {
-        outsider.signal(protocolIndex: webSocketProtocol.index, signal, payload: payload.rawSpan)
+        // A client's connections are their own process's alone.
+        webSocketProtocol.client == nil && outsider.signal(protocolIndex: webSocketProtocol.index, signal, payload: payload.rawSpan)
     }
 
     /// As `Context.requestWritable`.
     public func requestWritable(all webSocketProtocol: WebSocketProtocol.ID) {
-        outsider.request(.writable, protocolIndex: webSocketProtocol.index)
+        if webSocketProtocol.client == nil { outsider.request(.writable, protocolIndex: webSocketProtocol.index) }
     }
 
     /// As `Context.resumeReceiving`.
     public func resumeReceiving(all webSocketProtocol: WebSocketProtocol.ID) {
-        outsider.request(.resume, protocolIndex: webSocketProtocol.index)
+        if webSocketProtocol.client == nil { outsider.request(.resume, protocolIndex: webSocketProtocol.index) }
     }
 
     /// Publications and signals that a worker did not get from this process, counted for each worker.

@@ -71,6 +71,7 @@ extension WebSocket {
         context.messagesReceived &+= 1
         if let extensions {
             let message = withAssembler(of: extensions) { $0.take() }
+            context.serving(kind, message.count)
             return handler.received(Message(kind: kind, payload: message.rawSpan), on: self)
         }
         guard let chunk = incoming else { preconditionFailure("a message that ends has begun") }
@@ -78,6 +79,7 @@ extension WebSocket {
         // A handler may have another's handler called.
         let outer = context.delivering
         context.delivering = chunk
+        context.serving(kind, chunk.span.byteCount)
         handler.received(Message(kind: kind, payload: chunk.span), on: self)
         context.delivering = outer
     }

@@ -24,6 +24,7 @@ extension WebSocket {
                 let payload = buffer.bytes.extracting(short.range)
                 if short.kind == .text, !short.isASCII, !UTF8Validator.isValid(payload) { return violated(.invalidUTF8) }
                 context.messagesReceived &+= 1
+                context.serving(short.kind, payload.byteCount)
                 handler.received(Message(kind: short.kind, payload: payload), on: self)
                 continue
             }
@@ -48,7 +49,9 @@ extension WebSocket {
                     return violated(error)
                 }
             case .ping(let range): answerPing(buffer.bytes.extracting(range))
-            case .pong(let range): handler.pong(buffer.bytes.extracting(range), on: self)
+            case .pong(let range):
+                context.serving(.pong, route: webSocketProtocol.number)
+                handler.pong(buffer.bytes.extracting(range), on: self)
             case .close(let code, let reason): return receivedClose(code, buffer.bytes.extracting(reason).string)
             }
         }
@@ -67,12 +70,14 @@ extension WebSocket {
         if delivery == .messages, piece.startsMessage, piece.endsMessage {
             if piece.kind == .text, !UTF8Validator.isValid(payload) { throw .invalidUTF8 }
             context.messagesReceived &+= 1
+            context.serving(piece.kind, payload.byteCount)
             return handler.received(Message(kind: piece.kind, payload: payload), on: self)
         }
         if piece.kind == .text { try checkText(payload, endsMessage: piece.endsMessage) }
         switch delivery {
         case .fragments:
             if piece.endsMessage { context.messagesReceived &+= 1 }
+            context.serving(piece.kind, payload.byteCount)
             handler.received(Fragment(piece, payload: payload), on: self)
         case .messages: try assemble(piece, payload)
         }
@@ -252,6 +257,9 @@ extension WebSocket {
     func serveWritable() {
         guard wantsWritable, isOpen, !hasBufferedOutput else { return }
         wantsWritable = false
+        guard let connection else { return }
+        context.serving(connection, .writable, route: webSocketProtocol.number)
         handler.writable(self)
+        context.servingNothing()
     }
 }

@@ -36,6 +36,8 @@ public final class WebSocket {
     let sendsShortWay: Bool
     let maxBufferedBytes: Int
     let hasSubprotocol: Bool
+    /// Its protocol's, where it is looked at with each event.
+    let routeNumber: UInt16
     var receiving = Receiving.active
     var wantsWritable = false
     var subscriptions: [Subscription] = []
@@ -72,6 +74,7 @@ public final class WebSocket {
         self.webSocketProtocol = webSocketProtocol
         self.role = role
         self.hasSubprotocol = hasSubprotocol
+        routeNumber = webSocketProtocol.number
         self.handler = handler
         self.request = request
         self.connection = connection
@@ -107,7 +110,7 @@ public final class WebSocket {
     /// The other side's address; nil when it cannot be told any more.
     public var peer: SocketAddress? {
         guard let connection else { return nil }
-        return try? Socket.peerAddress(of: connection.transport.descriptor)
+        return connection.origin.peer ?? (try? Socket.peerAddress(of: connection.transport.descriptor))
     }
 
     /// The socket's number, for diagnostics and socket options; nil when the connection has ended. Never close it.
@@ -329,6 +332,7 @@ public final class WebSocket {
     func tellClosed(_ code: CloseCode, _ reason: String) {
         let handler = handler
         self.handler = EndedHandler.shared
+        if let connection { context.serving(connection, .closed, route: webSocketProtocol.number) }
         handler.closed(self, code: code, reason: reason)
     }
 

@@ -23,7 +23,8 @@ public protocol WebSocketHandler: AnyObject {
     /// The application signalled all connections of the protocol (`Context.signal(all:)`).
     func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket)
 
-    /// So many publications, or signals, were dropped before the next one: this worker did not read in time, or this peer did not.
+    /// So many publications, or signals, were dropped before the next one: this worker did not read in time, or this peer did not. In the first
+    /// case nobody knows for whom they were: every connection of the worker that is not a client's is told of all.
     func missed(_ count: Int, on socket: WebSocket)
 
     /// It is over. `code` is the peer's; 1005 if its close frame had none; 1006 if it left without a close frame; or, if the peer broke
@@ -73,19 +74,35 @@ public final class WebSocketProtocol {
     public let name: String
     /// The path it is offered at.
     public let path: String
-    /// Which one it is among the server's, the same in every worker.
+    /// Which one it is among the server's, the same in every worker; or, of a client's connection, which subprotocol was agreed on.
     public let id: ID
+    /// The number and one, for the flight recorder; 0 for a client's.
+    let number: UInt16
     let makeHandler: (HTTPRequest) throws -> any WebSocketHandler
 
     /// A protocol's identity, to be handed to other threads.
     public struct ID: Hashable, Sendable {
+        /// Its number among the server's protocols; below zero for a client's.
         let index: Int
+        /// The subprotocol of a client's connections, empty for none: they are the server's of none, and their worker's alone.
+        let client: String?
+
+        init(index: Int) {
+            self.index = index
+            client = nil
+        }
+
+        init(client name: String) {
+            index = -1
+            client = name
+        }
     }
 
     init(name: String, path: String, id: ID, makeHandler: @escaping (HTTPRequest) throws -> any WebSocketHandler) {
         self.name = name
         self.path = path
         self.id = id
+        number = UInt16(truncatingIfNeeded: id.index + 1)
         self.makeHandler = makeHandler
     }
 }

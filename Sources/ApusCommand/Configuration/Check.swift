@@ -56,6 +56,7 @@ extension Configuration {
         add("pid-file", pidFile.map(Self.quoted))
         add("port-file", portFile.map(Self.quoted))
         add("echo-subprotocol-list", "\(echoSubprotocolList)")
+        add("quarantine", quarantine ? "on" : "off")
         lines.append("limits:")
         for (name, kind) in LimitSettings.all { add("  \(name)", LimitSettings.text(kind, in: limits)) }
         return lines.joined(separator: "\n") + "\n"

@@ -28,6 +28,7 @@ struct Configuration {
     var pidFile: String?
     var portFile: String?
     var echoSubprotocolList = false
+    var quarantine = false
     var limits = Demo.limits
     /// By key; options and keys have the same names.
     var places: [String: Place] = [:]
@@ -54,6 +55,7 @@ struct Configuration {
         server.sandbox.mode = sandboxMode.option
         if allowOrigin.contains("*") { server.origins = .any } else if !allowOrigin.isEmpty { server.origins = .list(allowOrigin) }
         server.echoesSubprotocolList = echoSubprotocolList
+        server.quarantine = quarantine
         server.pidFile = pidFile
         server.portFile = portFile
         Demo.configure(&server, root: root)
@@ -80,7 +82,7 @@ struct Configuration {
             case .limit(let name, _): "limits.\(name)"
             case .origin: "allow-origin"
             case .sandbox(let reason): ["chroot", "group", "user"].first { places[$0] != nil && reason.contains($0) }
-            case .routes, .extensions, .system, .workers: nil
+            case .routes, .extensions, .system, .workers, .clientTLS: nil
             }
         if case .tls(let address, let reason) = error, reason.hasSuffix(TLSIdentity.missingPassphrase) {
             error = .tls(address, "\(reason): passphrase: FILE, or --tls-key-passphrase FILE, names the file with it")

@@ -62,6 +62,9 @@ struct ConfigurationFile {
         "echo-subprotocol-list": { file, node in
             file.configuration.echoSubprotocolList = try file.choice(node, "echo-subprotocol-list", [true, false]) { "\($0)" }
         },
+        "quarantine": { file, node in
+            file.configuration.quarantine = try file.choice(node, "quarantine", [true, false]) { $0 ? "on" : "off" }
+        },
         "limits": { file, node in try file.readLimits(node) },
     ]
 

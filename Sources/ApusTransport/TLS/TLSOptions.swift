@@ -127,8 +127,11 @@ extension ClientTLS {
         guard unsafe configure == nil, unsafe context == nil else { return nil }
         var files: (certificate: String?, privateKey: String?)
         if let identity {
-            guard case .file(let privateKey) = identity.privateKey else { return nil }
-            files = (identity.certificateChain, privateKey)
+            switch identity.privateKey {
+            // What the passphrase is makes no difference: a key has one.
+            case .file(let privateKey), .encryptedFile(let privateKey, _): files = (identity.certificateChain, privateKey)
+            case .provided: return nil
+            }
         }
         return SharingKey(
             roots: roots, verification: verification, minVersion: minVersion, certificate: files.certificate, privateKey: files.privateKey)

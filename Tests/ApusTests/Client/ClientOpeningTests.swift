@@ -30,6 +30,29 @@ struct ClientOpeningTests {
         #expect(attempt.connection?.isOver == true)
     }
 
+    @Test("a client's protocol stands for the client connections of its name, not for one of the server's")
+    func ownProtocol() throws {
+        let stage = try Self.stage { $0.webSocket("other", at: "/other") { _ in Script.echo() } }
+        let attempts = [
+            Attempt(stage, Self.url(stage), subprotocols: ["chat"]), Attempt(stage, Self.url(stage), subprotocols: ["chat"]),
+            Attempt(stage, Self.url(stage, "/other"), subprotocols: ["other"]), Attempt(stage, Self.url(stage)),
+        ]
+        let sockets = try attempts.map { try $0.opened() }
+        let own = sockets[0].webSocketProtocol
+        #expect(own.id == sockets[1].webSocketProtocol.id)
+        #expect(own.id != sockets[2].webSocketProtocol.id && own.id != sockets[3].webSocketProtocol.id)
+        stage.context.signal(all: own, 7, payload: [1])
+        stage.context.requestWritable(all: own)
+        stage.context.remote.requestWritable(all: own.id)
+        try stage.until("both are asked to write") { attempts[0...1].allSatisfy { $0.script.middle.contains("writable") } }
+        #expect(attempts[0...1].allSatisfy { $0.script.middle.contains { $0.hasPrefix("signal 7") } })
+        for attempt in attempts[2...3] { #expect(attempt.script.middle.isEmpty) }
+        // Nor are the server's own connections, of the first protocol, meant.
+        sockets[0].send(text: "x")
+        try stage.until("the echo") { attempts[0].script.middle.contains("text x") }
+        #expect(attempts[0].script.middle.count { $0 == "writable" } <= 2)
+    }
+
     @Test("by name: localhost needs no resolver, and IPv4 follows when IPv6 refuses")
     func localhost() throws {
         let stage = try Self.stage()

@@ -9,4 +9,4 @@ var server = Server()
 server.listen(on: .tcp("127.0.0.1", port: 8080))
 server.webSocket("echo", at: "/echo") { _ in Echo() }
 server.files(at: "/", in: "public")
-try server.run()          // forks one worker per core, supervises them, returns after SIGTERM or SIGQUIT
+server.runAndExit()       // forks one worker per core, supervises them; ends after SIGTERM or SIGQUIT, or with a line that says why

@@ -1,7 +1,8 @@
 // A server whose handlers do what they must not, or die: `SandboxFixture FILE [connect]` writes its address to FILE. `GET /call/NAME` makes
 // the system call of that name and answers with 0 or its errno; `GET /do/NAME` does what `Deed` says and answers with what came of it.
 // `GET /fetch` answers with what is found at the address in `X-Address`, asked for from the address in `X-From`. With `connect`, handlers may
-// connect to other servers.
+// connect to other servers; `workers` makes four of them, `quarantine` turns away who makes them die;
+// with `roots=FILE` handlers' clients trust those authorities alone.
 import Apus
 import CSeccomp
 import Glibc
@@ -177,10 +178,17 @@ nonisolated(unsafe) private var helper: Helper?
 
 let arguments = CommandLine.arguments.dropFirst()
 var server = Server()
-server.workers = .count(1)
+server.workers = .count(arguments.contains("workers") ? 4 : 1)
+server.quarantine = arguments.contains("quarantine")
 server.listen(on: .tcp("127.0.0.1", port: 0))
 server.portFile = arguments.first
 server.whenWorkerStarts = { _ in helper = Helper() }
+var clientTLS = ClientTLS()
+if let roots = arguments.first(where: { $0.hasPrefix("roots=") }) {
+    clientTLS.roots = .file(String(roots.dropFirst(6)))
+    server.clientTLS = [clientTLS]
+}
+let trusted = clientTLS
 if arguments.contains("connect") { server.sandbox.allows.insert(.connecting) }
 for name in ["execve", "ptrace", "bpf", "open", "socket", "clone3", "listen"] {
     server.http(.get, at: "/call/" + name) { $0.respond(text: "\(call(name))", type: "text/plain") }
@@ -193,6 +201,7 @@ server.http(.get, at: "/fetch") { exchange in
     options.keepAlive = ClientOptions.KeepAlive()
     options.bindAddress = exchange.request.fields["x-from"]
     options.timeouts.name = .seconds(2)
+    options.tls = trusted
     exchange.context.request(exchange.request.fields["x-address"] ?? "", options: options) { result in
         switch result {
         case .success(let response): exchange.respond(text: String(decoding: response.body, as: UTF8.self))
