@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import Apus
@@ -24,4 +25,53 @@ struct ServerBoundsTests {
             try server.sandbox.prepare(features: [], logger: server.logger)
         }
     }
+
+    @Test("all faults are found, in the units of a configuration file; validate throws the first")
+    func faults() throws {
+        var server = Server()
+        server.limits.heartbeatTimeout = .milliseconds(99)
+        server.limits.pingInterval = .seconds(90)
+        server.limits.maxBufferedBytes = 300 << 20
+        server.origins = .list(["a.test", "https://a.test/"])
+        server.sandbox.keptDescriptors = [-1]
+        server.pidFile = "/nowhere/pid"
+        for port in [7, 8, 7] as [UInt16] { server.listen(on: .tcp("127.0.0.1", port: port)) }
+        let faults = server.faults()
+        #expect(faults.map(\.index) == [1, nil, nil, nil, 2, nil, nil])
+        #expect(faults.map(\.conflict) == [nil, nil, .limit("maxBufferedBytes"), .limit("pingInterval"), .address(0), nil, nil])
+        #expect(
+            faults.dropFirst().map { "\($0.error)" } == [
+                "limits.heartbeatTimeout: expected at least 100 ms, got 99 ms",
+                "limits.maxWorkerBufferBytes: expected at least maxBufferedBytes, 300 MiB, got 256 MiB",
+                "limits.silenceTimeout: expected more than pingInterval, 90 s, got 1 min", "127.0.0.1:7 is given twice",
+                "sandbox: -1 is no descriptor that workers could keep", "cannot write \"/nowhere/pid\": No such file or directory",
+            ])
+        let first = try #require(faults.first).error
+        #expect(throws: first) { try server.validate() }
+    }
+
+    @Test("the sandbox's faults are found each for itself, once", .enabled(if: getuid() == 0))
+    func sandboxFaults() {
+        var options = SandboxOptions()
+        options.user = "nosuchuser"
+        options.root = "/nowhere"
+        options.allows = [.reading("/no1"), .writing("/no2")]
+        let reasons = options.faults.map { "\($0)" }
+        #expect(
+            reasons == [
+                "sandbox: there is no user \"nosuchuser\"", "sandbox: chroot to \"/nowhere\": No such file or directory",
+                "sandbox: allow reading: \"/no1\": No such file or directory",
+                "sandbox: allow writing: \"/no2\": No such file or directory",
+            ])
+    }
+
+    @Test(
+        "sizes and times are written with the largest unit that divides them",
+        arguments: [
+            (Quantity.text(bytes: 0), "0"), (Quantity.text(bytes: 1023), "1023"), (Quantity.text(bytes: 1536), "1536"),
+            (Quantity.text(bytes: 96 << 10), "96 KiB"), (Quantity.text(bytes: 3 << 30), "3 GiB"), (Quantity.text(.zero), "0 ms"),
+            (Quantity.text(.microseconds(1500)), "1 ms"), (Quantity.text(.seconds(90)), "90 s"), (Quantity.text(.seconds(120)), "2 min"),
+            (Quantity.text(.seconds(7200)), "2 h"), (Quantity.text(.seconds(Int64.max)), "\(Int64.max) s"),
+        ])
+    func quantities(text: String, expected: String) { #expect(text == expected) }
 }

@@ -24,9 +24,7 @@ final class Application {
         if let conflict = ExtensionNegotiation.conflict(in: server.extensions) { throw .extensions(conflict) }
         self.server = server
         self.ticketKeys = ticketKeys
-        if case .list(let entries) = server.origins {
-            for entry in entries { if let reason = OriginPolicy.objection(to: entry) { throw .origin(entry, reason) } }
-        }
+        if let first = server.originFaults.first { throw first.error }
         routes = try server.configuredRoutes
         tls = try ListenerTLS(server, ticketKeys: ticketKeys)
         clientTLS = try Self.prepare(server.clientTLS)

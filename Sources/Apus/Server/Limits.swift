@@ -71,23 +71,48 @@ public struct Limits: Sendable {
     /// Nothing beats faster than every 10 ms, and a loaded machine lets a loop wait.
     private static let leastHeartbeatTimeout = Duration.milliseconds(100)
 
+    /// A limit that does not hold together with another one, or with what a server can do.
+    struct Contradiction {
+        /// The name of the limit whose value is refused.
+        let limit: String
+        /// *expected X, got Y*, in the units of a configuration file.
+        let reason: String
+        /// The name of the limit that it is compared with; nil: a fixed bound.
+        var other: String?
+
+        var error: ConfigurationError { .limit(limit, reason) }
+    }
+
+    /// What keeps the limits of a server with several processes from holding together.
+    var contradictions: [Contradiction] {
+        var found: [Contradiction] = []
+        if heartbeatTimeout < Self.leastHeartbeatTimeout {
+            let expected = "at least \(Quantity.text(Self.leastHeartbeatTimeout))"
+            found.append(Contradiction(limit: "heartbeatTimeout", reason: "expected \(expected), got \(Quantity.text(heartbeatTimeout))"))
+        }
+        for (name, least) in [("maxMessageBytes", maxMessageBytes), ("maxBufferedBytes", maxBufferedBytes)]
+        where maxWorkerBufferBytes < least {
+            let expected = "at least \(name), \(Quantity.text(bytes: least))"
+            found.append(
+                Contradiction(
+                    limit: "maxWorkerBufferBytes", reason: "expected \(expected), got \(Quantity.text(bytes: maxWorkerBufferBytes))",
+                    other: name))
+        }
+        if silenceTimeout <= pingInterval {
+            // A quiet peer would be given up without a ping.
+            let expected = "more than pingInterval, \(Quantity.text(pingInterval))"
+            found.append(
+                Contradiction(
+                    limit: "silenceTimeout", reason: "expected \(expected), got \(Quantity.text(silenceTimeout))", other: "pingInterval"))
+        }
+        return found
+    }
+
     /// Checks that limits of a server with several processes can hold together.
     ///
     /// - Throws: `ConfigurationError.limit`.
     func check() throws(ConfigurationError) {
-        guard heartbeatTimeout >= Self.leastHeartbeatTimeout else {
-            throw .limit("heartbeatTimeout", "\(heartbeatTimeout): it wants at least \(Self.leastHeartbeatTimeout)")
-        }
-        for (name, least) in [("maxMessageBytes", maxMessageBytes), ("maxBufferedBytes", maxBufferedBytes)] {
-            guard maxWorkerBufferBytes >= least else {
-                throw .limit("maxWorkerBufferBytes", "\(maxWorkerBufferBytes): it wants at least \(name), \(least)")
-            }
-        }
-        guard silenceTimeout > pingInterval else {
-            throw .limit(
-                "silenceTimeout",
-                "\(silenceTimeout): it wants more than pingInterval, \(pingInterval): every quiet peer would be given up without a ping")
-        }
+        if let first = contradictions.first { throw first.error }
     }
 
     var head: HTTPHeadLimits {

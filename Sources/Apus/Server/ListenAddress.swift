@@ -26,7 +26,7 @@ public enum ListenAddress: Hashable, Sendable, CustomStringConvertible {
             self = .unix(path: path, access: access)
         } else {
             guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
-                throw .invalidAddress(text, "it wants HOST:PORT with a port of 0 to 65535, [IPV6]:PORT or unix:/PATH")
+                throw .invalidAddress(text, "expected HOST:PORT with a port of 0 to 65535, [IPV6]:PORT or unix:/PATH")
             }
             var host = text[..<colon]
             if host.hasPrefix("["), host.hasSuffix("]") {

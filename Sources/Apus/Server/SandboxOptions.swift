@@ -110,6 +110,29 @@ public struct SandboxOptions: Sendable {
         return sandbox
     }
 
+    /// All that `prepare` refuses: the sandbox is prepared without directories, and with one at a time.
+    var faults: [ConfigurationError] {
+        var bare = self
+        (bare.root, bare.allows) = (nil, [])
+        var parts = [bare]
+        if root != nil {
+            parts.append(bare)
+            parts[1].root = root
+        }
+        for permission in allows.sorted(by: { "\($0)" < "\($1)" }) {
+            var part = bare
+            part.allows = [permission]
+            parts.append(part)
+        }
+        let silent = Logger(label: "", factory: { _ in SwiftLogNoOpLogHandler() })
+        var found: [ConfigurationError] = []
+        for part in parts {
+            // What is wrong with the bare sandbox is wrong with each of them.
+            do { _ = try part.prepare(features: [], logger: silent) } catch { if !found.contains(error) { found.append(error) } }
+        }
+        return found
+    }
+
     private static func check(_ path: String, _ permission: String) throws(ConfigurationError) {
         guard path.hasPrefix("/") else { throw .sandbox("allow \(permission): expected an absolute path, got \"\(path)\"") }
         do { _ = try FileSystem.openName(path) } catch { throw .sandbox("allow \(permission): \"\(path)\": \(error.reason)") }

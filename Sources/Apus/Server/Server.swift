@@ -2,6 +2,7 @@ import ApusBus
 import ApusCodec
 import ApusPlatform
 import ApusSupervisor
+import ApusTransport
 public import Logging
 
 /// What to serve, where, and within which limits. `run()` does it in several supervised processes; `Context` in this one.
@@ -168,20 +169,48 @@ public struct Server {
     ///
     /// - Throws: `ConfigurationError`.
     public func validate() throws(ConfigurationError) {
-        _ = try checkedWorkers
-        _ = try Application(self)
-        try limits.check()
-        var taken: Set<SocketAddress> = []
-        for (address, _) in addresses {
-            let place = try address.socketAddress
-            // Port 0 is another one each time.
-            if case .unix(_, let access) = address { try access.check(for: address) }
-            guard taken.insert(place).inserted || place.port == 0 else { throw .listen("\(address) is given twice") }
+        if let first = faults().first { throw first.error }
+    }
+
+    /// All that `validate` refuses.
+    package func faults() -> [ServerFault] {
+        var faults: [ServerFault] = []
+        func check(at index: Int? = nil, _ body: () throws(ConfigurationError) -> Void) {
+            do { try body() } catch { faults.append(ServerFault(error: error, index: index)) }
         }
-        _ = try sandbox.prepare(features: [], logger: Logger(label: "", factory: { _ in SwiftLogNoOpLogHandler() }))
+        check { () throws(ConfigurationError) in _ = try checkedWorkers }
+        if let conflict = ExtensionNegotiation.conflict(in: extensions) { faults.append(ServerFault(error: .extensions(conflict))) }
+        faults += originFaults
+        check { () throws(ConfigurationError) in _ = try configuredRoutes }
+        check { () throws(ConfigurationError) in _ = try ListenerTLS(self, ticketKeys: TicketKeys()) }
+        faults += limits.contradictions.map { ServerFault(error: $0.error, conflict: $0.other.map { .limit($0) }) }
+        var taken: [SocketAddress: Int] = [:]
+        for (index, (address, _)) in addresses.enumerated() {
+            check(at: index) { () throws(ConfigurationError) in
+                let place = try address.socketAddress
+                if case .unix(_, let access) = address { try access.check(for: address) }
+                // Port 0 is another one each time.
+                guard place.port != 0 else { return }
+                if let first = taken[place] {
+                    faults.append(ServerFault(error: .listen("\(address) is given twice"), index: index, conflict: .address(first)))
+                } else {
+                    taken[place] = index
+                }
+            }
+        }
+        faults += sandbox.faults.map { ServerFault(error: $0) }
         for file in [pidFile, portFile] {
             guard let file else { continue }
-            do { try FileSystem.checkDirectory(of: file) } catch { throw .file(file, error.reason) }
+            do { try FileSystem.checkDirectory(of: file) } catch { faults.append(ServerFault(error: .file(file, error.reason))) }
+        }
+        return faults
+    }
+
+    /// Origins that no page has.
+    var originFaults: [ServerFault] {
+        guard case .list(let entries) = origins else { return [] }
+        return entries.enumerated().compactMap { index, entry in
+            OriginPolicy.objection(to: entry).map { ServerFault(error: .origin(entry, $0), index: index) }
         }
     }
 
