@@ -31,7 +31,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         .target(name: "CLinux"),
@@ -108,16 +107,17 @@ let package = Package(
         .executableTarget(
             name: "OrdinaryFixture", dependencies: ["Apus", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support/OrdinaryFixture"),
+        .target(name: "CYAML"),
         .executableTarget(
             name: "RandomFixture", dependencies: ["Apus", "ApusPlatform", "COpenSSL"], path: "Tests/Support/RandomFixture"),
         .executableTarget(
             name: "ApusCommand",
             dependencies: [
-                "Apus", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Apus", "ApusPlatform", "CYAML", .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
-                .product(name: "Yams", package: "Yams"),
             ],
             resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
+        .testTarget(name: "ApusCommandTests", dependencies: ["ApusCommand"], swiftSettings: testSettings),
         // What fuzzing checks: a module of its own, so that the corpus goes through it in every `swift test`.
         .target(
             name: "FuzzTargets",

@@ -1,6 +1,6 @@
 import Apus
 import ArgumentParser
-import Foundation
+import Glibc
 
 /// The `apus` command: wires the library to a command line. What it can do, the library can do.
 @main
@@ -19,7 +19,7 @@ struct ApusCommand: ParsableCommand {
         static let configuration: Int32 = 78
     }
 
-    /// Everything that goes wrong ends here: one line on standard error that says what and why.
+    /// Everything that goes wrong ends here: one line on standard error for each mistake, with its reason.
     static func main() {
         StandardStreams.occupy()
         do {
@@ -30,6 +30,8 @@ struct ApusCommand: ParsableCommand {
         } catch let code as ExitCode {
             // What there was to say has been said.
             exit(withError: code)
+        } catch let error as SettingErrors {
+            fail(error.lines, Exit.configuration)
         } catch let error as SettingError {
             fail("\(error)", Exit.configuration)
         } catch let error as RuntimeFailure {
@@ -44,14 +46,14 @@ struct ApusCommand: ParsableCommand {
     /// What `--help` and `--version` ask for.
     private static func help(_ text: String) -> Never {
         do { try write(text + "\n") } catch { fail(error.description, error.status) }
-        Foundation.exit(0)
+        Glibc.exit(0)
     }
 
     /// Writes to standard output. Ends the process, as SIGPIPE would, when nobody reads it.
     static func write(_ text: String) throws(RuntimeFailure) {
         switch StandardStreams.write(Array(text.utf8)) {
         case .written: break
-        case .readerHasGone: Foundation.exit(0)
+        case .readerHasGone: Glibc.exit(0)
         case .failed(let reason): throw unwritable(reason)
         }
     }
@@ -60,9 +62,14 @@ struct ApusCommand: ParsableCommand {
         RuntimeFailure("cannot write to standard output: \(reason)", Exit.output)
     }
 
-    private static func fail(_ message: String, _ status: Int32) -> Never {
-        let line = message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ")
-        StandardStreams.note("apus: \(line)\n")
-        Foundation.exit(status)
+    private static func fail(_ message: String, _ status: Int32) -> Never { fail([message], status) }
+
+    /// Ends with one line on standard error for each of the messages.
+    private static func fail(_ messages: [String], _ status: Int32) -> Never {
+        let lines = messages.map { message in
+            message.split(whereSeparator: \.isNewline).map { $0.drop(while: \.isWhitespace) }.joined(separator: " ")
+        }
+        StandardStreams.note(lines.map { "apus: \($0)\n" }.joined())
+        Glibc.exit(status)
     }
 }

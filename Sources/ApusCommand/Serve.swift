@@ -18,16 +18,18 @@ struct Serve: ParsableCommand {
 
     func run() throws {
         let configuration = try options.configuration()
+        var server = try configuration.makeServer()
         let log = try openLog(configuration)
         LoggingSystem.bootstrap { label in
             // The logger of each generation has its own level.
             if let log { LogFile.Handler(log, label: label) } else { StandardErrorLogHandler(label: label) }
         }
-        var server = try configuration.makeServer(logFile: log)
+        configuration.setLog(log, of: &server)
         if options.sandbox.sandboxSelftest { return try options.sandbox.test(server) }
         server.reload = { [options] in
             let next = try options.configuration()
-            let description = try next.makeServer(logFile: log)
+            var description = try next.makeServer()
+            next.setLog(log, of: &description)
             if let path = next.log, let log, path != log.path {
                 do throws(ConfigurationError) { try log.prepareMove(to: path) } catch { throw next.located(error) }
             }

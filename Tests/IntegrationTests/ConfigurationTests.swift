@@ -17,7 +17,7 @@ extension Integration {
             Mistake(text: "lisen: 127.0.0.1:0", line: 1, words: ["\"lisen\"", "did you mean \"listen\"?", "workers"]),
             Mistake(text: "# a\nworkers: many", line: 2, words: ["workers", "\"many\"", "auto or a number from 1 to 1024"]),
             Mistake(text: "workers: 0", line: 1, words: ["workers", "\"0\""]),
-            Mistake(text: "workers: 1\nworkers: 2", line: 1, words: ["twice", "workers"]),
+            Mistake(text: "workers: 1\nworkers: 2", line: 2, words: ["the key \"workers\" is given twice: first on line 1"]),
             Mistake(text: "listen:\n  - 127.0.0.1:0\n  - 127.0.0.1:65536", line: 3, words: ["65536"]),
             Mistake(text: "listen: [::1:80]", line: 1, words: ["no YAML"]),
             Mistake(text: "listen: \"::1:80\"", line: 1, words: ["[::1]:80"]),
@@ -35,7 +35,7 @@ extension Integration {
             Mistake(text: "workers: 1\n\troot: /", line: 2, words: ["no YAML", "a tab; expected spaces"]),
             Mistake(text: "limits:\n\tdrainRate: 1", line: 2, words: ["no YAML", "a tab; expected spaces"]),
             Mistake(text: "pid-file: \"\"", line: 1, words: ["pid-file", "a file"]),
-            Mistake(text: "workers: 1\nlisten:", line: 2, words: ["listen: it wants an address"]),
+            Mistake(text: "workers: 1\nlisten:", line: 2, words: ["listen: expected an address", "got nothing"]),
             Mistake(text: "\nuser: nosuchuser", line: 2, words: ["there is no user \"nosuchuser\"\n"]),
             Mistake(text: "user: nobody\ngroup: nosuchgroup", line: 2, words: ["there is no group \"nosuchgroup\"\n"]),
             Mistake(text: "\ngroup: nogroup", line: 2, words: ["a group wants a user"]),
@@ -48,12 +48,33 @@ extension Integration {
             Mistake(text: "listen: unix:rel", line: 1, words: ["unix:rel", "unix:/PATH"]),
             Mistake(text: "allow-origin: https://a.test/", line: 1, words: ["no path", "HOST[:PORT]"]),
             Mistake(text: "allow-origin: *all", line: 1, words: ["alias", "quotes"]),
-            Mistake(text: "limits:\n  heartbeatTimeout: 99 ms", line: 2, words: ["limits.heartbeatTimeout", "at least 0.1 seconds"]),
+            Mistake(
+                text: "limits:\n  heartbeatTimeout: 99 ms", line: 2,
+                words: ["limits.heartbeatTimeout: expected at least 100 ms, got 99 ms\n"]),
             Mistake(
                 text: "limits:\n  maxMessageBytes: 2 MiB\n  maxWorkerBufferBytes: 1 MiB", line: 3,
-                words: ["limits.maxWorkerBufferBytes", "at least maxMessageBytes, 2097152"]),
-            Mistake(text: "limits:\n  silenceTimeout: 30 s", line: 2, words: ["limits.silenceTimeout", "pingInterval, 30.0 seconds"]),
+                words: ["limits.maxWorkerBufferBytes: expected at least maxMessageBytes, 2 MiB, got 1 MiB (line 2 sets maxMessageBytes)\n"]),
+            Mistake(
+                text: "limits:\n  silenceTimeout: 30 s", line: 2,
+                words: ["expected more than pingInterval, 30 s, got 30 s (pingInterval has its default)\n"]),
             Mistake(text: "tls:\n  key: /nowhere.key\n  certificate: /nowhere.pem", line: 3, words: ["TLS on 127.0.0.1:", "/nowhere.pem"]),
+            Mistake(
+                text: "limits:\n  pingInterval: 90 s", line: 2,
+                words: ["silenceTimeout: expected more than pingInterval, 90 s, got 1 min (silenceTimeout has its default)\n"]),
+            Mistake(
+                text: "listen:\n  - 127.0.0.1:7\n  - 127.0.0.1:8\n  - localhost:7", line: 4,
+                words: ["127.0.0.1:7 is given twice: first on line 2\n"]),
+            Mistake(text: "allow-origin:\n  - a.test\n  - https://a.test/", line: 3, words: ["https://a.test/", "no path"]),
+            Mistake(text: "sandbox:\n  allow:\n    - threads\n    - reading: /nowhere", line: 4, words: ["/nowhere", "No such file"]),
+            Mistake(text: "sandbox:\n  allow: [swimming]", line: 2, words: ["expected threads, connecting", "got \"swimming\""]),
+            Mistake(text: "tls:\n  certificate: [a]\n  key: [b, c]", line: 2, words: ["expected a key for each certificate, got 1"]),
+            Mistake(text: "workers: 1\n---\nworkers: 2", line: 2, words: ["expected one document, got a second one (---)"]),
+            Mistake(text: "workers: 1\nroot: !dir /tmp", line: 2, words: ["expected a value without a tag, got \"!dir\""]),
+            Mistake(text: "workers: 1\n? [root]\n: /tmp", line: 2, words: ["expected a key that is a text, got a list"]),
+            Mistake(text: "log: \"/tmp/a\\0b\"", line: 1, words: ["expected a text without the character NUL"]),
+            Mistake(text: "workers: \"\\e[31m\"", line: 1, words: ["got \"\\u{1B}[31m\"\n"]),
+            Mistake(text: "workers: 1\nroot: \u{1}", line: 2, words: ["expected UTF-8 without control characters, got the byte 0x1: "]),
+            Mistake(text: String(repeating: "[", count: 40), line: 1, words: ["expected at most 32 lists and mappings"]),
             Mistake(text: "listen: &here 127.0.0.1:0", line: 1, words: ["anchor (&)"]),
             Mistake(text: "listen:\n  - &a [x, x]\n  - *a", line: 2, words: ["anchor (&)"]),
             Mistake(text: laughs, line: 2, words: ["anchor (&)"]),
@@ -78,6 +99,71 @@ extension Integration {
                 #expect(process.standardError.split(separator: "\n").count == 1)
                 for word in mistake.words { #expect(process.standardError.contains(word), "\(process.standardError)") }
             }
+        }
+
+        @Test("all mistakes of a file are reported, each in a line of its own, in the file's order; a log has them in one line")
+        func allMistakes() throws {
+            let place = try TemporaryDirectory()
+            let (file, ports) = (place.path + "/apus.yaml", place.path + "/ports")
+            let text = """
+                workers: many
+                root: /nowhere
+                limits:
+                  drainRate: -1
+                  pingInterval: 2
+                  silenceTimeout: 1 s
+                log: /etc
+                workers: 3
+                listen: [127.0.0.1:0, x]
+                lisen: [127.0.0.1:0]
+                chroot: /nowhere
+                tls:
+                  check-interval: 1
+                """
+            try Files.write("listen: 127.0.0.1:0\nworkers: 1\nport-file: \(ports)\n".utf8, to: file)
+            let server = try ChildProcess([Places.command, "serve", "-c", file])
+            defer { server.signal(SIGKILL) }
+            try #require(Deadline(after: .seconds(20)).wait { Files.exists(ports) || server.hasEnded != nil })
+            try Files.write(text.utf8, to: file)
+            let expected = [
+                (1, "workers: expected auto"), (2, "cannot serve the directory \"/nowhere\""),
+                (4, "limits.drainRate: expected a number from 1"),
+                (5, "limits.pingInterval: expected a time"), (7, "cannot write \"/etc\""), (8, "the key \"workers\" is given twice"),
+                (9, "listen: invalid address \"x\": expected HOST:PORT"), (10, "unknown key \"lisen\": expected one of allow-connect, "),
+                (11, "sandbox: chroot to \"/nowhere\""), (13, "tls.check-interval: expected off, or a time of at least 10 ms"),
+                (13, "tls: expected certificate, a file, got none"),
+            ]
+            let process = try ChildProcess([Places.command, "check", "-c", file])
+            #expect(try process.wait(within: .seconds(5)) == .exited(78))
+            let lines = process.standardError.split(separator: "\n")
+            #expect(lines.count == expected.count, "\(process.standardError)")
+            for (line, (number, words)) in zip(lines, expected) { #expect(line.hasPrefix("apus: \(file):\(number): \(words)")) }
+            server.signal(SIGHUP)
+            let isSaid = Deadline(after: .seconds(5)).wait {
+                server.standardError.split(separator: "\n").contains { line in
+                    line.contains("the reload changes nothing: ") && expected.allSatisfy { line.contains("\(file):\($0.0): \($0.1)") }
+                }
+            }
+            #expect(isSaid, "\(server.standardError)")
+        }
+
+        @Test("of many mistakes the first 50 are shown, and how many more there are")
+        func manyMistakes() throws {
+            let place = try TemporaryDirectory()
+            let file = place.path + "/apus.yaml"
+            try Files.write((1...70).map { "k\($0): 1\n" }.joined().utf8, to: file)
+            let process = try ChildProcess([Places.command, "check", "-c", file])
+            #expect(try process.wait(within: .seconds(5)) == .exited(78))
+            let lines = process.standardError.split(separator: "\n")
+            #expect(lines.count == 51 && lines[49].hasPrefix("apus: \(file):50: ") && lines[50] == "apus: 20 more mistakes")
+        }
+
+        @Test("a file that cannot be read is an error of the option, with the reason", arguments: ["/nowhere", "/tmp"])
+        func unreadable(file: String) throws {
+            let process = try ChildProcess([Places.command, "check", "-c", file])
+            #expect(try process.wait(within: .seconds(5)) == .exited(78))
+            let reason = file == "/tmp" ? "expected a regular file" : "No such file or directory"
+            #expect(process.standardError == "apus: cannot read the configuration file \"\(file)\": \(reason) (--config)\n")
         }
 
         @Test("check prints a file that says the same again, and options go before the file")

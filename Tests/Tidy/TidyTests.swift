@@ -31,13 +31,14 @@ struct Tidy {
         "ApusBus": ["ApusPlatform", "Synchronization"],
         "ApusSupervisor": ["ApusPlatform", "ApusBus", "CSeccomp", "Logging"],
         "Apus": ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", "Logging", "CoreMetrics", "Synchronization"],
-        "ApusCommand": ["Apus", "ArgumentParser", "Foundation", "Histogram", "Logging", "Yams"],
+        "ApusCommand": ["Apus", "ApusPlatform", "ArgumentParser", "CYAML", "Glibc", "Histogram", "Logging"],
     ]
 
     /// Where `unsafe` may stand.
     static let unsafePlaces = [
         "Sources/ApusPlatform/", "Sources/ApusTransport/", "Sources/ApusBus/", "Sources/ApusCodec/Kernels/",
         "Sources/ApusSupervisor/Sandbox/SystemCallFilter.swift", "Sources/ApusSupervisor/Sandbox/SandboxSelfTest.swift",
+        "Sources/ApusCommand/Configuration/YAMLReader.swift",
     ]
 
     static let topLevel: Set<String> = [

@@ -2,7 +2,7 @@ import Apus
 import ArgumentParser
 import Logging
 
-/// `apus check`: says what is wrong with a configuration, or what it amounts to.
+/// `apus check`: prints what is wrong with a configuration, or what it amounts to.
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check a configuration file and print the effective configuration.",
@@ -12,7 +12,7 @@ struct Check: ParsableCommand {
 
     func run() throws {
         let configuration = try options.configuration()
-        _ = try configuration.makeServer(logFile: nil)
+        _ = try configuration.makeServer()
         try ApusCommand.write(configuration.text)
     }
 }

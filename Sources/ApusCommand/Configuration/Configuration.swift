@@ -3,19 +3,6 @@ import Logging
 
 /// What `apus serve` is told by its command line and its configuration file, checked.
 struct Configuration {
-    /// Where a setting was made, for what turns out to be wrong with it later.
-    enum Place: CustomStringConvertible {
-        case option(String)
-        case line(Int, of: String)
-
-        var description: String {
-            switch self {
-            case .option(let name): "--\(name)"
-            case .line(let number, let file): "\(file):\(number)"
-            }
-        }
-    }
-
     var listen: [ListenAddress] = []
     var workers = Server.Workers.auto
     var root: String?
@@ -30,8 +17,11 @@ struct Configuration {
     var echoSubprotocolList = false
     var quarantine = false
     var limits = Demo.limits
-    /// By key; options and keys have the same names.
-    var places: [String: Place] = [:]
+    var places = SettingPlaces()
+    /// What is wrong with the file so far; `makeServer` throws it.
+    var mistakes: [SettingError] = []
+    /// The keys that have a mistake, and so another value than was meant.
+    var mistakenKeys: Set<String> = []
 
     /// Where the server listens if nothing says otherwise.
     static let defaultAddress = ListenAddress.tcp("127.0.0.1", port: 8080)
@@ -39,18 +29,21 @@ struct Configuration {
     /// Asked once: a server that runs has taken the sockets.
     private static let isSocketActivated = Server.isSocketActivated
 
-    /// The description of the server. Its directories are opened, so that what is wrong with them is told here, with the place.
-    func makeServer(logFile: LogFile?) throws -> Server {
+    /// The description of the server. Its directories are opened, so that an error about them has its place.
+    ///
+    /// - Throws: `SettingErrors` with all mistakes.
+    func makeServer() throws(SettingErrors) -> Server {
+        var mistakes = mistakes
         var server = Server()
-        server.logger = Logger(label: "apus")
-        server.logger.logLevel = logLevel
-        server.logFile = logFile
         server.workers = workers
-        // What a service manager has opened takes the place of the default.
         if let tls { server.certificateCheckInterval = tls.checkInterval }
-        let tls = try tls?.options(places)
-        if Self.isSocketActivated { server.passedTLS = tls }
-        for address in listen.isEmpty && !Self.isSocketActivated ? [Self.defaultAddress] : listen { server.listen(on: address, tls: tls) }
+        var serverTLS: ServerTLS?
+        do throws(SettingError) { serverTLS = try tls?.options(places) } catch { mistakes.append(error) }
+        if Self.isSocketActivated { server.passedTLS = serverTLS }
+        // What a service manager has opened takes the place of the default.
+        for address in listen.isEmpty && !Self.isSocketActivated ? [Self.defaultAddress] : listen {
+            server.listen(on: address, tls: serverTLS)
+        }
         server.sandbox = sandbox
         server.sandbox.mode = sandboxMode.option
         if allowOrigin.contains("*") { server.origins = .any } else if !allowOrigin.isEmpty { server.origins = .list(allowOrigin) }
@@ -60,48 +53,92 @@ struct Configuration {
         server.portFile = portFile
         Demo.configure(&server, root: root)
         server.limits = limits
-        server.located = located
-        do {
-            if let log { try LogFile.check(log) }
-            try server.validate()
-        } catch {
-            throw located(error)
+        server.located = { [self] in located($0) }
+        if let log {
+            do throws(ConfigurationError) { try LogFile.check(log) } catch { mistakes.append(located(error)) }
         }
+        mistakes += server.faults().filter { !isConsequence($0) }.map(located)
+        guard mistakes.isEmpty else { throw SettingErrors(mistakes) }
         return server
     }
 
+    /// Makes the server log to a file, or to standard error.
+    func setLog(_ log: LogFile?, of server: inout Server) {
+        server.logger = Logger(label: "apus")
+        server.logger.logLevel = logLevel
+        server.logFile = log
+    }
+
+    /// Whether a fault may only be there because a mistaken key left another value than was meant.
+    private func isConsequence(_ fault: ServerFault) -> Bool {
+        switch (fault.error, fault.conflict) {
+        case (.limit(let name, _), .limit(let other)?): !mistakenKeys.isDisjoint(with: ["limits.\(name)", "limits.\(other)"])
+        case (.sandbox, _): !mistakenKeys.isDisjoint(with: ["sandbox", "sandbox.mode", "user", "group"])
+        default: false
+        }
+    }
+
+    // MARK: Places
+
+    /// The fault with the place of the setting it comes from.
+    private func located(_ fault: ServerFault) -> SettingError {
+        switch (fault.error, fault.conflict) {
+        case (.limit(let name, _), .limit(let other)?):
+            let places = [name, other].map { self.places["limits.\($0)"] }
+            let note =
+                switch (places[0], places[1]) {
+                case (_?, .line(let line, _)?): "line \(line) sets \(other)"
+                case (nil, _?): "\(name) has its default"
+                case (_, nil), (_?, .option?): "\(other) has its default"
+                }
+            return SettingError(place: places[0] ?? places[1], reason: "\(fault.error) (\(note))")
+        case (_, .address(let first)?):
+            guard case .line(let line, _) = places["listen", first] else { break }
+            return SettingError(place: places["listen", fault.index], reason: "\(fault.error): first on line \(line)")
+        case (_, .limit?), (_, nil): break
+        }
+        return located(fault.error, index: fault.index)
+    }
+
     /// The error with the place of the setting it comes from.
-    func located(_ error: ConfigurationError) -> any Error {
-        var error = error
+    ///
+    /// - Parameter index: Of the item that it is about, if the setting is a list.
+    func located(_ error: ConfigurationError, index: Int? = nil) -> SettingError {
+        let item = tlsItem(of: error)
         let key: String? =
             switch error {
             case .directory: "root"
             case .file(let path, _): path == pidFile ? "pid-file" : path == portFile ? "port-file" : "log"
             case .listen, .invalidAddress, .nothingToListenOn: "listen"
-            case .tls(_, let reason): tls?.key(of: reason) ?? "tls"
+            case .tls: item?.key ?? "tls"
             case .limit(let name, _): "limits.\(name)"
             case .origin: "allow-origin"
-            case .sandbox(let reason): ["chroot", "group", "user"].first { places[$0] != nil && reason.contains($0) }
+            case .sandbox(let reason): sandboxKey(of: reason)
             case .routes, .extensions, .system, .workers, .clientTLS: nil
             }
-        if case .tls(let address, let reason) = error, reason.hasSuffix(TLSIdentity.missingPassphrase) {
-            error = .tls(address, "\(reason): passphrase: FILE, or --tls-key-passphrase FILE, names the file with it")
+        var reason = "\(error)"
+        if case .tls = error, reason.hasSuffix(TLSIdentity.missingPassphrase) {
+            reason += ": passphrase: FILE, or --tls-key-passphrase FILE, names the file with it"
         }
-        guard let key, let place = places[key] else { return error }
-        return SettingError(place: place, reason: "\(error)")
+        return SettingError(place: key.flatMap { places[$0, item?.index ?? index] }, reason: reason)
     }
-}
 
-/// A setting that is wrong, and where it was made.
-struct SettingError: Error, CustomStringConvertible {
-    var place: Configuration.Place?
-    let reason: String
+    private func tlsItem(of error: ConfigurationError) -> (key: String, index: Int)? {
+        if case .tls(_, let reason) = error { tls?.item(of: reason) } else { nil }
+    }
 
-    var description: String {
-        switch place {
-        case .line: "\(place.map { "\($0): " } ?? "")\(reason)"
-        case .option(let name): "\(reason) (--\(name))"
-        case nil: reason
+    /// The key that an error about the sandbox comes from.
+    private func sandboxKey(of reason: String) -> String? {
+        if reason.hasPrefix("allow ") {
+            let permission = sandbox.allows.first { permission in
+                switch permission {
+                case .reading(let path): reason.hasPrefix("allow reading: ") && reason.contains("\"\(path)\"")
+                case .writing(let path): reason.hasPrefix("allow writing: ") && reason.contains("\"\(path)\"")
+                case .threads, .connecting: false
+                }
+            }
+            return permission.map { "sandbox.allow \($0)" }
         }
+        return ["chroot", "group", "user", "sandbox"].first { places[$0] != nil && reason.contains($0 == "sandbox" ? "" : $0) }
     }
 }

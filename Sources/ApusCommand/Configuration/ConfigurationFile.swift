@@ -1,19 +1,17 @@
 import Apus
-import Foundation
+import ApusPlatform
 import Logging
-import Yams
 
-/// Reads a configuration file: YAML, with the keys of `settings` and no others. Every mistake is one error that names the file, the line,
-/// what is wrong and what would be right.
+/// Reads a configuration file: YAML, with the keys of `settings` and no others. Every mistake is an error that names the file, the line, what
+/// was expected and what is there; reading goes on behind it.
 struct ConfigurationFile {
     private let path: String
     private var configuration: Configuration
 
-    /// Larger files are a mistake. Bytes.
-    private static let maxBytes = 1 << 20
-
-    /// Sets what the file at `path` says.
-    static func apply(_ path: String, to configuration: inout Configuration) throws {
+    /// Sets what the file at `path` says, and adds its mistakes to the configuration.
+    ///
+    /// - Throws: `SettingErrors`: the file cannot be read, or is no YAML.
+    static func apply(_ path: String, to configuration: inout Configuration) throws(SettingErrors) {
         var file = ConfigurationFile(path: path, configuration: configuration)
         try file.read()
         configuration = file.configuration
@@ -24,251 +22,277 @@ struct ConfigurationFile {
         self.configuration = configuration
     }
 
-    private static let settings: [String: @Sendable (inout ConfigurationFile, Node) throws -> Void] = [
-        "listen": { file, node in
-            file.configuration.listen = try file.texts(node, "listen", wants: "an address or a list of addresses").map { text, node in
-                do { return try ListenAddress(parsing: text) } catch { throw file.error(node, "listen: \(error)") }
+    private typealias Setter = @Sendable (inout ConfigurationFile, YAMLNode) throws(SettingError) -> Void
+
+    private static let settings: [String: Setter] = [
+        "listen": { file, node throws(SettingError) in
+            for (text, node) in try file.texts(node, "listen", expected: "an address or a list of addresses") {
+                file.attempt("listen") { file throws(SettingError) in
+                    do throws(ConfigurationError) {
+                        file.configuration.listen.append(try ListenAddress(parsing: text))
+                    } catch {
+                        throw file.error(node, "listen: \(error)")
+                    }
+                    file.configuration.places.add(file.place(node), toItemsOf: "listen")
+                }
             }
         },
-        "workers": { file, node in
-            let text = try file.text(node, "workers", wants: "auto or a number from 1 to 1024")
-            guard let workers = Server.Workers(parsing: text) else {
-                throw file.error(node, "workers: \"\(text)\": it wants auto or a number from 1 to 1024")
+        "workers": { file, node throws(SettingError) in
+            let expected = "auto or a number from 1 to 1024"
+            guard let workers = Server.Workers(parsing: try file.text(node, "workers", expected: expected)) else {
+                throw file.unexpected(node, "workers", expected)
             }
             file.configuration.workers = workers
         },
-        "root": { file, node in file.configuration.root = try file.optionalText(node, "root", wants: "a directory") },
-        "allow-origin": { file, node in
-            file.configuration.allowOrigin = try file.texts(node, "allow-origin", wants: "an origin, a list of origins, or \"*\"").map(\.0)
+        "root": { file, node throws(SettingError) in
+            file.configuration.root = try file.optionalText(node, "root", expected: "a directory")
         },
-        "tls": { file, node in try file.readTLS(node) },
-        "sandbox": { file, node in try file.readSandbox(node) },
-        "allow-connect": { file, node in
+        "allow-origin": { file, node throws(SettingError) in
+            for (text, node) in try file.texts(node, "allow-origin", expected: "an origin, a list of origins, or \"*\"") {
+                file.configuration.allowOrigin.append(text)
+                file.configuration.places.add(file.place(node), toItemsOf: "allow-origin")
+            }
+        },
+        "tls": { file, node throws(SettingError) in try file.readTLS(node) },
+        "sandbox": { file, node throws(SettingError) in try file.readSandbox(node) },
+        "allow-connect": { file, node throws(SettingError) in
             if try file.choice(node, "allow-connect", [true, false], { "\($0)" }) {
                 file.configuration.sandbox.allows.insert(.connecting)
             } else {
                 file.configuration.sandbox.allows.remove(.connecting)
             }
         },
-        "user": { file, node in file.configuration.sandbox.user = try file.optionalText(node, "user", wants: "a name or number") },
-        "group": { file, node in file.configuration.sandbox.group = try file.optionalText(node, "group", wants: "a name or number") },
-        "chroot": { file, node in file.configuration.sandbox.root = try file.optionalText(node, "chroot", wants: "a directory") },
-        "log": { file, node in file.configuration.log = try file.optionalText(node, "log", wants: "a file") },
-        "log-level": { file, node in
+        "user": { file, node throws(SettingError) in
+            file.configuration.sandbox.user = try file.optionalText(node, "user", expected: "a name or number")
+        },
+        "group": { file, node throws(SettingError) in
+            file.configuration.sandbox.group = try file.optionalText(node, "group", expected: "a name or number")
+        },
+        "chroot": { file, node throws(SettingError) in
+            file.configuration.sandbox.root = try file.optionalText(node, "chroot", expected: "a directory")
+        },
+        "log": { file, node throws(SettingError) in file.configuration.log = try file.optionalText(node, "log", expected: "a file") },
+        "log-level": { file, node throws(SettingError) in
             file.configuration.logLevel = try file.choice(node, "log-level", Logger.Level.allCases) { $0.rawValue }
         },
-        "pid-file": { file, node in file.configuration.pidFile = try file.optionalText(node, "pid-file", wants: "a file") },
-        "port-file": { file, node in file.configuration.portFile = try file.optionalText(node, "port-file", wants: "a file") },
-        "echo-subprotocol-list": { file, node in
+        "pid-file": { file, node throws(SettingError) in
+            file.configuration.pidFile = try file.optionalText(node, "pid-file", expected: "a file")
+        },
+        "port-file": { file, node throws(SettingError) in
+            file.configuration.portFile = try file.optionalText(node, "port-file", expected: "a file")
+        },
+        "echo-subprotocol-list": { file, node throws(SettingError) in
             file.configuration.echoSubprotocolList = try file.choice(node, "echo-subprotocol-list", [true, false]) { "\($0)" }
         },
-        "quarantine": { file, node in
+        "quarantine": { file, node throws(SettingError) in
             file.configuration.quarantine = try file.choice(node, "quarantine", [true, false]) { $0 ? "on" : "off" }
         },
-        "limits": { file, node in try file.readLimits(node) },
+        "limits": { file, node throws(SettingError) in try file.readLimits(node) },
     ]
 
     // MARK: Reading
 
-    private mutating func read() throws {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw SettingError(place: .option("config"), reason: "cannot read the configuration file \"\(path)\": \(reason())")
-        }
-        guard data.count <= Self.maxBytes else { throw error(1, "the file has more than \(Self.maxBytes) bytes") }
-        guard let text = String(data: data, encoding: .utf8) else { throw error(1, "the file is not UTF-8") }
-        let root: Node?
-        do {
-            try refuseAnchors(text)
-            root = try Yams.compose(yaml: text)
-        } catch let fault as YamlError {
-            throw self.error(fault)
-        }
-        guard let root, root != Node("") else { return }
-        for (key, value) in try entries(root, "the file") {
-            guard let name = key.scalar?.string, let set = Self.settings[name] else {
-                throw unknown(key, in: "", known: Self.settings.keys.sorted())
+    private mutating func read() throws(SettingErrors) {
+        let document = YAMLReader.read(try contents())
+        configuration.mistakes += document.faults.map { SettingError(place: .line($0.mark.line, of: path), reason: "\($0)") }
+        guard let root = document.root else { throw SettingErrors(configuration.mistakes) }
+        if root.isNull { return }
+        attempt("") { file throws(SettingError) in
+            for entry in try file.entries(root, "the file") {
+                file.configuration.places[entry.key] = file.place(of: entry)
+                file.attempt(entry.key) { file throws(SettingError) in
+                    guard let set = Self.settings[entry.key] else { throw file.unknown(entry, in: "", known: Self.settings.keys.sorted()) }
+                    try set(&file, entry.value)
+                }
             }
-            configuration.places[name] = .line(line(of: key), of: path)
-            try set(&self, value)
         }
     }
 
-    /// Anchors and aliases are refused: a file of a kilobyte can stand for more than fits into memory with them.
-    private func refuseAnchors(_ text: String) throws {
-        guard text.contains("&") else { return }
-        // Anchors are of no harm as long as nothing refers to them: aliases are made plain text. The parser keeps the anchors.
-        let parser = try Parser(yaml: text.replacing("*", with: "x"))
-        guard let root = try parser.singleRoot(), let node = anchored(root) else { return }
-        throw error(node, "an anchor (&): the file may hold neither anchors nor aliases; write it out")
-    }
-
-    /// The first node with an anchor.
-    private func anchored(_ node: Node) -> Node? {
-        if node.anchor != nil { return node }
-        if let mapping = node.mapping { return mapping.lazy.flatMap { [$0.key, $0.value] }.compactMap(anchored).first }
-        return node.sequence?.lazy.compactMap(anchored).first
-    }
-
-    /// Why a file cannot be read, in the system's words.
-    private func reason() -> String {
-        do {
-            _ = try Data(contentsOf: URL(fileURLWithPath: path))
-            return "it has just changed"
-        } catch CocoaError.fileReadNoSuchFile {
-            return "No such file or directory"
-        } catch CocoaError.fileReadNoPermission {
-            return "Permission denied"
+    private func contents() throws(SettingErrors) -> [UInt8] {
+        let reason: String
+        do throws(SystemError) {
+            if let bytes = try FileSystem.contents(of: path, maxBytes: YAMLReader.maxBytes + 1) { return bytes }
+            reason = "expected a regular file"
         } catch {
-            return "it is no readable file"
+            reason = error.reason
+        }
+        let text = "cannot read the configuration file \(Quotation.of(path)): \(reason)"
+        throw SettingErrors([SettingError(place: .option("config"), reason: text)])
+    }
+
+    /// Does a part of the work; what it throws is one more mistake, in the setting `key`.
+    private mutating func attempt(_ key: String, _ body: (inout ConfigurationFile) throws(SettingError) -> Void) {
+        do throws(SettingError) {
+            try body(&self)
+        } catch {
+            configuration.mistakes.append(error)
+            configuration.mistakenKeys.insert(key)
         }
     }
 
-    private mutating func readTLS(_ node: Node) throws {
+    private mutating func readTLS(_ node: YAMLNode) throws(SettingError) {
         var tls = Configuration.TLS()
-        for (key, value) in try entries(node, "tls") {
-            if let name = key.scalar?.string { configuration.places["tls.\(name)"] = .line(line(of: key), of: path) }
-            switch key.scalar?.string {
-            case "certificate": tls.certificates = try texts(value, "tls.certificate", wants: "a file or a list of files").map(\.0)
-            case "key": tls.keys = try texts(value, "tls.key", wants: "a file or a list of files").map(\.0)
-            case "passphrase": tls.passphrase = try optionalText(value, "tls.passphrase", wants: "a file")
-            case "ocsp": tls.ocsp = try optionalText(value, "tls.ocsp", wants: "a file")
-            case "allow-plain": tls.allowsPlain = try choice(value, "tls.allow-plain", [true, false]) { "\($0)" }
-            case "ca": tls.authorities = try optionalText(value, "tls.ca", wants: "a file")
-            case "check-interval":
-                let text = try text(value, "tls.check-interval", wants: "a time")
-                guard let interval = Configuration.TLS.checkInterval(text) else {
-                    throw error(value, "tls.check-interval wants \(Configuration.TLS.checkIntervalForm); not \"\(text)\"")
+        for entry in try entries(node, "tls") {
+            let (name, value) = ("tls.\(entry.key)", entry.value)
+            configuration.places[name] = place(of: entry)
+            attempt(name) { file throws(SettingError) in
+                switch entry.key {
+                case "certificate": tls.certificates = try file.files(value, name)
+                case "key": tls.keys = try file.files(value, name)
+                case "passphrase": tls.passphrase = try file.optionalText(value, name, expected: "a file")
+                case "ocsp": tls.ocsp = try file.optionalText(value, name, expected: "a file")
+                case "allow-plain": tls.allowsPlain = try file.choice(value, name, [true, false]) { "\($0)" }
+                case "ca": tls.authorities = try file.optionalText(value, name, expected: "a file")
+                case "check-interval":
+                    let expected = Configuration.TLS.checkIntervalForm
+                    guard let interval = Configuration.TLS.checkInterval(try file.text(value, name, expected: expected)) else {
+                        throw file.unexpected(value, name, expected)
+                    }
+                    tls.checkInterval = interval
+                case "client-certificate":
+                    tls.clientCertificate = try file.choice(value, name, Configuration.TLS.ClientCertificate.allCases) { $0.rawValue }
+                default: throw file.unknown(entry, in: "tls.", known: Configuration.TLS.knownKeys)
                 }
-                tls.checkInterval = interval
-            case "client-certificate":
-                tls.clientCertificate = try choice(value, "tls.client-certificate", Configuration.TLS.ClientCertificate.allCases) {
-                    $0.rawValue
-                }
-            case nil, .some:
-                throw unknown(
-                    key, in: "tls.",
-                    known: ["allow-plain", "ca", "certificate", "check-interval", "client-certificate", "key", "ocsp", "passphrase"])
             }
         }
+        // What depends on a mistaken key is not known.
+        guard configuration.mistakenKeys.isDisjoint(with: ["tls.certificate", "tls.key"]) else { return }
         for (name, value) in [("certificate", tls.certificates), ("key", tls.keys)] where value.isEmpty {
-            throw error(node, "tls: it wants \(name), a file")
+            throw error(node, "tls: expected \(name), a file, got none")
         }
         guard tls.certificates.count == tls.keys.count else {
-            throw error(node, "tls: \(tls.certificates.count) certificates and \(tls.keys.count) keys: each wants the other")
-        }
-        if tls.clientCertificate != .off, tls.authorities == nil {
-            throw error(node, "tls: client-certificate wants ca, the file of who signs them")
+            throw error(
+                node, "tls: expected a key for each certificate, got \(tls.certificates.count) certificates and \(tls.keys.count) keys")
         }
         configuration.tls = tls
+        guard configuration.mistakenKeys.isDisjoint(with: ["tls.client-certificate", "tls.ca"]) else { return }
+        if tls.clientCertificate != .off, tls.authorities == nil {
+            throw error(node, "tls: expected ca, the file of who signs the clients' certificates, with client-certificate, got none")
+        }
+    }
+
+    /// A file or a list of files.
+    private mutating func files(_ node: YAMLNode, _ name: String) throws(SettingError) -> [String] {
+        let files = try texts(node, name, expected: "a file or a list of files")
+        for (_, node) in files { configuration.places.add(place(node), toItemsOf: name) }
+        return files.map(\.0)
     }
 
     /// A mode, or `mode` and `allow`.
-    private mutating func readSandbox(_ node: Node) throws {
-        guard node.mapping != nil else {
+    private mutating func readSandbox(_ node: YAMLNode) throws(SettingError) {
+        guard case .mapping(let entries) = node.value else {
             configuration.sandboxMode = try choice(node, "sandbox", SandboxMode.allCases) { $0.rawValue }
             return
         }
-        for (key, value) in try entries(node, "sandbox") {
-            switch key.scalar?.string {
-            case "mode": configuration.sandboxMode = try choice(value, "sandbox.mode", SandboxMode.allCases) { $0.rawValue }
-            case "allow":
-                for node in value.sequence.map({ Array($0) }) ?? [value] {
-                    // `reading: /PATH` is a key with a value to YAML.
-                    let pair = node.mapping.flatMap { $0.count == 1 ? $0.first : nil }
-                    let text = pair.flatMap { pair in
-                        pair.key.scalar.flatMap { key in pair.value.scalar.map { "\(key.string):\($0.string)" } }
+        for entry in entries {
+            attempt("sandbox.\(entry.key)") { file throws(SettingError) in
+                switch entry.key {
+                case "mode":
+                    file.configuration.sandboxMode = try file.choice(entry.value, "sandbox.mode", SandboxMode.allCases) { $0.rawValue }
+                case "allow":
+                    for node in entry.value.items {
+                        file.attempt("sandbox.allow") { file throws(SettingError) in try file.readPermission(node) }
                     }
-                    let words = text ?? node.scalar?.string ?? ""
-                    guard let permission = SandboxOptions.Permission(parsing: words) else {
-                        throw error(node, "sandbox.allow: expected \(SandboxOptions.permissionForms), got \"\(words)\"")
-                    }
-                    configuration.sandbox.allows.insert(permission)
+                default: throw file.unknown(entry, in: "sandbox.", known: ["allow", "mode"])
                 }
-            case nil, .some: throw unknown(key, in: "sandbox.", known: ["allow", "mode"])
             }
         }
     }
 
-    private mutating func readLimits(_ node: Node) throws {
-        for (key, value) in try entries(node, "limits") {
-            guard let name = key.scalar?.string, let setting = LimitSettings.all.first(where: { $0.name == name }) else {
-                throw unknown(key, in: "limits.", known: LimitSettings.all.map(\.name))
-            }
-            configuration.places["limits.\(name)"] = .line(line(of: key), of: path)
-            let text = try text(value, "limits.\(name)", wants: "a value")
-            if let wanted = LimitSettings.set(setting.kind, to: text, in: &configuration.limits) {
-                throw error(value, "limits.\(name): \"\(text)\": it wants \(wanted)")
+    private mutating func readPermission(_ node: YAMLNode) throws(SettingError) {
+        var text = node.text
+        // `reading: /PATH` is a key with a value to YAML.
+        if case .mapping(let entries) = node.value, entries.count == 1, let path = entries[0].value.text {
+            text = "\(entries[0].key):\(path)"
+        }
+        guard let permission = text.flatMap({ SandboxOptions.Permission(parsing: $0) }) else {
+            let got = text.map(Quotation.of) ?? node.shown
+            throw error(node, "sandbox.allow: expected \(SandboxOptions.permissionForms), got \(got)")
+        }
+        configuration.sandbox.allows.insert(permission)
+        configuration.places["sandbox.allow \(permission)"] = place(node)
+    }
+
+    private mutating func readLimits(_ node: YAMLNode) throws(SettingError) {
+        for entry in try entries(node, "limits") {
+            let name = "limits.\(entry.key)"
+            configuration.places[name] = place(of: entry)
+            attempt(name) { file throws(SettingError) in
+                guard let setting = LimitSettings.all.first(where: { $0.name == entry.key }) else {
+                    throw file.unknown(entry, in: "limits.", known: LimitSettings.all.map(\.name))
+                }
+                let expected = LimitSettings.form(of: setting.kind)
+                let text = try file.text(entry.value, name, expected: expected)
+                guard LimitSettings.set(setting.kind, to: text, in: &file.configuration.limits) else {
+                    throw file.unexpected(entry.value, name, expected)
+                }
             }
         }
     }
 
     // MARK: Nodes
 
-    private func entries(_ node: Node, _ name: String) throws -> [(Node, Node)] {
-        guard let mapping = node.mapping else { throw error(node, "\(name): it wants keys with values, KEY: VALUE") }
-        return mapping.map { ($0.key, $0.value) }
+    private func entries(_ node: YAMLNode, _ name: String) throws(SettingError) -> [YAMLNode.Entry] {
+        guard case .mapping(let entries) = node.value else { throw unexpected(node, name, "keys with values, KEY: VALUE") }
+        return entries
     }
 
-    private func text(_ node: Node, _ name: String, wants wanted: String) throws -> String {
-        guard let text = node.scalar?.string, !text.isEmpty else { throw error(node, "\(name): it wants \(wanted)") }
+    private func text(_ node: YAMLNode, _ name: String, expected: String) throws(SettingError) -> String {
+        guard let text = node.text, !text.isEmpty else { throw unexpected(node, name, expected) }
         return text
     }
 
     /// A text; nil for YAML's null, which says that there is none (YAML 1.2.2 §10.2.1.1).
-    private func optionalText(_ node: Node, _ name: String, wants wanted: String) throws -> String? {
-        if let scalar = node.scalar, scalar.style == .plain, ["", "~", "null", "Null", "NULL"].contains(scalar.string) { return nil }
-        return try text(node, name, wants: wanted)
+    private func optionalText(_ node: YAMLNode, _ name: String, expected: String) throws(SettingError) -> String? {
+        node.isNull ? nil : try text(node, name, expected: expected)
     }
 
-    /// One text, or a list of them.
-    private func texts(_ node: Node, _ name: String, wants wanted: String) throws -> [(String, Node)] {
-        let nodes = node.sequence.map { Array($0) } ?? [node]
-        return try nodes.map { (try text($0, name, wants: wanted), $0) }
+    /// One text, or a list of them; each item that is none is a mistake.
+    private mutating func texts(_ node: YAMLNode, _ name: String, expected: String) throws(SettingError) -> [(String, YAMLNode)] {
+        var texts: [(String, YAMLNode)] = []
+        for node in node.items {
+            attempt(name) { file throws(SettingError) in texts.append((try file.text(node, name, expected: expected), node)) }
+        }
+        return texts
     }
 
-    private func choice<Value>(_ node: Node, _ name: String, _ values: [Value], _ word: (Value) -> String) throws -> Value {
+    private func choice<Value>(
+        _ node: YAMLNode, _ name: String, _ values: [Value], _ word: (Value) -> String
+    ) throws(SettingError) -> Value {
         let words = values.map(word)
-        let wanted = "\(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
-        let text = try text(node, name, wants: wanted)
-        guard let place = words.firstIndex(of: text) else { throw error(node, "\(name): \"\(text)\": it wants \(wanted)") }
-        return values[place]
+        let expected = "\(words.dropLast().joined(separator: ", ")) or \(words.last ?? "")"
+        let text = try text(node, name, expected: expected)
+        guard let index = words.firstIndex(of: text) else { throw unexpected(node, name, expected) }
+        return values[index]
     }
 
     // MARK: Mistakes
 
-    private func line(of node: Node) -> Int { node.mark?.line ?? 1 }
+    private func place(_ node: YAMLNode) -> SettingPlace { .line(node.mark.line, of: path) }
 
-    private func error(_ node: Node, _ reason: String) -> SettingError { error(line(of: node), reason) }
+    private func place(of entry: YAMLNode.Entry) -> SettingPlace { .line(entry.mark.line, of: path) }
 
-    private func error(_ line: Int, _ reason: String) -> SettingError { SettingError(place: .line(line, of: path), reason: reason) }
+    private func error(_ node: YAMLNode, _ reason: String) -> SettingError { SettingError(place: place(node), reason: reason) }
 
-    private func unknown(_ key: Node, in prefix: String, known: [String]) -> SettingError {
-        let name = key.scalar?.string ?? "a key that is no text"
-        let likely = Likeness.nearest(to: name, among: known).map { "; did you mean \"\(prefix)\($0)\"?" } ?? ""
-        return error(key, "unknown key \"\(prefix)\(name)\"\(likely); there are \(known.joined(separator: ", "))")
+    private func unexpected(_ node: YAMLNode, _ name: String, _ expected: String) -> SettingError {
+        error(node, "\(name): expected \(expected), got \(node.shown)")
     }
 
-    private static func beginsWithTab(_ line: Int, of text: String) -> Bool {
-        let lines = text.split(separator: "\n", maxSplits: max(0, line), omittingEmptySubsequences: false)
-        return lines.dropFirst(max(0, line - 1)).first?.prefix { $0 == " " || $0 == "\t" }.contains("\t") ?? false
-    }
-
-    /// What the parser says of a file that is no YAML.
-    private func error(_ fault: YamlError) -> SettingError {
-        switch fault {
-        case .composer(_, "found undefined alias", let mark, _):
-            return error(mark.line, "an alias (*): the file may hold neither anchors nor aliases; a text that begins with * wants quotes")
-        case .scanner(_, let problem, let mark, let text), .parser(_, let problem, let mark, let text),
-            .composer(_, let problem, let mark, let text):
-            let isTab = Self.beginsWithTab(mark.line, of: text)
-            return error(mark.line, "no YAML: \(isTab ? "the line begins with a tab; expected spaces" : problem)")
-        case .duplicatedKeysInMapping(let duplicates, let context):
-            return error(context.mark.line, "a key stands twice: \(duplicates.sorted().joined(separator: ", "))")
-        case .reader(let problem, _, _, _), .writer(let problem), .emitter(let problem), .representer(let problem):
-            return error(1, "no YAML: \(problem)")
-        case .no, .memory, .dataCouldNotBeDecoded:
-            return error(1, "no YAML: \(fault)")
+    /// The error for a key that does not exist. The key that it is likely to be is mistaken, too.
+    private mutating func unknown(_ entry: YAMLNode.Entry, in prefix: String, known: [String]) -> SettingError {
+        var reason = "unknown key \(Quotation.of(prefix + entry.key)): expected one of \(known.joined(separator: ", "))"
+        if let likely = Likeness.nearest(to: entry.key, among: known) {
+            configuration.mistakenKeys.insert(prefix + likely)
+            reason += "; did you mean \"\(prefix)\(likely)\"?"
         }
+        return SettingError(place: place(of: entry), reason: reason)
+    }
+}
+
+extension YAMLNode {
+    /// The items of a list; anything else is a list of one.
+    fileprivate var items: [YAMLNode] {
+        if case .sequence(let nodes) = value { nodes } else { [self] }
     }
 }
 

@@ -49,19 +49,30 @@ struct ServeOptions: ParsableArguments {
     @Flag(name: .long, help: "Turn away for a minute an address that was being served when three workers died within a minute.")
     var quarantine = false
 
-    /// What the file and the options say together.
+    /// What the file and the options say together. The configuration holds the mistakes of the file.
     func configuration() throws -> Configuration {
         var configuration = Configuration()
         if let config { try ConfigurationFile.apply(config, to: &configuration) }
+        do {
+            try apply(to: &configuration)
+        } catch {
+            throw configuration.mistakes.isEmpty ? error : SettingErrors(configuration.mistakes)
+        }
+        return configuration
+    }
+
+    /// Puts the options over what the file says.
+    private func apply(to configuration: inout Configuration) throws {
         if let logLevel {
             guard let level = Logger.Level(rawValue: logLevel) else {
-                throw ValidationError("--log-level \(logLevel): it wants trace, debug, info, notice, warning, error or critical")
+                throw ValidationError(
+                    "--log-level: expected trace, debug, info, notice, warning, error or critical, got \(Quotation.of(logLevel))")
             }
             configuration.logLevel = level
         }
         if let workers {
             guard let count = Server.Workers(parsing: workers) else {
-                throw ValidationError("--workers \(workers): it wants auto or a number from 1 to 1024")
+                throw ValidationError("--workers: expected auto or a number from 1 to 1024, got \(Quotation.of(workers))")
             }
             configuration.workers = count
         }
@@ -91,6 +102,5 @@ struct ServeOptions: ParsableArguments {
             configuration[keyPath: path] = value
             configuration.places[name] = .option(name)
         }
-        return configuration
     }
 }

@@ -42,27 +42,28 @@ struct ServeTLS: ParsableArguments {
         get throws {
             guard tlsCertificate.count == tlsKey.count else {
                 throw ValidationError(
-                    "--tls-certificate is given \(tlsCertificate.count) times and --tls-key \(tlsKey.count) times: each wants the other")
+                    "expected a --tls-key for each --tls-certificate, got \(tlsCertificate.count) certificates and \(tlsKey.count) keys")
             }
             guard !tlsCertificate.isEmpty else {
                 guard tlsCa == nil, tlsClientCertificate == .off, tlsOcsp == nil, tlsKeyPassphrase == nil, !tlsAllowPlain,
                     tlsCheckInterval == nil
                 else {
-                    throw ValidationError("the other --tls options want --tls-certificate and --tls-key")
+                    throw ValidationError("expected --tls-certificate and --tls-key with the other --tls options, got none")
                 }
                 return nil
             }
             var settings = Configuration.TLS(
                 certificates: tlsCertificate, keys: tlsKey, passphrase: tlsKeyPassphrase, ocsp: tlsOcsp, allowsPlain: tlsAllowPlain)
             switch (tlsClientCertificate, tlsCa) {
-            case (.off, _?): throw ValidationError("--tls-ca wants --tls-client-certificate optional or required")
+            case (.off, _?): throw ValidationError("--tls-ca: expected --tls-client-certificate optional or required with it, got none")
             case (.optional, nil), (.required, nil):
-                throw ValidationError("--tls-client-certificate \(tlsClientCertificate.rawValue) wants --tls-ca FILE")
+                throw ValidationError("--tls-client-certificate \(tlsClientCertificate.rawValue): expected --tls-ca FILE with it, got none")
             case (.off, nil), (.optional, _?), (.required, _?): break
             }
             if let tlsCheckInterval {
                 guard let interval = Configuration.TLS.checkInterval(tlsCheckInterval) else {
-                    throw ValidationError("--tls-check-interval wants \(Configuration.TLS.checkIntervalForm); not \"\(tlsCheckInterval)\"")
+                    throw ValidationError(
+                        "--tls-check-interval: expected \(Configuration.TLS.checkIntervalForm), got \(Quotation.of(tlsCheckInterval))")
                 }
                 settings.checkInterval = interval
             }

@@ -1,10 +1,13 @@
 import Apus
-import Foundation
+import ApusPlatform
 
 extension Configuration {
     /// The files that TLS is made from, and who must show a certificate.
     struct TLS: Equatable {
         enum ClientCertificate: String, CaseIterable { case off, optional, required }
+
+        /// The keys of a configuration file.
+        static let knownKeys = ["allow-plain", "ca", "certificate", "check-interval", "client-certificate", "key", "ocsp", "passphrase"]
 
         /// Files of certificate chains, and of the key for each.
         var certificates: [String] = []
@@ -20,22 +23,20 @@ extension Configuration {
         var authorities: String?
         var clientCertificate = ClientCertificate.off
 
-        /// The key whose file an error names.
-        func key(of reason: String) -> String? {
-            let files = [
+        /// The setting whose file an error names, and the file's index in it.
+        func item(of reason: String) -> (key: String, index: Int)? {
+            let settings = [
                 ("key", keys), ("certificate", certificates), ("ocsp", ocsp.map { [$0] } ?? []), ("ca", authorities.map { [$0] } ?? []),
             ]
-            return files.first { $0.1.contains { reason.contains("\"\($0)\"") } }.map { "tls.\($0.0)" }
+            for (key, files) in settings {
+                if let index = files.firstIndex(where: { reason.contains("\"\($0)\"") }) { return ("tls.\(key)", index) }
+            }
+            return nil
         }
 
-        /// What the library is told. The passphrase is read anew by each call.
-        func options(_ places: [String: Place]) throws -> ServerTLS {
-            let passphrase = try passphrase.map { file in
-                guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
-                    throw SettingError(place: places["tls.passphrase"], reason: "tls: the keys' passphrase cannot be read from \"\(file)\"")
-                }
-                return String(text.prefix { !$0.isNewline })
-            }
+        /// The library's options. Each call reads the passphrase anew.
+        func options(_ places: SettingPlaces) throws(SettingError) -> ServerTLS {
+            let passphrase = try readPassphrase(places)
             var options = ServerTLS(
                 zip(certificates, keys).map { chain, key in
                     guard let passphrase else { return TLSIdentity(certificateChain: chain, privateKey: key) }
@@ -49,6 +50,28 @@ extension Configuration {
             case .required: options.clientCertificates = .required(authorities: authorities ?? "")
             }
             return options
+        }
+
+        /// Bytes; OpenSSL takes passphrases of at most 1024.
+        private static let maxPassphraseFileBytes = 64 * 1024
+
+        /// The first line of the passphrase's file.
+        private func readPassphrase(_ places: SettingPlaces) throws(SettingError) -> String? {
+            guard let passphrase else { return nil }
+            let reason: String
+            do throws(SystemError) {
+                if let bytes = try FileSystem.contents(of: passphrase, maxBytes: Self.maxPassphraseFileBytes),
+                    let text = String(validating: bytes, as: UTF8.self)
+                {
+                    return String(text.prefix { !$0.isNewline })
+                }
+                reason = "expected a regular file of UTF-8"
+            } catch {
+                reason = error.reason
+            }
+            throw SettingError(
+                place: places["tls.passphrase"],
+                reason: "tls: the keys' passphrase cannot be read from \(Quotation.of(passphrase)): \(reason)")
         }
 
         /// What `check-interval` may be.
