@@ -275,16 +275,26 @@ package enum FileSystem {
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
-    /// How many entries a directory has; 0 if it cannot be read.
+    /// How many names `names(in:)` returns.
     package static func entryCount(of directory: String) -> Int {
-        guard let stream = unsafe opendir(directory) else { return 0 }
+        names(in: directory).count
+    }
+
+    /// The names of what is in a directory, without those that begin with a dot; none if it cannot be read.
+    package static func names(in directory: String) -> [String] {
+        guard let stream = unsafe opendir(directory) else { return [] }
         defer { _ = unsafe closedir(stream) }
-        var count = 0
+        var names: [String] = []
         while let entry = unsafe readdir(stream) {
-            // "." and ".." are in every directory, and nothing else that begins so is in /proc.
-            if unsafe entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { count += 1 }
+            // SAFETY: The entry stays until the next call of readdir; its name ends with NUL.
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { field in
+                unsafe field.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: entry.pointee.d_name)) { characters in
+                    unsafe String(cString: characters)
+                }
+            }
+            if !name.hasPrefix(".") { names.append(name) }
         }
-        return count
+        return names
     }
 
     /// Whether a user and group may look things up in a directory, as its mode says.

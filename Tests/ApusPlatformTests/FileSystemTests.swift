@@ -41,6 +41,20 @@ struct FileSystemTests {
         FileSystem.removeDirectory(directory)
     }
 
+    @Test("the names in a directory, without those that begin with a dot")
+    func listing() throws {
+        let directory = try FileSystem.makeTemporaryDirectory()
+        let files = ["a", "b.c", ".d", String(repeating: "e", count: 255)]
+        defer {
+            for name in files { FileSystem.remove(directory + "/" + name) }
+            FileSystem.removeDirectory(directory)
+        }
+        for name in files { _ = try FileSystem.openForAppending(directory + "/" + name) }
+        #expect(FileSystem.names(in: directory).sorted() == ["a", "b.c", files[3]])
+        #expect(FileSystem.entryCount(of: directory) == 3)
+        #expect(FileSystem.names(in: "/nowhere") == [])
+    }
+
     private func names(in directory: String) -> [String] {
         guard let stream = opendir(directory) else { return [] }
         defer { closedir(stream) }

@@ -1,6 +1,6 @@
 import Apus
 import ArgumentParser
-import Foundation
+import Glibc
 import Histogram
 
 /// `apus bench`: loads for WebSocket servers.
@@ -53,15 +53,15 @@ struct Bench: ParsableCommand {
         }
     }
 
-    static func check(_ holds: Bool, _ option: String, _ value: Any, _ wanted: String) throws {
-        if !holds { throw ValidationError("\(option) \(value): it wants \(wanted)") }
+    static func check(_ holds: Bool, _ option: String, _ value: Any, _ expected: String) throws {
+        if !holds { throw ValidationError("\(option): expected \(expected), got \(value)") }
     }
 
     /// A WebSocket's address, as far as can be told without connecting.
     static func checkAddress(_ url: String) throws {
         do {
             let address = try ClientAddress(parsing: url)
-            guard address.scheme.isWebSocket else { throw ValidationError("\(address): it wants ws, wss or ws+unix") }
+            guard address.scheme.isWebSocket else { throw ValidationError("\(address): expected ws, wss or ws+unix") }
         } catch let error as ConnectError {
             throw ValidationError("\(error)")
         }
@@ -76,7 +76,7 @@ struct Bench: ParsableCommand {
         try load.run(for: options.time / 10) { _ in }
         load.reset()
         let before = server?.cpuSeconds
-        let elapsed = try load.run(for: options.time) { left in progress.show(String(format: "measuring: %.0f s left", left)) }
+        let elapsed = try load.run(for: options.time) { left in progress.show("measuring: \(Decimal.text(left, places: 0)) s left") }
         progress.clear()
         if let reason = load.nothingMeasured { throw RuntimeFailure(reason) }
         let cpu = server.flatMap { tree in before.map { tree.cpuSeconds - $0 } }
@@ -111,9 +111,8 @@ struct Bench: ParsableCommand {
                 kind: binary ? .binary : .text)
             try Bench.measure(load, options, count: connections) { elapsed in
                 let rate = Double(load.count) / elapsed
-                return String(
-                    format: "messages    %d in %.2f s, %.0f/s, %.1f MB/s each way", load.count, elapsed, rate,
-                    rate * Double(options.size) / 1e6)
+                return "messages    \(load.count) in \(Decimal.text(elapsed, places: 2)) s, \(Decimal.text(rate, places: 0))/s, "
+                    + "\(Decimal.text(rate * Double(options.size) / 1e6, places: 1)) MB/s each way"
             }
         }
     }
@@ -148,7 +147,8 @@ struct Bench: ParsableCommand {
                 target: options.url, client: options.client(), subscribers: connections, size: options.size, depth: options.depth,
                 pause: .milliseconds(pause))
             try Bench.measure(load, options, count: connections) { elapsed in
-                String(format: "deliveries  %d in %.2f s, %.0f/s", load.count, elapsed, Double(load.count) / elapsed)
+                let rate = Double(load.count) / elapsed
+                return "deliveries  \(load.count) in \(Decimal.text(elapsed, places: 2)) s, \(Decimal.text(rate, places: 0))/s"
             }
         }
     }
@@ -201,9 +201,11 @@ struct BenchReport<Measured: Load> {
 
     var text: String {
         let times = load.latencies
-        func micro(_ percentile: Double) -> String { String(format: "%.1f", Double(times.valueAtPercentile(percentile)) / 1000) }
+        func micro(_ percentile: Double) -> String { Decimal.text(Double(times.valueAtPercentile(percentile)) / 1000, places: 1) }
         var lines = [headline, "latency µs  p50 \(micro(50))  p99 \(micro(99))  p99.9 \(micro(99.9))  max \(micro(100))"]
-        if let cpu { lines.append(String(format: "server CPU  %.3f µs per %@", cpu * 1e6 / Double(max(1, load.count)), Measured.unit)) }
+        if let cpu {
+            lines.append("server CPU  \(Decimal.text(cpu * 1e6 / Double(max(1, load.count)), places: 3)) µs per \(Measured.unit)")
+        }
         lines.append("failures    \(load.failures)" + (load.firstFailure.map { " (\($0))" } ?? ""))
         return lines.joined(separator: "\n")
     }

@@ -1,11 +1,11 @@
-import Foundation
+import ApusPlatform
 
 /// The CPU time of a process and everything below it, from `/proc`.
 struct ProcessTree {
     let root: Int32
 
     init?(root: Int32) {
-        guard FileManager.default.fileExists(atPath: "/proc/\(root)") else { return nil }
+        guard !FileSystem.names(in: "/proc/\(root)/task").isEmpty else { return nil }
         self.root = root
     }
 
@@ -13,7 +13,7 @@ struct ProcessTree {
     var cpuSeconds: Double { members(of: root).reduce(0) { $0 + Self.seconds($1) } }
 
     private func members(of pid: Int32) -> [Int32] {
-        let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
+        let tasks = FileSystem.names(in: "/proc/\(pid)/task")
         let children = tasks.flatMap { task in
             Self.words("/proc/\(pid)/task/\(task)/children").compactMap { Int32($0) }
         }
@@ -21,11 +21,15 @@ struct ProcessTree {
     }
 
     private static func seconds(_ pid: Int32) -> Double {
-        let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
+        let tasks = FileSystem.names(in: "/proc/\(pid)/task")
         return tasks.reduce(0) { $0 + (words("/proc/\(pid)/task/\($1)/schedstat").first.flatMap { Double($0) } ?? 0) / 1e9 }
     }
 
+    /// More than the numbers of a thread's children take, unless it has ten thousand. Bytes.
+    private static let maxFileBytes = 64 * 1024
+
     private static func words(_ path: String) -> [Substring] {
-        ((try? String(contentsOfFile: path, encoding: .utf8)) ?? "").split { $0 == " " || $0 == "\n" }
+        let bytes = (try? FileSystem.contents(of: path, maxBytes: maxFileBytes)) ?? []
+        return String(decoding: bytes, as: UTF8.self).split { $0 == " " || $0 == "\n" }
     }
 }

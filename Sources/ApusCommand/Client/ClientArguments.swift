@@ -41,7 +41,7 @@ struct ClientArguments: ParsableArguments {
         var fields = HTTPFields()
         var host: String?
         for text in header {
-            guard let colon = text.firstIndex(of: ":") else { throw ValidationError("-H \(text.debugDescription): it wants NAME: VALUE") }
+            guard let colon = text.firstIndex(of: ":") else { throw ValidationError("-H \(text.debugDescription): expected NAME: VALUE") }
             if text[..<colon].lowercased() == "host" {
                 guard host == nil else { throw ValidationError("-H \(text.debugDescription): expected one Host, got two") }
                 host = String(text[text.index(after: colon)...].drop { $0 == " " })
@@ -74,7 +74,7 @@ struct ClientArguments: ParsableArguments {
 
     func clientOptions() throws -> ClientOptions {
         var options = ClientOptions()
-        guard (0...100).contains(maxRedirects) else { throw ValidationError("--max-redirects \(maxRedirects): it wants 0 to 100") }
+        guard (0...100).contains(maxRedirects) else { throw ValidationError("--max-redirects: expected 0 to 100, got \(maxRedirects)") }
         options.maxRedirects = maxRedirects
         options.tls = try tls.clientTLS()
         options.host = try fields().host
@@ -87,7 +87,7 @@ struct ClientArguments: ParsableArguments {
         }
         if let connectTimeout {
             guard connectTimeout > 0, connectTimeout <= 86_400 else {
-                throw ValidationError("--connect-timeout \(connectTimeout): it wants more than 0 and at most 86400 seconds")
+                throw ValidationError("--connect-timeout: expected more than 0 and at most 86400 seconds, got \(connectTimeout)")
             }
             let duration = Duration.seconds(connectTimeout)
             options.timeouts.name = duration

@@ -1,6 +1,6 @@
 import Apus
 import ArgumentParser
-import Foundation
+import Glibc
 
 /// `apus connect`: lines in, messages out.
 struct Connect: ParsableCommand {
@@ -105,7 +105,7 @@ private final class ConnectSession: WebSocketHandler {
         var options = options
         options.whenRetrying = { [terminal, unowned self] error, pause in
             let reason = error.map { "\($0)" } ?? lastEnd
-            terminal.note("\(reason); again in \(String(format: "%.1f", pause / .seconds(1))) s", .red)
+            terminal.note("\(reason); again in \(Decimal.text(pause / .seconds(1), places: 1)) s", .red)
         }
         input = InputSource(0, in: context) { [unowned self] bytes in read(bytes) }
         input?.resume()
@@ -223,7 +223,7 @@ private final class ConnectSession: WebSocketHandler {
     private func show(_ message: Message) -> StandardStreams.Outcome {
         if let text = message.text { return terminal.write(line: text, .blue) }
         guard terminal.isTerminal else { return terminal.write(message.bytes) }
-        let digits = message.bytes.prefix(Self.shownBytes).map { String(format: "%02x", $0) }.joined(separator: " ")
+        let digits = message.bytes.prefix(Self.shownBytes).map { Decimal.hexadecimal($0) }.joined(separator: " ")
         let isCut = message.payload.byteCount > Self.shownBytes
         return terminal.write(line: "binary, \(message.payload.byteCount) bytes: \(digits)\(isCut ? " …" : "")", .blue)
     }

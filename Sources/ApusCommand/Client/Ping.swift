@@ -1,6 +1,5 @@
 import Apus
 import ArgumentParser
-import Foundation
 
 /// `apus ping`: how soon a WebSocket server answers pings.
 struct Ping: ParsableCommand {
@@ -62,7 +61,7 @@ struct RoundTrips {
         guard count > 0 else { return "" }
         let mean = sum / Double(count)
         let deviation = max(0, squares / Double(count) - mean * mean).squareRoot()
-        return String(format: "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms", least, mean, most, deviation)
+        return "rtt min/avg/max/mdev = \([least, mean, most, deviation].map { Decimal.text($0, places: 3) }.joined(separator: "/")) ms"
     }
 }
 
@@ -139,7 +138,7 @@ private final class PingSession: WebSocketHandler {
         guard let start = pending.removeValue(forKey: number) else { return }
         let time = (now - start) / .milliseconds(1)
         times.add(time)
-        if !command.quiet { say("pong: seq=\(number) time=" + String(format: time < 1 ? "%.3f ms" : "%.2f ms", time)) }
+        if !command.quiet { say("pong: seq=\(number) time=\(Decimal.text(time, places: time < 1 ? 3 : 2)) ms") }
         if sent == command.count, pending.isEmpty { finish() }
     }
 
@@ -156,7 +155,7 @@ private final class PingSession: WebSocketHandler {
             let loss = 100 * Double(sent - times.count) / Double(sent)
             let elapsed = Int((ContinuousClock.now - started) / .milliseconds(1))
             say("--- \(address) ping statistics ---")
-            say("\(sent) pings sent, \(times.count) pongs received, " + String(format: "%.6g%% loss, time %d ms", loss, elapsed))
+            say("\(sent) pings sent, \(times.count) pongs received, \(Decimal.shortest(loss, places: 4))% loss, time \(elapsed) ms")
             if times.count > 0 { say(times.summary) }
         }
     }

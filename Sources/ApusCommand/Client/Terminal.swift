@@ -1,5 +1,6 @@
 import Apus
-import Foundation
+import ApusPlatform
+import Glibc
 
 /// Standard output and standard error: coloured where they are terminals.
 struct Terminal {
@@ -15,7 +16,7 @@ struct Terminal {
     private let coloursNotes: Bool
 
     init() {
-        let isAllowed = ProcessInfo.processInfo.environment["NO_COLOR"].map(\.isEmpty) ?? true
+        let isAllowed = Process.environment("NO_COLOR").map(\.isEmpty) ?? true
         coloursOutput = isAllowed && isatty(1) == 1
         coloursNotes = isAllowed && isatty(2) == 1
     }

@@ -1,0 +1,25 @@
+/// Numbers as text, without the C library's `printf`.
+enum Decimal {
+    /// The number with exactly `places` digits behind the point, rounded.
+    ///
+    /// - Parameter places: 0 to 6.
+    static func text(_ value: Double, places: Int) -> String {
+        let factor = (0..<places).reduce(1) { product, _ in product * 10 }
+        guard let scaled = Int(exactly: (value * Double(factor)).rounded()) else { return "\(value)" }
+        let (whole, fraction) = scaled.magnitude.quotientAndRemainder(dividingBy: UInt(factor))
+        let digits = places == 0 ? "" : "." + "\(UInt(factor) + fraction)".dropFirst()
+        return (scaled < 0 ? "-" : "") + "\(whole)\(digits)"
+    }
+
+    /// The number with at most `places` digits behind the point, and no zeros at the end.
+    static func shortest(_ value: Double, places: Int) -> String {
+        var text = text(value, places: places)
+        guard text.contains(".") else { return text }
+        while text.last == "0" { text.removeLast() }
+        if text.last == "." { text.removeLast() }
+        return text
+    }
+
+    /// Two digits of base 16.
+    static func hexadecimal(_ byte: UInt8) -> String { (byte < 16 ? "0" : "") + String(byte, radix: 16) }
+}
