@@ -23,6 +23,7 @@ struct ApusCommand: ParsableCommand {
     static func main() {
         StandardStreams.occupy()
         do {
+            try checkName(of: CommandLine.arguments.dropFirst().first)
             var command = try parseAsRoot()
             try command.run()
         } catch let error as ConfigurationError {
@@ -41,6 +42,15 @@ struct ApusCommand: ParsableCommand {
             if code.rawValue == 0 { help(fullMessage(for: error)) }
             fail(message(for: error), code == .validationFailure ? Exit.usage : code.rawValue)
         }
+    }
+
+    /// Refuses a word that is no command, with the one that is likely to be meant.
+    private static func checkName(of word: String?) throws(ValidationError) {
+        guard let word, !word.hasPrefix("-") else { return }
+        let known = configuration.subcommands.map { $0.configuration.commandName ?? "\($0)".lowercased() } + ["help"]
+        if known.contains(word) { return }
+        let likely = Likeness.nearest(to: word, among: known).map { "; did you mean \"\($0)\"?" } ?? ""
+        throw ValidationError("unknown command \(Quotation.of(word)): expected one of \(known.joined(separator: ", "))\(likely)")
     }
 
     /// What `--help` and `--version` ask for.

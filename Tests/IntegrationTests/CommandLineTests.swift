@@ -74,6 +74,16 @@ extension Integration {
             #expect(process.group.isEmpty)
         }
 
+        @Test(
+            "a word that is no command is an error with the commands and the likely one",
+            arguments: [("chek", "; did you mean \"check\"?"), ("Serve", "; did you mean \"serve\"?"), ("frobnicate", ""), ("", "")])
+        func unknownCommand(word: String, likely: String) throws {
+            let process = try ChildProcess([Places.command, word, "--workers", "1"])
+            #expect(try process.wait(within: .seconds(5)) == .exited(64))
+            let expected = "expected one of serve, check, connect, ping, bench, log-level, help\(likely)"
+            #expect(process.standardError == "apus: unknown command \"\(word)\": \(expected)\n")
+        }
+
         /// A directory with a certificate whose key has a passphrase.
         private static func lockedCertificate() throws -> TemporaryDirectory {
             let place = try TemporaryDirectory()
