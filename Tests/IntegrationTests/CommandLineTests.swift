@@ -173,6 +173,19 @@ extension Integration {
             #expect(!other.process.standardError.contains("may not enter"), "\(other.process.standardError)")
         }
 
+        @Test("with a root, nothing of the demo is served unless it is asked for", arguments: [false, true])
+        func demo(isAsked: Bool) throws {
+            let place = try TemporaryDirectory()
+            try Files.write("page".utf8, to: place.path + "/index.html")
+            let server = try ApusServer(options: ["--root", place.path] + (isAsked ? ["--demo"] : []))
+            #expect(try server.connect().request("GET /").text == "page")
+            #expect(try server.connect().request("GET /worker").status == (isAsked ? 200 : 404))
+            for path in ["/", "/broadcast", "/board", "/worker"] {
+                let isOpened = (try? server.connect().upgrade(path: path)) != nil
+                #expect(isOpened == isAsked, "\(path)")
+            }
+        }
+
         @Test("a Unix socket has the owner and the permissions that were asked for, and new ones after a reload")
         func socketAccess() throws {
             let place = try TemporaryDirectory()

@@ -22,7 +22,7 @@ extension Integration {
             try Files.write(Self.bigFile, to: place.path + "/big.bin")
             let ports = place.path + "/ports"
             server = try ChildProcess(
-                [Places.command, "serve", "--workers", "1", "--listen", "127.0.0.1:0", "--root", place.path]
+                [Places.command, "serve", "--workers", "1", "--listen", "127.0.0.1:0", "--demo", "--root", place.path]
                     + ["--port-file", ports, "--log-level", "error"],
                 environment: faults.environment)
             let isUp = Deadline(after: .seconds(20)).wait { [server] in Files.exists(ports) || server.hasEnded != nil }

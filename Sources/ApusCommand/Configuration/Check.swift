@@ -33,6 +33,7 @@ extension Configuration {
         case .count(let count): add("workers", "\(count)")
         }
         add("root", root.map(Self.quoted))
+        add("demo", "\(servesDemo)")
         add("allow-origin", list: allowOrigin)
         if let tls {
             lines.append("tls:")

@@ -6,6 +6,8 @@ struct Configuration {
     var listen: [ListenAddress] = []
     var workers = Server.Workers.auto
     var root: String?
+    /// Whether the demo is served; nil: where there is no root.
+    var demo: Bool?
     var allowOrigin: [String] = []
     var tls: TLS?
     var sandbox = SandboxOptions()
@@ -51,7 +53,11 @@ struct Configuration {
         server.quarantine = quarantine
         server.pidFile = pidFile
         server.portFile = portFile
-        Demo.configure(&server, root: root)
+        if servesDemo { Demo.configure(&server, hasPage: root == nil) }
+        if let root { server.files(at: "/", in: root) }
+        if !servesDemo, root == nil {
+            mistakes.append(SettingError(place: places["demo"], reason: "demo: expected a root, as the demo is off, got none"))
+        }
         server.limits = limits
         server.located = { [self] in located($0) }
         if let log {
@@ -61,6 +67,8 @@ struct Configuration {
         guard mistakes.isEmpty else { throw SettingErrors(mistakes) }
         return server
     }
+
+    var servesDemo: Bool { demo ?? (root == nil) }
 
     /// Makes the server log to a file, or to standard error.
     func setLog(_ log: LogFile?, of server: inout Server) {

@@ -84,6 +84,10 @@ struct ConfigurationFile {
         "echo-subprotocol-list": { file, node throws(SettingError) in
             file.configuration.echoSubprotocolList = try file.choice(node, "echo-subprotocol-list", [true, false]) { "\($0)" }
         },
+        "demo": { file, node throws(SettingError) in
+            let isServed: Bool = try file.choice(node, "demo", [true, false]) { "\($0)" }
+            file.configuration.demo = isServed
+        },
         "quarantine": { file, node throws(SettingError) in
             file.configuration.quarantine = try file.choice(node, "quarantine", [true, false]) { $0 ? "on" : "off" }
         },

@@ -46,6 +46,9 @@ struct ServeOptions: ParsableArguments {
     @Flag(name: .long, help: "Answer a handshake with the client's whole list of subprotocols: libwebsockets 1.6 clients insist on it.")
     var echoSubprotocolList = false
 
+    @Flag(name: .long, help: "Serve the demo's WebSockets beside --root; without --root they are served anyhow.")
+    var demo = false
+
     @Flag(name: .long, help: "Turn away for a minute an address that was being served when three workers died within a minute.")
     var quarantine = false
 
@@ -94,6 +97,7 @@ struct ServeOptions: ParsableArguments {
             configuration.places["allow-origin"] = .option("allow-origin")
         }
         if echoSubprotocolList { configuration.echoSubprotocolList = true }
+        if demo { configuration.demo = true }
         if quarantine { configuration.quarantine = true }
         for (name, value, path) in [
             ("root", root, \Configuration.root), ("log", log, \.log), ("pid-file", pidFile, \.pidFile), ("port-file", portFile, \.portFile),

@@ -9,8 +9,8 @@ enum Demo {
         return limits
     }
 
-    static func configure(_ server: inout Server, root: String?) {
-        server.limits = limits
+    /// - Parameter hasPage: the page is served at `/`, too.
+    static func configure(_ server: inout Server, hasPage: Bool) {
         // Every message is compressed, however short: Autobahn's cases take no other answer.
         var compression = PerMessageDeflate.Configuration()
         compression.threshold = 0
@@ -28,9 +28,7 @@ enum Demo {
         server.http(.get, at: "/worker") { exchange in
             exchange.respond(text: WorkerName.json(of: exchange.context.worker), type: "application/json")
         }
-        if let root {
-            server.files(at: "/", in: root)
-        } else {
+        if hasPage {
             server.http(.get, at: "/") { exchange in
                 exchange.respond(text: String(decoding: PackageResources.page_html, as: UTF8.self), type: "text/html; charset=utf-8")
             }
