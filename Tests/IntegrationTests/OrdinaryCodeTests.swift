@@ -54,7 +54,8 @@ extension Integration {
                 Answer(deed: "setlocale", text: "set"), Answer(deed: "processInfo", text: "true true"),
                 Answer(deed: "environment", text: "some"), Answer(deed: "contents?path=/etc/passwd", text: "refused"),
                 Answer(deed: "directory?path=/etc", text: "refused"), Answer(deed: "terminal", text: "0 0"),
-                Answer(deed: "user", text: "true"), Answer(deed: "json", text: "{\"a\":1}"), Answer(deed: "fetch", text: "false"),
+                Answer(deed: "user", text: "true"), Answer(deed: "home", text: "survived"), Answer(deed: "json", text: "{\"a\":1}"),
+                Answer(deed: "fetch", text: "false"),
                 Answer(deed: "task", text: "true"), Answer(deed: "thread", text: "went on"), Answer(deed: "dispatch", text: "went on"),
             ]
         }

@@ -76,6 +76,8 @@ package struct Sandbox: Sendable {
 
     /// Read by libraries that know no other source of randomness, such as Foundation's `UUID()`.
     package static let randomDevice = "/dev/urandom"
+    /// Read by formatters when they are made, not before: no secrets.
+    private static let timeZones = ["/etc/localtime", "/usr/share/zoneinfo"]
 
     /// Gives it all up. What comes later in the process is what an attacker who has taken it over may do. With the mode `.off` only the user
     /// and the groups are given up.
@@ -105,7 +107,7 @@ package struct Sandbox: Sendable {
         if layers.contains(.landlock) {
             if let version = Confinement.landlockVersion {
                 try step("Landlock") { () throws(SystemError) in
-                    let named = Self.open([Self.randomDevice] + readablePaths)
+                    let named = Self.open([Self.randomDevice] + Self.timeZones + readablePaths)
                     let writable = Self.open(writablePaths)
                     defer { for descriptor in named + writable { OwnedDescriptor.close(descriptor) } }
                     try Confinement.landlock(

@@ -129,7 +129,6 @@ package enum SystemCalls {
         Rule("newfstatat", .base, "the C library prepares a stream", [[.argument(3, masked: emptyPath, is: emptyPath)]]),
         Rule("fstat", .base, "the same, by C libraries later than Debian 12's"),
         Rule("clock_nanosleep", .base, "an application sleeps"),
-        Rule("getpeername", .base, "a handler reads its peer's address"),
         Rule(
             "setsockopt", .base, "options that a handler may set on its own socket",
             [
@@ -142,6 +141,7 @@ package enum SystemCalls {
         Rule("getsockopt", .base, "a handler reads options and TCP_INFO; how a connect ended"),
         Rule("getuid", .base, "libraries compare users; it cannot fail"),
         Rule("geteuid", .base, "the same"),
+        Rule("getegid", .base, "the same, of groups: Foundation asks whose home it is"),
         // On most machines the vDSO answers these two; with some clock sources, such as hpet's, it asks the kernel.
         Rule("clock_gettime", .base, "the clock, where the vDSO has none"),
         Rule("gettimeofday", .base, "the same"),
@@ -167,6 +167,7 @@ package enum SystemCalls {
             "socket", .clients, "a connection is opened, a name server asked",
             [[.argument(0, is32: inet)], [.argument(0, is32: inet6)], [.argument(0, is32: unix)]]),
         Rule("connect", .clients, "the same"),
+        Rule("getpeername", .clients, "whom a handler's client has reached; accept tells the peers of servers"),
         Rule("bind", .clients, "from an address of choice"),
         Rule(
             "setsockopt", .clients, "where a connection leaves from", [option(socketLevel, bindToDevice), option(ipLevel, bindWithoutPort)]),
@@ -294,6 +295,7 @@ package enum SystemCalls {
             Refusal("rseq", noSuchCall, "the C library's restartable sequences"),
             Refusal("membarrier", noSuchCall, "synchronisation of threads"),
             Refusal("getsockname", accessDenied, "a socket's own address, which its listener tells"),
+            Refusal("getpeername", accessDenied, "a peer's address, which accept tells"),
             Refusal("restart_syscall", interrupted, "a sleep ends early after SIGCONT"),
             Refusal("wait4", noChild, "a child process"),
             Refusal("getitimer", invalid, "profilers"),

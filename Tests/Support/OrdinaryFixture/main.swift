@@ -8,7 +8,7 @@ import Synchronization
 
 enum Deed: String, CaseIterable {
     case log, print, uuid, random, device, iso8601, formatted, dateFormatter, timeZone, localTime, locale, number, bundle, fileExists, write
-    case sleep, setlocale, processInfo, environment, contents, directory, terminal, user, json
+    case sleep, setlocale, processInfo, environment, contents, directory, terminal, user, home, json
     case makeFile, escape, link, fetch, thread, dispatch
 
     func done(_ exchange: HTTPExchange) -> String {
@@ -62,6 +62,9 @@ enum Deed: String, CaseIterable {
         case .directory:
             return (try? FileManager.default.contentsOfDirectory(atPath: path)).map { "\($0.count)" } ?? "refused"
         case .terminal: return "\(isatty(1)) \(isatty(2))"
+        case .home:
+            _ = (NSUserName(), NSHomeDirectory(), FileManager.default.temporaryDirectory, UserDefaults.standard.string(forKey: "key"))
+            return "survived"
         case .user: return "\(getuid() == geteuid())"
         case .json: return (try? JSONEncoder().encode(["a": 1])).map { String(decoding: $0, as: UTF8.self) } ?? "nothing"
         case .makeFile:
