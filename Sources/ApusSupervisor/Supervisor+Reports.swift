@@ -91,14 +91,14 @@ extension Supervisor {
         lastServing = serving.description
         // Who sent SIGKILL, and why, nobody knows: a person, or the kernel when memory was short.
         guard death.kind != .killed, death.kind != .exit, death.kind != .signal else { return }
-        for suspect in suspects.died(serving: serving, at: loop.now) {
+        for (suspect, deaths) in suspects.died(serving: serving, at: loop.now) {
             switch suspect {
             case .route(let name):
-                logger.error("\(Suspects.deaths) workers have died within a minute while they served \(name)")
+                logger.error("\(deaths) workers have died within a minute while they served \(name)")
             case .peer(let peer):
                 let measure =
                     configuration.quarantine ? "it is turned away for \(Quarantine.period.wholeMilliseconds / 1000) s" : "quarantine is off"
-                logger.error("\(Suspects.deaths) workers have died within a minute while they served \(peer.host): \(measure)")
+                logger.error("\(deaths) workers have died within a minute while they served \(peer.host): \(measure)")
                 if configuration.quarantine { turnAway(peer) }
             }
         }

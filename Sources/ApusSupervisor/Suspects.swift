@@ -28,19 +28,23 @@ struct Suspects {
     static let window = Duration.seconds(60)
 
     private var seen: [Suspect: [MonotonicTime]] = [:]
+    /// Until when those who have been named are not named again.
+    private var quiet: [Suspect: MonotonicTime] = [:]
 
-    /// A worker has died while it served that. Gives who is to be named now; the count begins anew for them.
-    mutating func died(serving: Serving, at now: MonotonicTime) -> [Suspect] {
+    /// A worker has died while it served that. Gives who is to be named now, once a minute at most, and with how many deaths.
+    mutating func died(serving: Serving, at now: MonotonicTime) -> [(suspect: Suspect, deaths: Int)] {
+        quiet = quiet.filter { now < $0.value }
         for (suspect, times) in seen {
             let recent = times.filter { now < $0 + Self.window }
             seen[suspect] = recent.isEmpty ? nil : recent
         }
         let suspects = [serving.peer.map { Suspect.peer($0.withPort(0)) }, serving.route.map { Suspect.route($0) }].compactMap(\.self)
-        return suspects.filter { suspect in
+        return suspects.compactMap { suspect in
             seen[suspect, default: []].append(now)
-            guard seen[suspect, default: []].count >= Self.deaths else { return false }
-            seen[suspect] = nil
-            return true
+            let deaths = seen[suspect, default: []].count
+            guard deaths >= Self.deaths, quiet[suspect] == nil else { return nil }
+            quiet[suspect] = now + Self.window
+            return (suspect, deaths)
         }
     }
 }
