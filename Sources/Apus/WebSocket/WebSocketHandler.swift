@@ -69,7 +69,7 @@ public struct Rejection: Error, Sendable {
 }
 
 /// A kind of conversation that a server offers (libwebsockets' `lws_protocols` entry). Compared by identity.
-public final class WebSocketProtocol {
+public final class WebSocketProtocol: @unchecked Sendable {
     /// The subprotocol's name, as in `Sec-WebSocket-Protocol`.
     public let name: String
     /// The path it is offered at.
@@ -78,6 +78,7 @@ public final class WebSocketProtocol {
     public let id: ID
     /// The number and one, for the flight recorder; 0 for a client's.
     let number: UInt16
+    /// Called by the thread of a worker, which has its own copy of this.
     let makeHandler: (HTTPRequest) throws -> any WebSocketHandler
 
     /// A protocol's identity, to be handed to other threads.
