@@ -15,7 +15,7 @@ struct LogLevel: ParsableCommand {
     @Argument(help: ArgumentHelp("The master's process number, or its pid file.", valueName: "pid"))
     var master: String
 
-    /// The exit status of sysexits.h: there is no such process.
+    /// EX_UNAVAILABLE of sysexits.h: the process cannot be asked.
     private static let unavailable: Int32 = 69
 
     func validate() throws {

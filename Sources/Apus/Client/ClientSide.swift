@@ -27,7 +27,9 @@ final class ClientSide {
 
     func tlsContext(for options: ClientTLS) throws(ConnectError) -> TLSContext {
         let key = options.sharingKey
-        if let key, let kept = (prepared + tlsContexts).first(where: { $0.key == key }) { return kept.context }
+        if let key, let kept = prepared.first(where: { $0.key == key }) ?? tlsContexts.first(where: { $0.key == key }) {
+            return kept.context
+        }
         let made: TLSContext
         do {
             made = try TLSContext(options)

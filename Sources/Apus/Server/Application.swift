@@ -103,7 +103,9 @@ final class Application {
                 case .stop: context.stop()
                 case .application(let record): return replaceTLS(with: record, in: context)
                 case .turnAway(let peer, let end): return context.turnAway(peer, until: end)
-                case .logLevel(let level): return LogLevelOverride.set(level)
+                case .logLevel(let level):
+                    LogLevelOverride.set(level)
+                    return
                 case .adopt, .release: return
                 }
                 worker.closeListeners()

@@ -13,9 +13,12 @@ enum LogLevelOverride {
         return number < 0 ? nil : Logger.Level.allCases[number]
     }
 
-    /// A level by its place among all; what is none changes nothing.
-    static func set(_ place: UInt8) {
-        if Int(place) < Logger.Level.allCases.count { number.store(Int(place), ordering: .relaxed) }
+    /// Sets the level that has this index among all levels, and returns it; nil, and no change, if there is none.
+    @discardableResult
+    static func set(_ index: UInt8) -> Logger.Level? {
+        guard Int(index) < Logger.Level.allCases.count else { return nil }
+        number.store(Int(index), ordering: .relaxed)
+        return Logger.Level.allCases[Int(index)]
     }
 
     static func clear() { number.store(-1, ordering: .relaxed) }

@@ -189,10 +189,7 @@ final class MasterProcess {
             supervisor.program = program
             supervisor.bequest = { [ticketKeys] in ticketKeys.handedDown }
             supervisor.makeBlueprint = { [unowned self] in try reload() }
-            supervisor.changeLogLevel = { place in
-                LogLevelOverride.set(place)
-                return Int(place) < Logger.Level.allCases.count ? Logger.Level.allCases[Int(place)].rawValue : nil
-            }
+            supervisor.changeLogLevel = { LogLevelOverride.set($0)?.rawValue }
             supervisor.reopenLogs = { [unowned self] in reopenLogs() }
             supervisor.whyNotUpgrade = { pidFile?.obstacle }
             supervisor.whenUpgrading = { pidFile?.follow($0) }
