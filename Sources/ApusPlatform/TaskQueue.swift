@@ -21,27 +21,65 @@ package enum TaskQueue {
         override func ready(_ readiness: Readiness, in loop: EventLoop) {
             var count: UInt64 = 0
             _ = unsafe read(descriptor, &count, 8)
-            apus_serve_main_queue()
+            TaskQueue.running { apus_serve_main_queue() }
         }
     }
 
     /// From here on the work of the main actor and of Dispatch's main queue is done on the thread of `loop`, between its events. The process's
     /// main thread must run the loop.
-    package static func serveMainQueue(in loop: EventLoop) throws(SystemError) {
+    ///
+    /// - Parameter onRun: called with true before tasks and blocks run on the loop, and with false after them.
+    package static func serveMainQueue(in loop: EventLoop, onRun: @escaping (_ begins: Bool) -> Void) throws(SystemError) {
+        unsafe self.onRun = onRun
         let descriptor = apus_main_queue()
         if descriptor >= 0 { try loop.add(MainQueue(descriptor), descriptor: descriptor, for: .readable) }
     }
 
-    /// From here on `Task { … }` and the jobs of actors run on the thread of `loop`, between its events.
+    /// Work of Swift's runtime or of Dispatch that waits for its time, as a timer of the loop.
+    @safe private final class DelayedWork: TimerNode {
+        private let work: @convention(c) (UnsafeMutableRawPointer?) -> Void
+        private let context: UnsafeMutableRawPointer?
+
+        init(_ work: @escaping @convention(c) (UnsafeMutableRawPointer?) -> Void, context: UnsafeMutableRawPointer?) {
+            unsafe self.work = unsafe work
+            unsafe self.context = unsafe context
+        }
+
+        // SAFETY: the node fires once, and the context is for one call.
+        override func timerFired(at now: MonotonicTime) { TaskQueue.running { unsafe work(context) } }
+    }
+
+    /// Written before the first task runs.
+    private nonisolated(unsafe) static var onRun: (_ begins: Bool) -> Void = { _ in }
+
+    private static func running(_ body: () -> Void) {
+        unsafe onRun(true)
+        body()
+        unsafe onRun(false)
+    }
+
+    /// The loop whose timers delay work. Written once, on its own thread, which is the only one where `serve` is used.
+    nonisolated(unsafe) private static var loop: EventLoop?
+
+    /// From here on `Task { … }`, the jobs of actors, `Task.sleep` and Dispatch's `asyncAfter` run on the thread of `loop`, between its events.
+    /// The process must have no other thread.
     package static func serve(in loop: EventLoop) {
         state.withLock { $0.waker = loop.waker }
-        loop.onWake = { runJobs() }
-        _ = unsafe apus_take_jobs { job in
-            guard let job = unsafe job else { return }
-            // The address is only carried.
-            let address = UInt(bitPattern: job)
-            TaskQueue.enqueue(address)
-        }
+        loop.onWake = { running { runJobs() } }
+        unsafe self.loop = loop
+        _ = unsafe apus_take_jobs(
+            { job in
+                guard let job = unsafe job else { return }
+                // The address is only carried.
+                let address = UInt(bitPattern: job)
+                TaskQueue.enqueue(address)
+            },
+            { nanoseconds, work, context in
+                guard let loop = unsafe TaskQueue.loop, let work = unsafe work else { return }
+                // From this moment, not from the start of the turn, which may be long ago.
+                let delay = MonotonicTime.now() + .nanoseconds(Int64(clamping: nanoseconds)) + .milliseconds(1)
+                loop.schedule(unsafe DelayedWork(work, context: context), at: delay)
+            })
     }
 
     private static func enqueue(_ job: UInt) {

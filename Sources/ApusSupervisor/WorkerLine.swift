@@ -58,7 +58,9 @@ final class WorkerProcess {
     /// What the worker said of its own failure.
     var reason: String?
     var lastWords = LastWords()
-    var hasNoted = false
+    /// Notes of it that were logged.
+    var notes = 0
+    static let maxNotes = 4
     var watches: [(watch: Watch, descriptor: Int32)] = []
     /// It has been reaped: its number may be another's.
     var hasEnded = false
@@ -275,9 +277,9 @@ extension Supervisor {
                 case .wrote(let text):
                     process.lastWords.heard(text)
                 case .noted(let text):
-                    // One a process: a worker that was taken over must not fill the log.
-                    if !process.hasNoted { logger.warning("worker \(line.slot) (pid \(process.pid)): \(text)") }
-                    process.hasNoted = true
+                    // A worker that was taken over must not fill the log.
+                    if process.notes < WorkerProcess.maxNotes { logger.warning("worker \(line.slot) (pid \(process.pid)): \(text)") }
+                    process.notes += 1
                 case nil:
                     distrust(line, "sent an unknown record")
                     return .closed

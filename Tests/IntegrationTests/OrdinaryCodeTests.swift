@@ -57,6 +57,9 @@ extension Integration {
                 Answer(deed: "user", text: "true"), Answer(deed: "home", text: "survived"), Answer(deed: "json", text: "{\"a\":1}"),
                 Answer(deed: "fetch", text: "false"),
                 Answer(deed: "task", text: "true"), Answer(deed: "thread", text: "went on"), Answer(deed: "dispatch", text: "went on"),
+                Answer(deed: "delayed", text: "went on"), Answer(deed: "source", text: "went on"), Answer(deed: "timer", text: "went on"),
+                Answer(deed: "workingDirectory", text: "true"), Answer(deed: "directories", text: "refused"),
+                Answer(deed: "task-sleep", text: "[\"slept\", \"cancelled\"] true"), Answer(deed: "main-actor", text: "later"),
             ]
         }
 
@@ -88,7 +91,18 @@ extension Integration {
             // Standard output is a file here, and a line is there before the worker ends.
             let isPrinted = Deadline(after: .seconds(5)).wait { server.process.standardOutput.contains("printed by a handler\n") }
             #expect(isPrinted)
-            #expect(server.logs("need the permission .threads"), "\(server.process.standardError)")
+            #expect(server.logs("a thread was not started"), "\(server.process.standardError)")
+            #expect(server.logs("a timer or an event source of Dispatch or Foundation will not fire"), "\(server.process.standardError)")
+        }
+
+        @Test("a second answer is a warning, and the first is sent; a death in a task is told as one")
+        func tasks() throws {
+            let server = try Ordinary()
+            #expect(try server.answer("/twice") == "first")
+            #expect(server.logs("GET \"/twice\" was answered twice: the second answer was not sent"))
+            _ = try? server.answer("/trap")
+            #expect(server.logs("serving a task, or a block of the main queue"), "\(server.process.standardError)")
+            #expect(server.logs("trapped in a task"))
         }
 
         @Test("it lives where nobody is root", .enabled(if: geteuid() == 0))
@@ -146,6 +160,8 @@ extension Integration {
             let first = try #require(server.worker)
             #expect(try server.answer("/threads") == "500500")
             #expect(try server.answer("/task") == "true")
+            #expect(try server.answer("/task-sleep") == "[\"slept\", \"cancelled\"] true")
+            #expect(try server.answer("/main-actor") == "later")
             #expect(server.worker == first, "\(server.process.standardError)")
         }
 

@@ -114,7 +114,7 @@ final class Application {
             worker.whenAdopting = { slot, sockets in context.adopt(sockets, of: slot) }
             worker.whenReleasing = { slot in context.release(slot) }
             Process.loadEnvironment()
-            try TaskQueue.serveMainQueue(in: context.loop)
+            try TaskQueue.serveMainQueue(in: context.loop) { begins in begins ? context.servingTask() : context.servingNothing() }
             if !server.sandbox.allows.contains(.threads), server.sandbox.mode != .off { TaskQueue.serve(in: context.loop) }
             try context.begin()
             try sandbox?.enter(hearing: worker.channelDescriptor, noting: worker.row, changedUser: worker.guardAgainstMasterDeath)

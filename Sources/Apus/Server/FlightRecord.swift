@@ -8,7 +8,7 @@ import ApusSupervisor
 struct FlightRecord {
     enum Activity: UInt8 {
         case nothing = 0
-        case handshake, head, request, upgrade, opened, webSocket, pong, writable, signal, timer, closed
+        case handshake, head, request, upgrade, opened, webSocket, pong, writable, signal, timer, closed, task
     }
 
     /// Whose connection it is; nil: it has no address.
@@ -54,10 +54,11 @@ struct FlightRecord {
 
     /// For the log of the master, which knows the routes by their numbers.
     func report(_ application: Application, _ addresses: [SocketAddress]) -> Serving {
+        if activity == .task { return Serving(peer: nil, route: nil, description: what(nil)) }
         let isWebSocket =
             switch activity {
             case .upgrade, .opened, .webSocket, .pong, .writable, .signal, .closed: true
-            case .nothing, .handshake, .head, .request, .timer: false
+            case .nothing, .handshake, .head, .request, .timer, .task: false
             }
         let names = isWebSocket ? application.server.protocolNames : application.routes.names
         let name = route.flatMap { $0 < names.count ? names[$0] : nil }
@@ -86,6 +87,7 @@ struct FlightRecord {
         case .writable: "writable of \(route)"
         case .signal: "signaled of \(route)"
         case .timer: "a deadline"
+        case .task: "a task, or a block of the main queue"
         case .closed: "closed of \(route)"
         }
     }
@@ -112,6 +114,9 @@ extension Context {
 
     @inline(__always)
     func serving(_ kind: MessageKind, _ bytes: Int) { row?.serve(bytes: FlightRecord.bytes(of: kind, bytes)) }
+
+    /// Jobs of Swift tasks, which may be those of any connection.
+    func servingTask() { row?.serve(hostHigh: 0, hostLow: 0, what: FlightRecord.what(.task, 0, route: 0)) }
 
     @inline(__always)
     func servingNothing() { row?.serve(what: 0) }

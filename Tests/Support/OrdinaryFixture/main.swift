@@ -9,7 +9,7 @@ import Synchronization
 enum Deed: String, CaseIterable {
     case log, print, uuid, random, device, iso8601, formatted, dateFormatter, timeZone, localTime, locale, number, bundle, fileExists, write
     case sleep, setlocale, processInfo, environment, contents, directory, terminal, user, home, json
-    case makeFile, escape, link, fetch, thread, dispatch
+    case makeFile, escape, link, fetch, thread, dispatch, delayed, source, timer, workingDirectory, directories, trap
 
     func done(_ exchange: HTTPExchange) -> String {
         let path = exchange.request.query.first { $0.name == "path" }?.value ?? ""
@@ -93,6 +93,29 @@ enum Deed: String, CaseIterable {
         case .dispatch:
             DispatchQueue.global().async { Glibc.exit(9) }
             return "went on"
+        case .delayed:
+            DispatchQueue.global().asyncAfter(deadline: .now() + 0.001) { Glibc.exit(9) }
+            return "went on"
+        case .source:
+            let source = DispatchSource.makeTimerSource(queue: .main)
+            source.schedule(deadline: .now(), repeating: 0.001)
+            source.setEventHandler { Glibc.exit(9) }
+            source.resume()
+            sources.append(source)
+            return "went on"
+        case .timer:
+            sources.append(Timer.scheduledTimer(withTimeInterval: 0.001, repeats: true) { _ in Glibc.exit(9) })
+            return "went on"
+        case .workingDirectory: return "\(FileManager.default.currentDirectoryPath.hasPrefix("/"))"
+        case .directories:
+            do {
+                try FileManager.default.createDirectory(atPath: "/nowhere/to/be/made", withIntermediateDirectories: true)
+                return "made"
+            } catch { return "refused" }
+        case .trap:
+            // After the handler has returned.
+            Task { fatalError("trapped in a task") }
+            return "went on"
         }
     }
 
@@ -103,6 +126,9 @@ enum Deed: String, CaseIterable {
         return fread(&bytes, 1, 16, file) == 16 && Set(bytes).count > 1 ? "random" : "constant"
     }
 }
+
+/// What must outlive its handler.
+nonisolated(unsafe) var sources: [Any] = []
 
 actor Counter {
     private var count = 0
@@ -158,6 +184,39 @@ server.http(.get, at: "/task") { exchange in
         let sum = await first + child
         exchange.value.respond(text: "\(sum > 0)", type: "text/plain")
     }
+}
+server.http(.get, at: "/task-sleep") { exchange in
+    let exchange = Carried(value: exchange)
+    let started = ContinuousClock.now
+    Task {
+        // The first of two is over when the other one is cancelled, which ends it at once.
+        let ends = try await withThrowingTaskGroup(of: String.self) { group in
+            group.addTask { (try? await Task.sleep(for: .seconds(600))) == nil ? "cancelled" : "slept" }
+            group.addTask {
+                try await Task.sleep(nanoseconds: 20_000_000)
+                try await Task.sleep(for: .milliseconds(20), clock: .suspending)
+                return "slept"
+            }
+            let first = try await group.next()
+            group.cancelAll()
+            return [first, try await group.next()]
+        }
+        let isLate = ContinuousClock.now - started >= .milliseconds(40)
+        exchange.value.respond(text: "\(ends.compactMap { $0 }) \(isLate)", type: "text/plain")
+    }
+}
+server.http(.get, at: "/main-actor") { exchange in
+    let exchange = Carried(value: exchange)
+    Task { @MainActor in
+        try await Task.sleep(for: .milliseconds(10))
+        DispatchQueue.main.asyncAfter(deadline: .now() + 0.01) {
+            DispatchQueue.main.asyncAfter(wallDeadline: .now() + 0.01) { exchange.value.respond(text: "later", type: "text/plain") }
+        }
+    }
+}
+server.http(.get, at: "/twice") { exchange in
+    exchange.respond(text: "first")
+    exchange.respond(text: "second")
 }
 server.http(.get, at: "/threads") { exchange in
     let exchange = Carried(value: exchange)
