@@ -191,6 +191,30 @@ extension Integration {
             try assembly.end()
         }
 
+        @Test("a connection without subscriptions is told of signals that its stopped worker had no room for")
+        func missedSignals() throws {
+            let assembly = try Assembly()
+            guard let pid = assembly.members[3]?.pid else { throw TestFailure("no member at 3") }
+            for slot in assembly.slots {
+                try assembly.send("leave", from: slot)
+                while try assembly.text(at: slot) != "left" {}
+            }
+            kill(pid, SIGSTOP)
+            defer { kill(pid, SIGCONT) }
+            guard Deadline(after: .seconds(5)).wait(until: { ["T", "t"].contains(ProcessTable.entry(pid)?.state) }) else {
+                throw TestFailure("\(pid) does not stop")
+            }
+            try assembly.send("signal 1000000", from: 0)
+            #expect(try assembly.text(at: 0) == "signaled")
+            kill(pid, SIGCONT)
+            // The gap stands in front of the next packet.
+            try assembly.send("signal 1", from: 0)
+            let words = try assembly.text(at: 3).split(separator: " ")
+            #expect(words.count == 2 && words[0] == "missed" && Int(words[1]) ?? 0 > 0, "\(words)")
+            print("bus: 1,000,000 signals while a worker was stopped: \(words.joined(separator: " "))")
+            try assembly.end()
+        }
+
         @Test("every worker asks all to write, 1,000,000 times at once: it never waits, and the last request is answered")
         func writableStorm() async throws {
             let assembly = try Assembly()

@@ -2,7 +2,8 @@ import ApusPlatform
 import ApusTransport
 import Logging
 
-/// One request and its answer. Answer now or later, once, on the worker's thread.
+/// One request and its answer. Answer now or later, once, on the worker's thread. A second answer is not sent and is one warning in the log;
+/// an answer that comes too late for its peer is dropped silently (see `isOpen`).
 ///
 /// An exchange that is released without an answer is answered with 500, and one that is kept for longer than `Limits.answerTimeout`
 /// with 504; each is one error in the log. Release it on the worker's thread, too.
@@ -52,17 +53,22 @@ public final class HTTPExchange {
 
     /// Answers with what a handler has thrown: the status of a `Rejection`, else 500. What is no `Rejection` is logged.
     func fail(_ error: any Error) {
-        if let rejection = error as? Rejection {
+        if let rejection = error as? Rejection, session != nil {
             return respond(page: rejection.status, rejection.reason, fields: rejection.fields)
         }
         context.logger.error("the handler of \(request.logName) failed: \(error)")
+        guard session != nil else { return }
         respond(page: .internalServerError)
     }
 
     /// The session that expects the answer, once; nil if it is too late for one.
     private func take() -> HTTPSession? {
-        defer { session = nil }
-        return isOpen ? session : nil
+        guard let session else {
+            context.logger.warning("\(request.logName) was answered twice: the second answer was not sent")
+            return nil
+        }
+        self.session = nil
+        return session.expectsAnswer(to: request) ? session : nil
     }
 }
 

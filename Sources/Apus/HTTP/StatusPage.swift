@@ -5,7 +5,7 @@ struct StatusPage {
     let bytes: [UInt8]
 
     init(_ status: HTTPStatus, _ detail: String) {
-        let title = "\(status.code) \(status.reasonPhrase)"
+        let title = status.reasonPhrase.isEmpty ? "\(status.code)" : "\(status)"
         let paragraph = detail.isEmpty ? "" : "<p>\(Self.escaped(detail))</p>"
         bytes = Array("<!doctype html><title>\(title)</title><h1>\(title)</h1>\(paragraph)\n".utf8)
     }

@@ -83,9 +83,38 @@ public struct Limits: Sendable {
         var error: ConfigurationError { .limit(limit, reason) }
     }
 
+    private static var counts: [(name: String, path: KeyPath<Limits, Int>)] {
+        [
+            ("maxRequestHeadBytes", \.maxRequestHeadBytes), ("maxRequestTargetBytes", \.maxRequestTargetBytes),
+            ("maxRequestFields", \.maxRequestFields), ("maxRequestBodyBytes", \.maxRequestBodyBytes),
+            ("maxMessageBytes", \.maxMessageBytes), ("minMessageProgressBytes", \.minMessageProgressBytes),
+            ("maxBufferedBytes", \.maxBufferedBytes), ("maxWorkerBufferBytes", \.maxWorkerBufferBytes),
+            ("maxSubscriptions", \.maxSubscriptions), ("minBodyProgressBytes", \.minBodyProgressBytes), ("drainRate", \.drainRate),
+        ]
+    }
+
+    private static var times: [(name: String, path: KeyPath<Limits, Duration>)] {
+        [
+            ("messageProgressTimeout", \.messageProgressTimeout), ("tlsHandshakeTimeout", \.tlsHandshakeTimeout),
+            ("requestHeadTimeout", \.requestHeadTimeout), ("bodyTimeout", \.bodyTimeout), ("answerTimeout", \.answerTimeout),
+            ("keepAliveTimeout", \.keepAliveTimeout), ("pingInterval", \.pingInterval), ("silenceTimeout", \.silenceTimeout),
+            ("closingTimeout", \.closingTimeout), ("drainTimeout", \.drainTimeout), ("drainWindow", \.drainWindow),
+        ]
+    }
+
     /// What keeps the limits of a server with several processes from holding together.
     var contradictions: [Contradiction] {
         var found: [Contradiction] = []
+        for (name, path) in Self.counts where self[keyPath: path] < 1 {
+            found.append(Contradiction(limit: name, reason: "expected at least 1, got \(self[keyPath: path])"))
+        }
+        if let most = maxConnections, most < 1 {
+            found.append(
+                Contradiction(limit: "maxConnections", reason: "expected at least 1, or nil for what descriptors allow, got \(most)"))
+        }
+        for (name, path) in Self.times where self[keyPath: path] < .zero {
+            found.append(Contradiction(limit: name, reason: "expected a time from 0, got \(self[keyPath: path])"))
+        }
         if heartbeatTimeout < Self.leastHeartbeatTimeout {
             let expected = "at least \(Quantity.text(Self.leastHeartbeatTimeout))"
             found.append(Contradiction(limit: "heartbeatTimeout", reason: "expected \(expected), got \(Quantity.text(heartbeatTimeout))"))

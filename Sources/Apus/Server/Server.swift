@@ -122,7 +122,7 @@ public struct Server {
 
     /// What becomes of requests for files and directories whose names begin with a dot, such as `.git/config` and `.env`.
     public enum DotFiles: Sendable, Hashable {
-        /// They are answered as if there were none; those below `/.well-known/` (RFC 8615) are served.
+        /// They are answered as if there were none; those below `/.well-known/` (RFC 8615) of a mount at `/` are served.
         case refused
         /// They are served like others.
         case served
@@ -146,16 +146,21 @@ public struct Server {
         try MasterProcess(self).run()
     }
 
-    /// `run()`, and then the end of the process: status 0, or one line on standard error that says why not, and status 78 (`EX_CONFIG`).
+    /// Runs the server and ends the process: with status 0, or with status 78 (`EX_CONFIG`) and a line on standard error for each mistake of the
+    /// configuration, or for the error that keeps the server from running.
     public func runAndExit() -> Never {
-        do {
-            try run()
-            Process.end(0)
-        } catch {
-            let program = CommandLine.arguments.first.map { $0.split(separator: "/").last ?? "" } ?? ""
-            StandardStreams.note("\(program): \(error)\n")
-            Process.end(Worker.doNotRestart)
+        let program = CommandLine.arguments.first.map { $0.split(separator: "/").last ?? "" } ?? ""
+        var errors: [any Error] = faults().map(\.error)
+        if errors.isEmpty {
+            do {
+                try run()
+                Process.end(0)
+            } catch {
+                errors = [error]
+            }
         }
+        for error in errors { StandardStreams.note("\(program): \(error)\n") }
+        Process.end(Worker.doNotRestart)
     }
 
     /// swift-log's own default handler waits for whoever reads standard error.

@@ -1,8 +1,11 @@
 /// The status code of a WebSocket close frame (RFC 6455 §7.4, IANA registry).
-public struct CloseCode: RawRepresentable, Hashable, Sendable {
+public struct CloseCode: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: UInt16
 
     public init(rawValue: UInt16) { self.rawValue = rawValue }
+
+    /// The number.
+    public var description: String { "\(rawValue)" }
 
     /// The purpose of the connection is fulfilled.
     public static let normal = CloseCode(rawValue: 1000)

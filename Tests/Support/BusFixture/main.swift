@@ -1,7 +1,9 @@
 // Four workers whose connections say things to all others: `main FILE` writes its address there. What a text message asks for:
 //   ask N      requests N times that all write; answered with how long that took
 //   say A B    publishes and signals the numbers from A to B (without), one after the other
+//   signal N   signals the numbers from 0 to N (without), then answers
 //   outside N  the same from 0 to N by a process that is no worker, which then asks all to write and to go on reading
+//   leave      unsubscribes, and is silent about signals from then on
 //   pause      stops reading; `resume N` asks N times that all go on
 // Everything else comes back. `writable` says how often had been asked by then, in all workers together.
 import Apus
@@ -18,6 +20,7 @@ guard pipe(&orders) == 0 else { exit(1) }
 final class Member: WebSocketHandler {
     private let asked: UnsafeMutablePointer<Atomic<Int>>
     private let orders: Int32
+    private var hasLeft = false
 
     init(_ asked: UnsafeMutablePointer<Atomic<Int>>, _ orders: Int32) {
         self.asked = asked
@@ -44,9 +47,17 @@ final class Member: WebSocketHandler {
                 context.publish(Array("\(context.worker.slot) \(number)".utf8), as: .text, to: "all")
                 context.signal(all: all, UInt32(number), payload: [UInt8(context.worker.slot)])
             }
+        case ("signal", 1):
+            let filler = [UInt8](repeating: 0, count: 64)
+            for number in 0..<numbers[0] { context.signal(all: all, UInt32(number), payload: filler) }
+            socket.send(text: "signaled")
         case ("outside", 1):
             var count = numbers[0]
             write(orders, &count, MemoryLayout<Int>.size)
+        case ("leave", 0):
+            hasLeft = true
+            socket.unsubscribe(from: "all")
+            socket.send(text: "left")
         case ("pause", 0): socket.pauseReceiving()
         case ("resume", 1): for _ in 0..<numbers[0] { context.resumeReceiving(all: all) }
         default: socket.send(text: text)
@@ -54,7 +65,7 @@ final class Member: WebSocketHandler {
     }
 
     func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket) {
-        socket.send(text: "\(payload.first ?? 255) \(signal) signal")
+        if !hasLeft { socket.send(text: "\(payload.first ?? 255) \(signal) signal") }
     }
 
     func missed(_ count: Int, on socket: WebSocket) { socket.send(text: "missed \(count)") }
