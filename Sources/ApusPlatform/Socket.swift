@@ -98,6 +98,12 @@ package enum Socket {
     /// Bytes that were written and that the peer has not acknowledged (`SIOCOUTQ`); 0 when it cannot be told.
     package static func unacknowledgedBytes(_ descriptor: Int32) -> Int { max(0, Int(apus_unacknowledged_bytes(descriptor))) }
 
+    /// Whether bytes wait to be received; false for the end, too.
+    package static func hasInput(_ descriptor: Int32) -> Bool {
+        var byte: UInt8 = 0
+        return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
+    }
+
     /// `send(2)` without SIGPIPE; the number of bytes the kernel took.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         try syscall("send") { unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, atOnceWithoutSignal) }

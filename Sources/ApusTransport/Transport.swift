@@ -10,6 +10,9 @@ package final class Transport {
     /// What the queue holds, in bytes, as it is: looked at with each write, where an access to the queue would have to be checked.
     private var queuedBytes = 0
 
+    /// Bytes that were to be written since the beginning, whether they wait or have left.
+    package private(set) var writtenBytes = 0
+
     /// Output was lost: the peer must not be told that it has all.
     private var hasDropped = false
 
@@ -101,6 +104,7 @@ package final class Transport {
 
     /// Queues a copy without a system call; `flush` sends it.
     package func enqueue(copying bytes: borrowing RawSpan) {
+        writtenBytes &+= bytes.byteCount
         unsafe bytes.withUnsafeBytes { unsafe enqueue(copying: $0) }
     }
 
@@ -109,12 +113,16 @@ package final class Transport {
         queuedBytes += bytes.count
     }
 
-    package func write(_ buffer: OutputBuffer) throws(SystemError) { try unsafe write(buffer.bytes) }
+    package func write(_ buffer: OutputBuffer) throws(SystemError) {
+        writtenBytes &+= buffer.count
+        try unsafe write(buffer.bytes)
+    }
 
     /// Writes both in one call.
     ///
     /// - Parameter chunk: where the second lies, if it does: then what must wait of it is not copied.
     package func write(_ first: OutputBuffer, _ second: borrowing RawSpan, in chunk: ByteChunk? = nil) throws(SystemError) {
+        writtenBytes &+= first.count + second.byteCount
         var failure: SystemError?
         unsafe second.withUnsafeBytes { bytes in
             do throws(SystemError) { try unsafe write(first.bytes, bytes, chunk) } catch { failure = error }
@@ -122,10 +130,14 @@ package final class Transport {
         if let failure { throw failure }
     }
 
-    package func enqueue(_ buffer: OutputBuffer) { unsafe enqueue(copying: buffer.bytes) }
+    package func enqueue(_ buffer: OutputBuffer) {
+        writtenBytes &+= buffer.count
+        unsafe enqueue(copying: buffer.bytes)
+    }
 
     /// Queues shared bytes without a system call; `flush` sends them.
     package func enqueue(_ chunk: ByteChunk) {
+        writtenBytes &+= chunk.count
         queue.append(chunk)
         queuedBytes += chunk.count
     }
@@ -134,6 +146,7 @@ package final class Transport {
     @inline(__always)
     package func write(_ chunk: ByteChunk) throws(SystemError) {
         guard queuedBytes == 0 else { return enqueue(chunk) }
+        writtenBytes &+= chunk.count
         if let tls { return try unsafe write(chunk.bytes, through: tls) }
         switch try unsafe Socket.send(number, chunk.bytes) {
         case .done(chunk.count): return
@@ -145,6 +158,7 @@ package final class Transport {
 
     /// Queues a part of a file; `flush` sends it.
     package func enqueue(_ file: SharedFile, offset: Int, count: Int) {
+        writtenBytes &+= count
         queue.append(file, offset: offset, count: count)
         queuedBytes += count
     }

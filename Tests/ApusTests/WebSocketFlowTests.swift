@@ -88,20 +88,22 @@ struct WebSocketFlowTests {
         }
     }
 
-    @Test("while output is blocked, only the last ping is answered")
+    @Test("while output is blocked, one pong waits behind it, and of the pings after that only the last is answered")
     func lastPing() throws {
         let script = Script()
         let stage = try Stage(script)
         let client = try stage.webSocket(receiveBufferBytes: 4096)
         let socket = try #require(script.socket)
-        let sent = try Self.block(socket, stage, piece: 16_000)
+        // So much that the kernel does not take all of it by itself.
+        let sent = try Self.block(socket, stage, piece: 500_000)
         let buffered = socket.bufferedBytes
         for name in ["one", "two", "three"] {
             client.send(.ping, name)
             try stage.settle()
         }
-        #expect(socket.bufferedBytes == buffered, "no pong is queued behind the output")
-        for _ in 0..<sent { #expect(try client.frame().payload.count == 16_000) }
+        #expect(socket.hasBufferedOutput && socket.bufferedBytes <= buffered + 5, "one pong is queued behind the output")
+        for _ in 0..<sent { #expect(try client.frame().payload.count == 500_000) }
+        #expect(try client.frame() == .pong("one"))
         #expect(try client.frame() == .pong("three"))
         client.send(.ping, "four")
         #expect(try client.frame() == .pong("four"))

@@ -22,20 +22,22 @@ extension Integration {
 
         /// All that the program executes, outside the kernel, from its start to its end, while one client has it echo `rounds` times `depth`
         /// messages, which leave the client in one call.
-        private static func instructions(rounds: Int, depth: Int, tls: Bool) throws -> Int {
+        ///
+        /// - Parameter mode: of `echo_rounds.py`.
+        private static func instructions(rounds: Int, depth: Int, mode: String) throws -> Int {
             // The one that was built with the command: for tests more is left visible, and less optimised. Debian 12's valgrind gives up on
             // Swift's debugging information.
             let folder = Places.command.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
             let place = try TemporaryDirectory()
             let program = place.path + "/EchoFixture"
             try Integration.run(["strip", "--strip-debug", "-o", program, folder + "/EchoFixture"])
-            let files = tls ? try [Certificates.path("localhost.pem"), Certificates.path("localhost.key")] : []
+            let files = mode == "tls" ? try [Certificates.path("localhost.pem"), Certificates.path("localhost.key")] : []
             let process = try ChildProcess(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program] + files)
             guard Deadline(after: .seconds(60)).wait(until: { process.standardOutput.hasSuffix("\n") || process.hasEnded != nil }),
                 let port = UInt16(process.standardOutput.dropLast())
             else { throw TestFailure("EchoFixture did not come up: \(process.standardError)") }
             let command = [Places.python, Places.peer("echo_rounds.py"), "\(port)", "\(rounds)", "\(depth)", "\(messageBytes)"]
-            #expect(try Integration.run(command + (tls ? ["tls"] : [])) == "echoed\n")
+            #expect(try Integration.run(command + (mode.isEmpty ? [] : [mode])) == "echoed\n")
             process.signal(SIGTERM)
             _ = try process.wait(within: .seconds(60))
             withExtendedLifetime(place) {}
@@ -46,17 +48,30 @@ extension Integration {
             return count
         }
 
+        private static func check(_ name: String, depth: Int, mode: String, rounds: (few: Int, many: Int)) async throws {
+            let budget = try Self.budget(name)
+            let counts = try await Threads.run(2) {
+                try Self.instructions(rounds: [rounds.few, rounds.many][$0], depth: depth, mode: mode)
+            }
+            let each = Double(counts[1] - counts[0]) / Double((rounds.many - rounds.few) * depth)
+            print("instructions: \(name): \(each), budget \(budget)")
+            #expect(each <= budget * Self.headroom)
+            #expect(each > 1, "nothing was measured")
+        }
+
         @Test(
             "an echo costs no more than its budget, alone and with others in one arrival, plain and over TLS", arguments: [1, 16],
-            [false, true])
-        func echo(depth: Int, tls: Bool) async throws {
-            let budget = try Self.budget("echo\(tls ? "-tls" : "")-depth-\(depth)")
-            let (few, many) = (100, 2100)
-            let counts = try await Threads.run(2) { try Self.instructions(rounds: [few, many][$0], depth: depth, tls: tls) }
-            let each = Double(counts[1] - counts[0]) / Double((many - few) * depth)
-            print("instructions: \(each) per echo of depth \(depth)\(tls ? " over TLS" : ""), budget \(budget)")
-            #expect(each <= budget * Self.headroom)
-            #expect(each > 1, "what is measured is an echo")
+            ["", "tls"])
+        func echo(depth: Int, mode: String) async throws {
+            try await Self.check("echo\(mode.isEmpty ? "" : "-\(mode)")-depth-\(depth)", depth: depth, mode: mode, rounds: (100, 2100))
+        }
+
+        @Test("connect, upgrade, one echo and the closing handshake cost no more than their budget")
+        func churn() async throws { try await Self.check("churn", depth: 1, mode: "churn", rounds: (50, 550)) }
+
+        @Test("a request of a short route costs no more than its budget, alone and pipelined", arguments: [1, 16])
+        func route(depth: Int) async throws {
+            try await Self.check("route-depth-\(depth)", depth: depth, mode: "route", rounds: (100, 2100))
         }
     }
 }

@@ -85,8 +85,13 @@ public final class ClientExchange {
         guard paused != isPaused else { return }
         isPaused = paused
         guard case .receiving(let connection, _) = state else { return }
-        connection.setReadingPaused(paused)
-        if paused { connection.context.loop.cancel(connection) } else { expectContent(connection) }
+        if paused {
+            connection.pauseReading(.application)
+            connection.context.loop.cancel(connection)
+        } else {
+            connection.resumeReading(.application)
+            expectContent(connection)
+        }
     }
 
     private func expectContent(_ connection: Connection) {

@@ -14,6 +14,8 @@ extension Connection {
         static let thisSide = Origin(.unix(path: ""), at: noPlace)
         static let noPlace = UInt16.max
 
+        var isThisSide: Bool { portAndPlace >> 48 == UInt64(Self.noPlace) }
+
         init(_ peer: SocketAddress, at place: UInt16) {
             (hostHigh, hostLow) = peer.hostWords
             portAndPlace = UInt64(peer.port ?? 0) | UInt64(place) << 48
@@ -22,7 +24,7 @@ extension Connection {
 
         /// Nil for a connection that this side has opened.
         var peer: SocketAddress? {
-            if portAndPlace >> 48 == UInt64(Self.noPlace) { return nil }
+            if isThisSide { return nil }
             let port = UInt16(truncatingIfNeeded: portAndPlace)
             switch SocketAddress(hostWords: (hostHigh, hostLow), port: port) {
             case .ipv6(let high, let low, _, _): return .ipv6(high: high, low: low, port: port, scope: scope)
@@ -31,7 +33,7 @@ extension Connection {
             }
         }
 
-        func isOf(_ host: SocketAddress) -> Bool { host.hostWords == (hostHigh, hostLow) && portAndPlace >> 48 != UInt64(Self.noPlace) }
+        func isOf(_ host: SocketAddress) -> Bool { host.hostWords == (hostHigh, hostLow) && !isThisSide }
     }
 }
 

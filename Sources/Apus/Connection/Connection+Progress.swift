@@ -2,16 +2,21 @@ import ApusPlatform
 
 /// Whether a peer takes what is sent.
 extension Connection {
-    /// Whether the peer has taken enough of the output since this was last asked, or since `watchOutput`.
+    /// Whether the peer has taken enough of the output since this was last called, or since `watchOutput` or `markOutput`.
     func outputHasProgressed() -> Bool {
-        let pending = pendingOutput
-        defer { pendingAtLastCheck = pending }
-        return pendingAtLastCheck - pending >= context.limits.minBodyProgressBytes
+        let taken = takenOutput
+        defer { takenAtLastCheck = taken }
+        return taken >= takenAtLastCheck + context.limits.minBodyProgressBytes
     }
 
-    /// Output that is to be watched begins: what an earlier answer had left says nothing of it.
-    func watchOutput() { pendingAtLastCheck = hasBufferedOutput ? pendingOutput : .max }
+    /// Output begins whose progress is to be watched. The first period counts as progress if output waits: what it began with is not known.
+    func watchOutput() { takenAtLastCheck = hasBufferedOutput ? takenOutput : .min }
 
-    /// The kernel's queue counts: it may hold megabytes while ours stands still.
-    private var pendingOutput: Int { bufferedBytes + Socket.unacknowledgedBytes(transport.descriptor) }
+    /// From here on only what is taken later counts.
+    func markOutput() { takenAtLastCheck = takenOutput }
+
+    var hasUnacknowledgedOutput: Bool { hasBufferedOutput || Socket.unacknowledgedBytes(transport.descriptor) > 0 }
+
+    /// Bytes that the peer has taken in all. The kernel's queue does not count: it may hold megabytes while the peer takes nothing.
+    private var takenOutput: Int { transport.writtenBytes - bufferedBytes - Socket.unacknowledgedBytes(transport.descriptor) }
 }

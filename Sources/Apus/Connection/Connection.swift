@@ -12,9 +12,9 @@ final class Connection: EventSource {
     let transport: Transport
     /// Who is at the other end.
     let origin: Origin
-    private(set) var phase = Phase.closed
+    var phase = Phase.closed
     /// Bytes that were received and not used: the start of a frame header, or what came while its reader is paused.
-    private var carry: [UInt8] = [] {
+    private(set) var carry: [UInt8] = [] {
         didSet { context.buffers.note(carry.count - oldValue.count) }
     }
     /// When bytes came last.
@@ -24,31 +24,41 @@ final class Connection: EventSource {
     /// Its event is being served: the context's cork holds its output.
     private var isCorked = false
     /// Bytes of output that wait for the peer: the transport's count, where reading it costs nothing.
-    private(set) var bufferedBytes = 0
+    var bufferedBytes = 0
     /// All that waited has left, which nobody has been told yet.
     private var hasDrained = false
     /// It is in the context's list of connections to settle.
     var isUnsettled = false
-    /// A write failed: the peer has gone, which is told at the end of the turn, not inside `send`.
+    /// Nothing is written any more; the connection ends at the end of the turn, not inside `send`.
     private(set) var isBroken = false
+    /// That is because a write failed: what the peer had sent before is still read.
+    private var hasWriteFailed = false
     /// Bytes pass through TLS.
-    private var isSecure = false
+    var isSecure = false
     /// It is in the context's list of connections for which much waits.
     var isBehind = false
-    var pendingAtLastCheck = Int.max
-    /// The reader does not want more for now.
-    private var isReadingPaused = false
+    var takenAtLastCheck = Int.min
+    /// Why it does not read now.
+    var pauses: PauseReasons = []
+    /// The peer has sent FIN while reading was paused.
+    var peerHasEnded = false
+    /// Output that this peer's own messages and requests have caused, and that waits. What is published to it does not count.
+    var caused = CausedOutput()
+    /// So much of that waits that no more messages of the peer are read: a peer that does not take responses is sent no more of them. Never for
+    /// a client's connection, whose server may have to send before it can receive.
+    var isBackedUp = false
 
     /// More of a message is to come, which may be received where it stays: its WebSocket knows.
     var mayFill = false
 
     /// Received in one event of one connection for a large message, in bytes: then others have their turn.
     private static let mostFilled = 1 << 20
+    /// Receives of what had arrived when a write failed.
+    private static let mostReceivesOfRest = 64
     /// How long a peer may take to close after us.
     private static let lingerTimeout = Duration.seconds(1)
-    /// With more than this queued, in bytes, nothing more is read: who does not take answers is not asked for questions.
-    private static let backPressureBytes = 32 * 1024
-
+    /// Bytes of caused output at which a client's messages wait.
+    static let backPressureBytes = 32 * 1024
     init(_ descriptor: consuming OwnedDescriptor, context: Context, from origin: Origin = .thisSide) {
         self.context = context
         self.origin = origin
@@ -65,9 +75,6 @@ final class Connection: EventSource {
     }
 
     var hasBufferedOutput: Bool { bufferedBytes > 0 }
-
-    /// Too much output waits for the peer.
-    var isBackedUp: Bool { bufferedBytes >= Self.backPressureBytes }
 
     /// Starts to be served. Throws if the kernel cannot watch it; then it is closed.
     func start(_ session: HTTPSession, tls: TLSContext?) throws(SystemError) {
@@ -114,16 +121,18 @@ final class Connection: EventSource {
     @inline(__always)
     private func serve(_ readiness: Readiness) {
         if readiness.contains(.writable) { settle() }
-        guard !readiness.isDisjoint(with: [.readable, .hangUp]) else { return }
+        guard !readiness.isDisjoint(with: [.readable, .peerClosed, .hangUp]) else { return }
         switch phase {
         case .securing(let next):
             context.serving(self, .handshake)
             handshake(for: next)
         case .opening, .http, .exchange, .webSocket:
-            if isReadingPaused || isBackedUp {
-                if !readiness.isDisjoint(with: .hangUp) { lost() }
-            } else {
+            if pauses.isEmpty {
                 receive()
+            } else if !readiness.isDisjoint(with: .hangUp) {
+                lost()
+            } else {
+                peerEndedWhilePaused()
             }
         case .finishing, .lingering: discardInput()
         case .closed: break
@@ -147,16 +156,27 @@ final class Connection: EventSource {
         case .webSocket(let socket): socket.timerFired(at: now)
         case .finishing:
             if outputHasProgressed() { context.loop.schedule(self, after: context.limits.closingTimeout) } else { close() }
-        case .lingering: close()
+        case .lingering:
+            // The peer may be taking what the kernel holds; closing with bytes unread would take that from it.
+            if hasUnacknowledgedOutput, outputHasProgressed() {
+                context.loop.schedule(self, after: Self.lingerTimeout)
+            } else {
+                close()
+            }
         case .closed: break
         }
     }
 
-    private func receive() {
-        if mayFill, fill() { return }
+    /// Receives once and serves that; false if nothing was there, or the end.
+    @discardableResult
+    private func receive() -> Bool {
+        if mayFill, fill() { return true }
         let headroom = ReceiveBuffer.headroom
         // Resumed in this very turn: what was kept is served when the turn ends, and the loop reports again what waits behind it.
-        guard carry.count <= headroom else { return context.unsettled(self) }
+        guard carry.count <= headroom else {
+            context.unsettled(self)
+            return false
+        }
         var start = headroom
         if !carry.isEmpty {
             start = context.receiveBuffer.putBefore(carry)
@@ -172,12 +192,14 @@ final class Connection: EventSource {
                 process(from: start, to: headroom + count)
                 endOfTLS()
                 if mayFill, count == context.receiveBuffer.capacity { _ = fill() }
+                return true
             case .wouldBlock:
                 if start < headroom { keep(start..<headroom) }
             }
         } catch {
             lost()
         }
+        return false
     }
 
     /// Receives a large message where it stays; gives false, having done nothing, if there is none.
@@ -186,6 +208,7 @@ final class Connection: EventSource {
     /// than several that grow side by side.
     private func fill() -> Bool {
         mayFill = false
+        if isBackedUp, pauseUnlessClosing() { return true }
         guard !isSecure, carry.isEmpty, case .webSocket(let socket) = phase, var most = socket.directBytes else { return false }
         context.serving(self, .webSocket, route: socket.routeNumber)
         isCorked = true
@@ -204,7 +227,7 @@ final class Connection: EventSource {
                 lastActivity = context.loop.now
                 socket.received(count)
                 left -= count
-                guard count == most, left > 0, !isReadingPaused, !isBackedUp, let next = socket.directBytes else { return true }
+                guard count == most, left > 0, pauses.isEmpty, !isBackedUp, let next = socket.directBytes else { return true }
                 most = next
             }
         } catch {
@@ -214,14 +237,19 @@ final class Connection: EventSource {
     }
 
     /// TLS itself may have answered what was received: that is output like any other.
-    private func noteAnswers() {
+    func noteAnswers() {
+        let before = bufferedBytes
         bufferedBytes = transport.bufferedBytes
-        if bufferedBytes > 0 { context.unsettled(self) }
+        guard bufferedBytes > 0 else { return }
+        noteCaused(bufferedBytes - before)
+        context.unsettled(self)
+        // A peer that has TLS answer, and does not take the answers, is not read.
+        if bufferedBytes > before, caused.bytes >= backPressureBytes { pauseReading(.output) }
     }
 
     /// The peer may have ended its TLS behind what was received, which nothing reports again. What waits to be served comes first.
-    private func endOfTLS() {
-        guard isSecure, transport.inputHasEnded, isOpen, carry.isEmpty, !isReadingPaused, !isBackedUp else { return }
+    func endOfTLS() {
+        guard isSecure, transport.inputHasEnded, isOpen, carry.isEmpty, pauses.isEmpty else { return }
         peerEnded()
     }
 
@@ -233,7 +261,7 @@ final class Connection: EventSource {
     }
 
     /// Serves what lies in the context's receive buffer, with the cork on.
-    private func process(from start: Int, to end: Int) {
+    func process(from start: Int, to end: Int) {
         isCorked = true
         var position = start
         serving: while true {
@@ -260,7 +288,7 @@ final class Connection: EventSource {
             }
             break
         }
-        if position < end, isOpen { keep(position..<end) }
+        if position < end, isOpen || hasWriteFailed { keep(position..<end) }
         uncork()
     }
 
@@ -269,7 +297,7 @@ final class Connection: EventSource {
         let buffer = context.receiveBuffer
         carry = buffer.bytes.extracting(range).copied
         precondition(
-            range.count <= ReceiveBuffer.headroom || isReadingPaused || isBackedUp,
+            range.count <= ReceiveBuffer.headroom || !pauses.isEmpty,
             "a decoder left more than a header's beginning: \(range.count) bytes")
     }
 
@@ -283,13 +311,6 @@ final class Connection: EventSource {
     }
 
     // MARK: Reading
-
-    /// Stops or resumes reading. What has been read and not used is served first on resuming, in the next part of the turn.
-    func setReadingPaused(_ paused: Bool) {
-        guard paused != isReadingPaused else { return }
-        isReadingPaused = paused
-        context.unsettled(self)
-    }
 
     private func serveCarry() {
         guard !carry.isEmpty else { return }
@@ -347,7 +368,7 @@ final class Connection: EventSource {
     /// Queues bytes that other connections send too.
     func write(_ frame: ByteChunk) {
         if isCorked { flushCork() }
-        enqueue { transport.enqueue(frame) }
+        enqueue(isCaused: false) { transport.enqueue(frame) }
     }
 
     /// Sends bytes that other connections send too, at once if nothing waits before them. Not for use in the connection's own event.
@@ -360,7 +381,7 @@ final class Connection: EventSource {
             bufferedBytes = transport.bufferedBytes
             context.unsettled(self)
         } catch {
-            abort()
+            writeFailed()
         }
     }
 
@@ -381,18 +402,23 @@ final class Connection: EventSource {
         guard !isBroken else { return }
         do {
             try write()
+            let before = bufferedBytes
             bufferedBytes = transport.bufferedBytes
-            if bufferedBytes > 0 { context.unsettled(self) }
+            guard bufferedBytes > 0 else { return }
+            noteCaused(bufferedBytes - before)
+            context.unsettled(self)
         } catch {
-            abort()
+            writeFailed()
         }
     }
 
     /// Queues output, to leave at the end of the turn.
-    private func enqueue(_ append: () -> Void) {
+    private func enqueue(isCaused: Bool = true, _ append: () -> Void) {
         guard !isBroken else { return }
         append()
+        let before = bufferedBytes
         bufferedBytes = transport.bufferedBytes
+        if isCaused { noteCaused(bufferedBytes - before) }
         context.unsettled(self)
     }
 
@@ -407,8 +433,11 @@ final class Connection: EventSource {
     /// Brings the connection up to date: sends what is queued, tells who waits for it, and adjusts what epoll watches.
     func settle() {
         if case .closed = phase { return }
-        if isBroken { return lost() }
-        if hasBufferedOutput, !offerOutput(gathering: context.cork) { return lost() }
+        if !isBroken, hasBufferedOutput, !offerOutput(gathering: context.cork) { writeFailed() }
+        if isBroken {
+            if hasWriteFailed { receiveRest() }
+            return lost()
+        }
         if hasDrained {
             hasDrained = false
             if !hasBufferedOutput {
@@ -416,7 +445,11 @@ final class Connection: EventSource {
                 outputDrained()
             }
         }
-        if !isReadingPaused, !isBackedUp, isOpen { serveCarry() }
+        if pauses.contains(.output), caused.bytes < backPressureBytes {
+            pauses.remove(.output)
+            if case .webSocket(let socket) = phase { socket.resumed() }
+        }
+        if pauses.isEmpty, isOpen { serveCarry() }
         endOfTLS()
         advanceEnding()
         updateInterest(reading: true)
@@ -427,9 +460,14 @@ final class Connection: EventSource {
     /// - Parameter scratch: an empty buffer in which small pieces may be put together.
     func offerOutput(gathering scratch: OutputBuffer? = nil) -> Bool {
         do throws(SystemError) {
+            let before = bufferedBytes
             _ = try transport.flush(gathering: scratch)
             bufferedBytes = transport.bufferedBytes
             hasDrained = bufferedBytes == 0
+            let sent = before - bufferedBytes
+            caused.remove(sent)
+            isBackedUp = !origin.isThisSide && caused.bytes >= Self.backPressureBytes
+            if case .webSocket(let socket) = phase { socket.outputSent(sent) }
             return true
         } catch {
             return false
@@ -444,83 +482,18 @@ final class Connection: EventSource {
         }
     }
 
-    private func updateInterest(reading: Bool) {
+    func updateInterest(reading: Bool) {
         if case .closed = phase { return }
         var interest: Readiness = []
-        if reading, !isOpen || !(isReadingPaused || isBackedUp) { interest.insert(.readable) }
+        if reading {
+            if pauses.isEmpty || !isOpen { interest.insert(.readable) } else if !peerHasEnded { interest.insert(.peerClosed) }
+        }
         if hasBufferedOutput { interest.insert(.writable) }
         do {
             try context.loop.update(self, descriptor: transport.descriptor, for: interest)
         } catch {
             lost()
         }
-    }
-
-    // MARK: TLS
-
-    /// What protects this connection; computed anew by each call.
-    var security: Security { isSecure ? transport.security : .plain }
-
-    /// Starts TLS; `next` follows when its handshake is done.
-    func secure(with session: TLSSession, for next: Secured, within time: Duration) {
-        transport.start(session)
-        phase = .securing(next)
-        context.loop.schedule(self, after: time)
-        // A client speaks first.
-        if case .opening = next { handshake(for: next) }
-    }
-
-    private func handshake(for next: Secured) {
-        do throws(TLSError) {
-            let progress = try transport.handshake()
-            bufferedBytes = transport.bufferedBytes
-            switch progress {
-            case .waiting: updateInterest(reading: true)
-            case .done: secured(next)
-            case .notTLS: speakPlainly(next)
-            }
-        } catch {
-            switch next {
-            case .opening(let session): session.notSecured(error)
-            case .http(let session):
-                context.logger.debug("a TLS handshake with \(session.peer) failed: \(error)")
-                close()
-            }
-        }
-    }
-
-    private func secured(_ next: Secured) {
-        isSecure = true
-        context.loop.cancel(self)
-        switch next {
-        case .http(let session):
-            phase = .http(session)
-            session.secured(security)
-        case .opening(let session):
-            phase = .opening(session)
-            session.secured()
-        }
-        guard isOpen else { return }
-        // What came right behind the handshake is not reported again.
-        do throws(SystemError) {
-            let result = try context.receiveBuffer.openReceived(from: transport)
-            noteAnswers()
-            if case .done(let count) = result, count > 0 { process(from: ReceiveBuffer.headroom, to: ReceiveBuffer.headroom + count) }
-            endOfTLS()
-            updateInterest(reading: true)
-        } catch {
-            lost()
-        }
-    }
-
-    /// A client speaks something else where TLS is spoken.
-    private func speakPlainly(_ next: Secured) {
-        guard case .http(let session) = next else { return lost() }
-        let bytes = transport.becomePlain()
-        phase = .http(session)
-        session.expectHead()
-        if !session.allowsPlainHTTP { session.refusePlainHTTP(bytes) }
-        process(from: ReceiveBuffer.headroom, to: context.receiveBuffer.put(bytes))
     }
 
     // MARK: Phases
@@ -541,7 +514,7 @@ final class Connection: EventSource {
         }
         phase = .finishing(ending)
         carry = []
-        isReadingPaused = false
+        pauses = []
         watchOutput()
         context.loop.schedule(self, after: context.limits.closingTimeout)
         context.unsettled(self)
@@ -553,6 +526,22 @@ final class Connection: EventSource {
         transport.dropOutput()
         bufferedBytes = 0
         context.unsettled(self)
+    }
+
+    /// The peer takes no more, but may have sent something before: a response to a request that it did not want whole, or a close frame.
+    private func writeFailed() {
+        hasWriteFailed = true
+        abort()
+    }
+
+    /// Serves what had arrived when a write failed, unless its reader is paused.
+    private func receiveRest() {
+        for _ in 0..<Self.mostReceivesOfRest where pauses.isEmpty {
+            switch phase {
+            case .opening, .exchange, .webSocket: if !receive() { return }
+            case .securing, .http, .finishing, .lingering, .closed: return
+            }
+        }
     }
 
     private func advanceEnding() {

@@ -96,7 +96,8 @@ final class HTTPSession {
         while true {
             switch state {
             case .head:
-                guard position < end, !connection.isBackedUp else { return }
+                guard position < end else { return }
+                if connection.isBackedUp { return connection.pauseReading(.output) }
                 if context.isStopping, decoder.isIdle { return endConnection(&position, end) }
                 guard let head = readHead(&position, until: end) else { return }
                 begin(head)
@@ -104,7 +105,7 @@ final class HTTPSession {
                 guard readBody(head, &body, &content, &position, until: end) else { return }
             case .answering:
                 // Not answered at once: stop reading until it is.
-                connection.setReadingPaused(true)
+                connection.pauseReading(.exchange)
                 return
             case .over:
                 return
@@ -288,7 +289,7 @@ final class HTTPSession {
         connection.watchOutput()
         context.loop.schedule(
             connection, after: connection.hasBufferedOutput ? context.limits.bodyTimeout : context.limits.keepAliveTimeout)
-        connection.setReadingPaused(false)
+        connection.resumeReading(.exchange)
     }
 
     /// Output has been taken by the peer.

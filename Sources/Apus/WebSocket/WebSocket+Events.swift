@@ -17,7 +17,11 @@ extension WebSocket {
             self.decoder = decoder
             if decoder.isInsideMessage || rare != nil { watchMessage(decoder) }
         }
-        while position < end, receiving == .active, !connection.isBackedUp {
+        while position < end, receiving == .active {
+            if connection.isBackedUp, case .open = state, decoder.isAtData(in: buffer, at: position) {
+                // Pings and close frames are read all the same.
+                return connection.pauseReading(.output)
+            }
             if takesShortWay, case .open = state,
                 let short = decoder.nextShortMessage(in: &buffer, until: end, from: &position)
             {
@@ -94,11 +98,32 @@ extension WebSocket {
 
     private func answerPing(_ payload: RawSpan) {
         guard let connection else { return }
-        if connection.hasBufferedOutput {
+        if !connection.hasBufferedOutput {
+            sendControl(.pong, payload)
+        } else if rareState.queuedPongEnd > 0 {
             rareState.pong = payload.copied
         } else {
-            sendControl(.pong, payload)
+            queuePong(payload, on: connection)
         }
+    }
+
+    /// Sends a pong behind what waits. One at a time, so that a peer that only pings cannot make more and more wait.
+    private func queuePong(_ payload: RawSpan, on connection: Connection) {
+        sendControl(.pong, payload)
+        rareState.queuedPongEnd = connection.bufferedBytes
+    }
+
+    /// So many bytes of output have left.
+    func outputSent(_ count: Int) {
+        guard let rare, rare.queuedPongEnd > 0, count > 0 else { return }
+        rare.queuedPongEnd = max(0, rare.queuedPongEnd - count)
+        if rare.queuedPongEnd == 0 { sendPendingPong() }
+    }
+
+    private func sendPendingPong() {
+        guard let rare, let pong = rare.pong, isOpen, let connection else { return }
+        rare.pong = nil
+        queuePong(pong.rawSpan, on: connection)
     }
 
     private func receivedClose(_ code: CloseCode?, _ reason: String) {
@@ -124,10 +149,11 @@ extension WebSocket {
         case .none: return
         case .sendClose(let code, let reason):
             sendClose(code, reason)
+            connection.markOutput()
             context.loop.schedule(connection, after: context.limits.closingTimeout)
             // A paused reader would never see the answer.
             receiving = .active
-            connection.setReadingPaused(false)
+            connection.resumeReading([.application, .output])
         case .answerCloseAndEnd(let code):
             sendClose(code, "")
             // The server closes the transport first (RFC 6455 §7.1.1).
@@ -191,8 +217,11 @@ extension WebSocket {
 
     func timerFired(at now: MonotonicTime) {
         guard let connection else { return }
-        // The closing handshake took too long.
-        guard case .open = state else { return connection.lost() }
+        guard case .open = state else {
+            // The closing handshake took too long, unless the peer still takes what stands before our close frame.
+            guard connection.outputHasProgressed() else { return connection.lost() }
+            return context.loop.schedule(connection, after: context.limits.closingTimeout)
+        }
         guard let alive = checkSilence(connection, now), let moving = checkProgress(now) else { return }
         context.loop.schedule(connection, at: min(alive, moving))
     }
@@ -201,13 +230,26 @@ extension WebSocket {
     private func checkSilence(_ connection: Connection, _ now: MonotonicTime) -> MonotonicTime? {
         let limits = context.limits
         let givenUp = connection.lastActivity + limits.silenceTimeout
-        if receiving == .paused || connection.isBackedUp && now < givenUp { return now + limits.pingInterval }
+        if connection.pauses.contains(.application) {
+            if connection.peerHasEnded {
+                if now < givenUp { return givenUp }
+                return giveUp(connection, "the peer ended the connection while receiving was paused")
+            }
+            // The handler does not read: silence says nothing, but a ping finds out that the peer's host is gone.
+            if !connection.hasBufferedOutput { sendControl(.ping, RawSpan()) }
+            return now + limits.pingInterval
+        }
         if now >= givenUp {
-            connection.close()
-            connectionLost("no byte came for \(limits.silenceTimeout)")
-            return nil
+            // Output taken is life: the answer to our ping may stand behind much of it.
+            guard connection.outputHasProgressed() else {
+                let what = connection.pauses.contains(.output) ? "no output was taken" : "no byte came"
+                return giveUp(connection, "\(what) for \(limits.silenceTimeout)")
+            }
+            connection.lastActivity = now
+            return now + limits.pingInterval
         }
         guard now >= connection.lastActivity + limits.pingInterval else { return connection.lastActivity + limits.pingInterval }
+        connection.markOutput()
         if !hasPinged {
             hasPinged = true
             sendControl(.ping, RawSpan())
@@ -215,10 +257,31 @@ extension WebSocket {
         return givenUp
     }
 
+    private func giveUp(_ connection: Connection, _ reason: String) -> MonotonicTime? {
+        connection.close()
+        connectionLost(reason)
+        return nil
+    }
+
+    /// The peer has sent FIN while reading was paused; what it had sent before is delivered if the handler resumes in time.
+    func peerEndedWhilePaused() {
+        guard let connection else { return }
+        connection.lastActivity = context.loop.now
+        context.loop.schedule(connection, after: context.limits.silenceTimeout)
+    }
+
+    /// Reading goes on: the time that has passed does not count against the peer.
+    func resumed() {
+        let now = context.loop.now
+        connection?.lastActivity = now
+        if rare?.progress != nil { _ = startProgressPeriod(now) }
+    }
+
     /// Closes on a message that does not grow. Gives when to look again; nil if it is closing.
     private func checkProgress(_ now: MonotonicTime) -> MonotonicTime? {
         guard let progress = rare?.progress else { return MonotonicTime(milliseconds: .max) }
         if now < progress.due { return progress.due }
+        if let connection, !connection.pauses.isEmpty { return startProgressPeriod(now) }
         guard assembledBytes - progress.bytes >= context.limits.minMessageProgressBytes else {
             close(code: .policyViolation, reason: "the message makes no progress")
             return nil
@@ -246,10 +309,12 @@ extension WebSocket {
 
     /// Nothing is buffered any more.
     func outputDrained() {
-        if let pong = rare?.pong, isOpen {
-            rare?.pong = nil
-            sendControl(.pong, pong.rawSpan)
+        if let rare {
+            rare.queuedPongEnd = 0
+            sendPendingPong()
         }
+        // The time that the peer has for its close frame begins when ours has left.
+        if case .closeSent = state, let connection { context.loop.schedule(connection, after: context.limits.closingTimeout) }
         if wantsWritable { context.requestedWritable(self) }
     }
 

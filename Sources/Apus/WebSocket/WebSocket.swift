@@ -51,8 +51,10 @@ public final class WebSocket {
 
     /// What few connections need, and only for a while.
     final class Rare {
-        /// The answer to the last ping, while output is blocked. Only the last one counts (RFC 6455 §5.5.3).
+        /// The answer to the last ping, while another answer is queued. Only the last one counts (RFC 6455 §5.5.3).
         var pong: [UInt8]?
+        /// Bytes of output that leave before a queued pong has left; 0: none is queued.
+        var queuedPongEnd = 0
         var deadline: DeadlineTimer?
         /// Publications that came while a message was being sent in fragments.
         var deferred: [EncodedMessage] = []
@@ -285,19 +287,20 @@ public final class WebSocket {
     // MARK: Receiving
 
     /// Stops receiving (libwebsockets' `lws_rx_flow_control`): at once, even for messages that have been read already; these come first,
-    /// in order, after `resumeReceiving`. While it is paused, a silent peer is not given up.
+    /// in order, after `resumeReceiving`. While it is paused, a silent peer is pinged, but not given up; if the peer ends the connection meanwhile,
+    /// that is told after what it had sent, or after `Limits.silenceTimeout`.
     public func pauseReceiving() {
         guard receiving == .active, let connection else { return }
         receiving = .paused
-        connection.setReadingPaused(true)
+        connection.pauseReading(.application)
     }
 
     /// Goes on receiving.
     public func resumeReceiving() {
         guard receiving == .paused, let connection else { return }
         receiving = .active
-        connection.lastActivity = context.loop.now
-        connection.setReadingPaused(false)
+        resumed()
+        connection.resumeReading(.application)
     }
 
     // MARK: Ending

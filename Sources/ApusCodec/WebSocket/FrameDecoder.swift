@@ -67,6 +67,11 @@ public struct FrameDecoder: Equatable, Sendable {
     /// Payload bytes that the current data frame still owes; 0 between frames.
     public var remainingInFrame: UInt64 { frame?.remaining ?? 0 }
 
+    /// Whether a data frame, or the rest of one, lies at `position`, rather than a control frame.
+    public func isAtData(in buffer: borrowing MutableRawSpan, at position: Int) -> Bool {
+        remainingInFrame > 0 || buffer.octet(at: position) & 0x0f < 8
+    }
+
     /// The next message, if it is of the simplest kind: one masked frame of at most 125 octets, all of it here, no reserved bit, to a
     /// server. Most traffic is made of these, and this is their short way; nil says nothing but that `next` must look.
     ///

@@ -1,4 +1,4 @@
-// One loop in this process, echoing: what the instruction budgets are measured on. With a certificate and a key as arguments, over TLS.
+// One loop in this process, echoing, and answering `GET /route`: what the instruction budgets are measured on. With a certificate and a key as arguments, over TLS.
 import Apus
 import Glibc
 
@@ -11,6 +11,7 @@ let tls = files.count == 2 ? ServerTLS(TLSIdentity(certificateChain: files[1], p
 var server = Server()
 server.listen(on: .tcp("127.0.0.1", port: 0), tls: tls)
 server.webSocket("echo", at: "/") { _ in Echo() }
+server.http(.get, at: "/route") { $0.respond(text: "Hello") }
 let context = try Context(server)
 print(context.addresses[0].port ?? 0)
 fflush(nil)
