@@ -87,7 +87,7 @@ let package = Package(
                 "Apus", "ApusCodec", "ApusPlatform", "COpenSSL", "ExampleExtension", "TestSupport",
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: testSettings),
+            exclude: ["Golden"], swiftSettings: testSettings),
         .executableTarget(
             name: "DeflateFixture", dependencies: ["Apus", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
             path: "Tests/Support/DeflateFixture", swiftSettings: testSettings),
