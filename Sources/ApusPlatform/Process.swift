@@ -132,11 +132,11 @@ package enum Process {
     }
 
     /// Prepares what libraries keep for the process: the time zone and the locales are read, TZ is set to the zone's name if it is unset,
-    /// Foundation's main bundle is looked for, the working directory and the root directory's status are kept, and lines of standard output leave as they end. Nothing of it needs a file afterwards.
+    /// Foundation's main bundle is looked for, the working directory, the root directory's status and the machine's memory are kept, and lines of standard output leave as they end. Nothing of it needs a file afterwards.
     package static func loadEnvironment() {
         apus_load_time_zone()
         apus_load_bundle()
-        apus_load_directories()
+        apus_load_facts()
         apus_prepare_streams()
     }
 

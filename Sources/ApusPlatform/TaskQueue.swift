@@ -4,9 +4,24 @@ import Synchronization
 
 /// Swift tasks without a thread of their own: the jobs of the global executor and of the main actor run in the turns of one loop.
 package enum TaskQueue {
+    /// What the runtime gave, to be run once.
+    @safe private struct Job: Sendable {
+        private let work: @convention(c) (UnsafeMutableRawPointer?) -> Void
+        /// An address, which is only carried.
+        private let context: UInt
+
+        init(_ work: @escaping @convention(c) (UnsafeMutableRawPointer?) -> Void, _ context: UnsafeMutableRawPointer?) {
+            unsafe self.work = unsafe work
+            self.context = UInt(bitPattern: context)
+        }
+
+        // SAFETY: the context belongs to this call.
+        func run() { unsafe work(UnsafeMutableRawPointer(bitPattern: context)) }
+    }
+
     private struct State: Sendable {
-        /// Addresses of jobs, in the order in which they were enqueued.
-        var jobs: [UInt] = []
+        /// In the order in which they were enqueued.
+        var jobs: [Job] = []
         var waker: Waker?
     }
 
@@ -68,11 +83,9 @@ package enum TaskQueue {
         loop.onWake = { running { runJobs() } }
         unsafe self.loop = loop
         _ = unsafe apus_take_jobs(
-            { job in
-                guard let job = unsafe job else { return }
-                // The address is only carried.
-                let address = UInt(bitPattern: job)
-                TaskQueue.enqueue(address)
+            { work, context in
+                guard let work = unsafe work else { return }
+                TaskQueue.enqueue(unsafe Job(work, context))
             },
             { nanoseconds, work, context in
                 guard let loop = unsafe TaskQueue.loop, let work = unsafe work else { return }
@@ -82,7 +95,7 @@ package enum TaskQueue {
             })
     }
 
-    private static func enqueue(_ job: UInt) {
+    private static func enqueue(_ job: Job) {
         let waker = state.withLock { state -> Waker? in
             state.jobs.append(job)
             return state.jobs.count == 1 ? state.waker : nil
@@ -96,7 +109,6 @@ package enum TaskQueue {
             defer { state.jobs = [] }
             return state.jobs
         }
-        // SAFETY: each address is a job that the runtime gave to `enqueue`, and is run once.
-        for job in jobs { unsafe apus_run_job(UnsafeMutableRawPointer(bitPattern: job)) }
+        for job in jobs { job.run() }
     }
 }

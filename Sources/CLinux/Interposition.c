@@ -55,6 +55,7 @@ APUS_PUBLIC int pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 // the root directory seems to be missing, and takes an unreadable working directory for "".
 static char working_directory[PATH_MAX];
 static struct stat root_directory;
+static long memory_pages;
 
 APUS_PUBLIC char *getcwd(char *buffer, size_t size) {
     char *path = APUS_NEXT(getcwd)(buffer, size);
@@ -77,6 +78,12 @@ static int looked_up(int result, const char *path, struct stat *status) {
 APUS_PUBLIC int stat(const char *path, struct stat *status) { return looked_up(APUS_NEXT(stat)(path, status), path, status); }
 APUS_PUBLIC int lstat(const char *path, struct stat *status) { return looked_up(APUS_NEXT(lstat)(path, status), path, status); }
 
+// The C library does not look whether sysinfo fails, and takes uninitialised memory for the size of the machine's.
+APUS_PUBLIC long sysconf(int name) {
+    if (name == _SC_PHYS_PAGES && memory_pages > 0) return memory_pages;
+    return APUS_NEXT(sysconf)(name);
+}
+
 // Dispatch and CoreFoundation end the process when they cannot make an epoll instance, an eventfd or a timerfd for an event loop of their own.
 // Without threads that loop would never run: they get copies of descriptors that nothing waits for.
 static int spare_epoll = -1, spare_event = -1;
@@ -84,8 +91,8 @@ static int spare_epoll = -1, spare_event = -1;
 static int spare(int descriptor) {
     static atomic_flag is_noted = ATOMIC_FLAG_INIT;
     note_once(&is_noted,
-        "a timer or an event source of Dispatch or Foundation will not fire: it needs the permission .threads (server.sandbox.allows, or "
-        "`allow: [threads]` in the file); Task.sleep without a tolerance, asyncAfter of the main queue and the worker's schedule do not");
+        "a timer or an event source of Dispatch or Foundation will not fire: Dispatch's need the permission .threads (server.sandbox.allows, or "
+        "`allow: [threads]` in the file), Foundation's Timer a run loop; Task.sleep without a tolerance, asyncAfter of the main queue and the worker's schedule do not");
     return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
 }
 
@@ -113,9 +120,10 @@ APUS_PUBLIC int timerfd_settime(int timer, int flags, const struct itimerspec *v
 }
 #endif
 
-void apus_load_directories(void) {
+void apus_load_facts(void) {
 #if APUS_INTERPOSES
     if (!APUS_NEXT(getcwd)(working_directory, sizeof working_directory)) working_directory[0] = 0;
+    memory_pages = APUS_NEXT(sysconf)(_SC_PHYS_PAGES);
     if (APUS_NEXT(stat)("/", &root_directory) < 0) root_directory = (struct stat){0};
 #endif
 }
@@ -135,17 +143,20 @@ extern enqueue *swift_task_enqueueGlobal_hook __attribute__((weak));
 extern enqueue *swift_task_enqueueMainExecutor_hook __attribute__((weak));
 extern APUS_SWIFT void swift_job_run(void *job, void *identity, void *implementation) __attribute__((weak));
 
-static void (*take_job)(void *);
+static void (*take_work)(void (*)(void *), void *);
 static void (*take_delayed)(uint64_t, void (*)(void *), void *);
+
+static void run_job(void *job) { swift_job_run(job, NULL, NULL); }
 
 static APUS_SWIFT void enqueue_job(void *job, void *original) {
     (void)original;
-    take_job(job);
+    take_work(run_job, job);
 }
 
-int apus_take_jobs(void (*take)(void *job), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context)) {
+int apus_take_jobs(
+    void (*take)(void (*work)(void *), void *context), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context)) {
     if (!&swift_task_enqueueGlobal_hook || !swift_job_run) return -1;
-    take_job = take;
+    take_work = take;
     take_delayed = take_later;
     swift_task_enqueueGlobal_hook = enqueue_job;
     if (&swift_task_enqueueMainExecutor_hook) swift_task_enqueueMainExecutor_hook = enqueue_job;
@@ -168,12 +179,23 @@ static uint64_t nanoseconds_until(uint64_t when) {
 
 static const uint64_t dispatch_forever = ~0ull;
 
-static void *dispatch_function(const char *name) { return dlsym(RTLD_DEFAULT, name); }
+static void *dispatch_object(const char *name) { return dlsym(RTLD_DEFAULT, name); }
 
 // Take the place of Dispatch's, whose timers have a thread of their own: Task.sleep and asyncAfter.
 APUS_PUBLIC void dispatch_after_f(uint64_t when, void *queue, void *context, void (*work)(void *)) {
     if (!take_delayed) return APUS_NEXT(dispatch_after_f)(when, queue, context, work);
     if (when != dispatch_forever) take_delayed(nanoseconds_until(when), work, context);
+}
+
+// Task.yield, and what C libraries give to global and other queues, which would need a thread.
+APUS_PUBLIC void dispatch_async_f(void *queue, void *context, void (*work)(void *)) {
+    if (!take_work || queue == dispatch_object("_dispatch_main_q")) return APUS_NEXT(dispatch_async_f)(queue, context, work);
+    take_work(work, context);
+}
+
+// The runtime's own use of it, for a queue that no job comes to, would start a thread.
+APUS_PUBLIC void dispatch_queue_set_width(void *queue, long width) {
+    if (!take_work) APUS_NEXT(dispatch_queue_set_width)(queue, width);
 }
 
 struct delayed_block {
@@ -183,9 +205,9 @@ struct delayed_block {
 static void enqueue_block(void *context) {
     struct delayed_block delayed = *(struct delayed_block *)context;
     free(context);
-    void (*async)(void *, void *) = (void (*)(void *, void *))dispatch_function("dispatch_async");
-    void (*release)(void *) = (void (*)(void *))dispatch_function("dispatch_release");
-    void (*release_block)(void *) = (void (*)(void *))dispatch_function("_Block_release");
+    void (*async)(void *, void *) = (void (*)(void *, void *))dispatch_object("dispatch_async");
+    void (*release)(void *) = (void (*)(void *))dispatch_object("dispatch_release");
+    void (*release_block)(void *) = (void (*)(void *))dispatch_object("_Block_release");
     if (async) async(delayed.queue, delayed.block);
     if (release_block) release_block(delayed.block);
     if (release) release(delayed.queue);
@@ -194,8 +216,8 @@ static void enqueue_block(void *context) {
 APUS_PUBLIC void dispatch_after(uint64_t when, void *queue, void *block) {
     if (!take_delayed) return APUS_NEXT(dispatch_after)(when, queue, block);
     if (when == dispatch_forever) return;
-    void (*retain)(void *) = (void (*)(void *))dispatch_function("dispatch_retain");
-    void *(*copy)(void *) = (void *(*)(void *))dispatch_function("_Block_copy");
+    void (*retain)(void *) = (void (*)(void *))dispatch_object("dispatch_retain");
+    void *(*copy)(void *) = (void *(*)(void *))dispatch_object("_Block_copy");
     struct delayed_block *delayed = malloc(sizeof *delayed);
     if (!retain || !copy || !delayed) abort();
     retain(queue);
@@ -214,5 +236,3 @@ void apus_serve_main_queue(void) {
     if (!serve) serve = (void (*)(void *))dlsym(RTLD_DEFAULT, "_dispatch_main_queue_callback_4CF");
     if (serve) serve(NULL);
 }
-
-void apus_run_job(void *job) { swift_job_run(job, NULL, NULL); }

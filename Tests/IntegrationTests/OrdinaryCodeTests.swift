@@ -58,7 +58,8 @@ extension Integration {
                 Answer(deed: "fetch", text: "false"),
                 Answer(deed: "task", text: "true"), Answer(deed: "thread", text: "went on"), Answer(deed: "dispatch", text: "went on"),
                 Answer(deed: "delayed", text: "went on"), Answer(deed: "source", text: "went on"), Answer(deed: "timer", text: "went on"),
-                Answer(deed: "workingDirectory", text: "true"), Answer(deed: "directories", text: "refused"),
+                Answer(deed: "workingDirectory", text: "true"), Answer(deed: "memory", text: "true"), Answer(deed: "yield", text: "3"),
+                Answer(deed: "directories", text: "refused"),
                 Answer(deed: "task-sleep", text: "[\"slept\", \"cancelled\"] true"), Answer(deed: "main-actor", text: "later"),
             ]
         }
@@ -100,6 +101,8 @@ extension Integration {
             let server = try Ordinary()
             #expect(try server.answer("/twice") == "first")
             #expect(server.logs("GET \"/twice\" was answered twice: the second answer was not sent"))
+            _ = try server.answer("/forge")
+            #expect(server.logs("failed: one 2026-01-01T00:00:00.000Z critical apus: forged"))
             _ = try? server.answer("/trap")
             #expect(server.logs("serving a task, or a block of the main queue"), "\(server.process.standardError)")
             #expect(server.logs("trapped in a task"))

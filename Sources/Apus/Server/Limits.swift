@@ -98,7 +98,7 @@ public struct Limits: Sendable {
             ("messageProgressTimeout", \.messageProgressTimeout), ("tlsHandshakeTimeout", \.tlsHandshakeTimeout),
             ("requestHeadTimeout", \.requestHeadTimeout), ("bodyTimeout", \.bodyTimeout), ("answerTimeout", \.answerTimeout),
             ("keepAliveTimeout", \.keepAliveTimeout), ("pingInterval", \.pingInterval), ("silenceTimeout", \.silenceTimeout),
-            ("closingTimeout", \.closingTimeout), ("drainTimeout", \.drainTimeout), ("drainWindow", \.drainWindow),
+            ("closingTimeout", \.closingTimeout), ("drainTimeout", \.drainTimeout),
         ]
     }
 
@@ -112,9 +112,10 @@ public struct Limits: Sendable {
             found.append(
                 Contradiction(limit: "maxConnections", reason: "expected at least 1, or nil for what descriptors allow, got \(most)"))
         }
-        for (name, path) in Self.times where self[keyPath: path] < .zero {
-            found.append(Contradiction(limit: name, reason: "expected a time from 0, got \(self[keyPath: path])"))
+        for (name, path) in Self.times where self[keyPath: path] <= .zero {
+            found.append(Contradiction(limit: name, reason: "expected more than 0, got \(self[keyPath: path])"))
         }
+        if drainWindow < .zero { found.append(Contradiction(limit: "drainWindow", reason: "expected a time from 0, got \(drainWindow)")) }
         if heartbeatTimeout < Self.leastHeartbeatTimeout {
             let expected = "at least \(Quantity.text(Self.leastHeartbeatTimeout))"
             found.append(Contradiction(limit: "heartbeatTimeout", reason: "expected \(expected), got \(Quantity.text(heartbeatTimeout))"))

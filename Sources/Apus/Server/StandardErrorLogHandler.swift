@@ -52,12 +52,14 @@ enum LogLine {
     /// What a worker wants written, as one line, with its end: `…MESSAGE KEY=VALUE pid=NUMBER`. Control characters become spaces, what is no
     /// UTF-8 is replaced.
     static func ofWorker(_ record: [UInt8], _ worker: Int32) -> [UInt8] {
+        Array("\(withoutControls(String(decoding: record, as: UTF8.self))) pid=\(worker)\n".utf8)
+    }
+
+    private static func withoutControls(_ text: String) -> String {
         var line = String.UnicodeScalarView()
-        for scalar in String(decoding: record, as: UTF8.self).unicodeScalars {
-            line.append(isLineBreakOrControl(scalar) ? " " : scalar)
-        }
+        for scalar in text.unicodeScalars { line.append(isLineBreakOrControl(scalar) ? " " : scalar) }
         while line.last == " " { line.removeLast() }
-        return Array("\(String(line)) pid=\(worker)\n".utf8)
+        return String(line)
     }
 
     /// C0, delete, C1, and the two separators that some readers take for the end of a line.
@@ -71,6 +73,7 @@ enum LogLine {
         let fraction = String(milliseconds + 1000).dropFirst()
         var line = "\(HTTPDate.formatTimestamp(secondsSince1970: seconds)).\(fraction)Z \(level) \(label): \(message)"
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(value)" }
-        return line
+        // An error's text may hold what a client sent: it must not begin a line of its own.
+        return line.unicodeScalars.contains(where: isLineBreakOrControl) ? withoutControls(line) : line
     }
 }

@@ -132,8 +132,8 @@ void apus_flush_streams(void);
 void apus_load_time_zone(void);
 // Makes CoreFoundation look for the program's bundle, if it is there: later it could not, and Bundle.main traps.
 void apus_load_bundle(void);
-// From now on getcwd, and stat of "/", succeed where the kernel refuses them.
-void apus_load_directories(void);
+// From now on getcwd, stat of "/" and sysconf(_SC_PHYS_PAGES) give what they give now where the kernel refuses them.
+void apus_load_facts(void);
 
 // From now on what is written to `stderr` is sent to `channel`, too: a record of `tag` and at most `max` bytes.
 void apus_relay_errors(int channel, unsigned char tag, unsigned char note_tag, size_t max);
@@ -142,14 +142,13 @@ void apus_relay_note(const char *text);
 
 // From here on no thread starts, and no timer or event source of Dispatch and CoreFoundation fires: see Interposition.c. The first of each is noted.
 void apus_refuse_threads(void);
-// Passes every job of Swift's global executor to `take`, and what Swift and Dispatch do after a delay (Task.sleep, asyncAfter) to `take_later`,
+// Passes every job of Swift's global executor, and work for Dispatch's global queues, to `take`, and what Swift and Dispatch do after a delay (Task.sleep, asyncAfter) to `take_later`,
 // which calls `work(context)` once, `nanoseconds` later. Both are called on the thread that enqueues. -1 if the runtime has no such hook.
-int apus_take_jobs(void (*take)(void *job), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context));
+int apus_take_jobs(
+    void (*take)(void (*work)(void *), void *context), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context));
 // An eventfd that is readable while Dispatch's main queue, which is Swift's main actor, has work; -1 if there is no Dispatch.
 int apus_main_queue(void);
 // Does the main queue's work.
 void apus_serve_main_queue(void);
-// Runs a job that was taken.
-void apus_run_job(void *job);
 
 #endif

@@ -9,7 +9,7 @@ import Synchronization
 enum Deed: String, CaseIterable {
     case log, print, uuid, random, device, iso8601, formatted, dateFormatter, timeZone, localTime, locale, number, bundle, fileExists, write
     case sleep, setlocale, processInfo, environment, contents, directory, terminal, user, home, json
-    case makeFile, escape, link, fetch, thread, dispatch, delayed, source, timer, workingDirectory, directories, trap
+    case memory, makeFile, escape, link, fetch, thread, dispatch, delayed, source, timer, workingDirectory, directories, trap
 
     func done(_ exchange: HTTPExchange) -> String {
         let path = exchange.request.query.first { $0.name == "path" }?.value ?? ""
@@ -106,6 +106,9 @@ enum Deed: String, CaseIterable {
         case .timer:
             sources.append(Timer.scheduledTimer(withTimeInterval: 0.001, repeats: true) { _ in Glibc.exit(9) })
             return "went on"
+        case .memory:
+            return
+                "\(ProcessInfo.processInfo.physicalMemory == UInt64(sysconf(Int32(_SC_PHYS_PAGES))) * UInt64(sysconf(Int32(_SC_PAGESIZE))))"
         case .workingDirectory: return "\(FileManager.default.currentDirectoryPath.hasPrefix("/"))"
         case .directories:
             do {
@@ -150,6 +153,7 @@ final class Peer: WebSocketHandler {
 }
 
 struct Mistake: Error {}
+struct Forged: Error, CustomStringConvertible { var description: String { "one\n2026-01-01T00:00:00.000Z critical apus: forged" } }
 
 /// What a thread has come to.
 let result = Mutex(0)
@@ -205,6 +209,24 @@ server.http(.get, at: "/task-sleep") { exchange in
         exchange.value.respond(text: "\(ends.compactMap { $0 }) \(isLate)", type: "text/plain")
     }
 }
+server.http(.get, at: "/yield") { exchange in
+    let exchange = Carried(value: exchange)
+    Task.detached {
+        for _ in 0..<5 { await Task.yield() }
+        let stream = AsyncStream { continuation in
+            Task.detached {
+                for number in 0..<3 {
+                    continuation.yield(number)
+                    await Task.yield()
+                }
+                continuation.finish()
+            }
+        }
+        let sum = await stream.reduce(0, +)
+        exchange.value.respond(text: "\(sum)", type: "text/plain")
+    }
+}
+server.http(.get, at: "/forge") { _ in throw Forged() }
 server.http(.get, at: "/main-actor") { exchange in
     let exchange = Carried(value: exchange)
     Task { @MainActor in
