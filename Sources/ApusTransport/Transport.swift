@@ -11,7 +11,10 @@ package final class Transport {
     private var queuedBytes = 0
 
     /// Bytes that were to be written since the beginning, whether they wait or have left.
-    package private(set) var writtenBytes = 0
+    package var writtenBytes: Int {
+        @inline(never) get { written }
+    }
+    private var written = 0
 
     /// Output was lost: the peer must not be told that it has all.
     private var hasDropped = false
@@ -104,7 +107,7 @@ package final class Transport {
 
     /// Queues a copy without a system call; `flush` sends it.
     package func enqueue(copying bytes: borrowing RawSpan) {
-        writtenBytes &+= bytes.byteCount
+        written &+= bytes.byteCount
         unsafe bytes.withUnsafeBytes { unsafe enqueue(copying: $0) }
     }
 
@@ -114,7 +117,7 @@ package final class Transport {
     }
 
     package func write(_ buffer: OutputBuffer) throws(SystemError) {
-        writtenBytes &+= buffer.count
+        written &+= buffer.count
         try unsafe write(buffer.bytes)
     }
 
@@ -122,7 +125,7 @@ package final class Transport {
     ///
     /// - Parameter chunk: where the second lies, if it does: then what must wait of it is not copied.
     package func write(_ first: OutputBuffer, _ second: borrowing RawSpan, in chunk: ByteChunk? = nil) throws(SystemError) {
-        writtenBytes &+= first.count + second.byteCount
+        written &+= first.count + second.byteCount
         var failure: SystemError?
         unsafe second.withUnsafeBytes { bytes in
             do throws(SystemError) { try unsafe write(first.bytes, bytes, chunk) } catch { failure = error }
@@ -131,13 +134,13 @@ package final class Transport {
     }
 
     package func enqueue(_ buffer: OutputBuffer) {
-        writtenBytes &+= buffer.count
+        written &+= buffer.count
         unsafe enqueue(copying: buffer.bytes)
     }
 
     /// Queues shared bytes without a system call; `flush` sends them.
     package func enqueue(_ chunk: ByteChunk) {
-        writtenBytes &+= chunk.count
+        written &+= chunk.count
         queue.append(chunk)
         queuedBytes += chunk.count
     }
@@ -146,7 +149,7 @@ package final class Transport {
     @inline(__always)
     package func write(_ chunk: ByteChunk) throws(SystemError) {
         guard queuedBytes == 0 else { return enqueue(chunk) }
-        writtenBytes &+= chunk.count
+        written &+= chunk.count
         if let tls { return try unsafe write(chunk.bytes, through: tls) }
         switch try unsafe Socket.send(number, chunk.bytes) {
         case .done(chunk.count): return
@@ -158,7 +161,7 @@ package final class Transport {
 
     /// Queues a part of a file; `flush` sends it.
     package func enqueue(_ file: SharedFile, offset: Int, count: Int) {
-        writtenBytes &+= count
+        written &+= count
         queue.append(file, offset: offset, count: count)
         queuedBytes += count
     }

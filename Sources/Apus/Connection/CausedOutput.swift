@@ -6,16 +6,21 @@ struct CausedOutput {
     /// Bytes that wait up to the end of the last caused output.
     private var end = 0
 
+    init() {}
+
+    private init(bytes: Int, end: Int) {
+        self.bytes = bytes
+        self.end = end
+    }
+
     /// - Parameter total: Bytes that wait now, `count` of caused output being the last of them.
-    mutating func append(_ count: Int, behind total: Int) {
-        guard count > 0 else { return }
-        bytes += count
-        end = total
+    func appending(_ count: Int, behind total: Int) -> CausedOutput {
+        count > 0 ? CausedOutput(bytes: bytes + count, end: total) : self
     }
 
     /// So many bytes have left.
-    mutating func remove(_ sent: Int) {
-        end = max(0, end - sent)
-        bytes = min(bytes, end)
+    func removing(_ sent: Int) -> CausedOutput {
+        let end = max(0, end - sent)
+        return CausedOutput(bytes: min(bytes, end), end: end)
     }
 }

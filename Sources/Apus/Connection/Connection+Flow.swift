@@ -5,14 +5,15 @@ extension Connection {
     /// Stops reading.
     func pauseReading(_ reason: PauseReasons) {
         guard !pauses.contains(reason) else { return }
-        pauses.insert(reason)
+        // Written at one stroke, so that reading it for each event needs no check.
+        pauses = pauses.union(reason)
         context.unsettled(self)
     }
 
     /// Reads on when no other reason is left. What has been read and not used is served first, in the next part of the turn.
     func resumeReading(_ reason: PauseReasons) {
         guard !pauses.isDisjoint(with: reason) else { return }
-        pauses.subtract(reason)
+        pauses = pauses.subtracting(reason)
         context.unsettled(self)
     }
 
@@ -40,7 +41,7 @@ extension Connection {
 
     /// - Parameter bytes: Of the peer's causing, now the last that wait.
     func noteCaused(_ bytes: Int) {
-        caused.append(bytes, behind: bufferedBytes)
+        caused = caused.appending(bytes, behind: bufferedBytes)
         isBackedUp = !origin.isThisSide && caused.bytes >= Self.backPressureBytes
     }
 

@@ -446,7 +446,7 @@ final class Connection: EventSource {
             }
         }
         if pauses.contains(.output), caused.bytes < backPressureBytes {
-            pauses.remove(.output)
+            pauses = pauses.subtracting(.output)
             if case .webSocket(let socket) = phase { socket.resumed() }
         }
         if pauses.isEmpty, isOpen { serveCarry() }
@@ -465,7 +465,7 @@ final class Connection: EventSource {
             bufferedBytes = transport.bufferedBytes
             hasDrained = bufferedBytes == 0
             let sent = before - bufferedBytes
-            caused.remove(sent)
+            caused = caused.removing(sent)
             isBackedUp = !origin.isThisSide && caused.bytes >= Self.backPressureBytes
             if case .webSocket(let socket) = phase { socket.outputSent(sent) }
             return true
