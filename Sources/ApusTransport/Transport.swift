@@ -178,8 +178,9 @@ package final class Transport {
         return try queue.write(to: number, gathering: scratch)
     }
 
-    package func dropOutput() {
-        if hasBufferedOutput { hasDropped = true }
+    /// - Parameter isIncomplete: Output that never reached this queue was lost, too.
+    package func dropOutput(isIncomplete: Bool = false) {
+        if hasBufferedOutput || isIncomplete { hasDropped = true }
         queue.removeAll()
         tls?.dropOutput()
         queuedBytes = 0

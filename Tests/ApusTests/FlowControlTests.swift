@@ -242,6 +242,52 @@ struct FlowControlTests {
         #expect(script.endings.isEmpty)
     }
 
+    @Test("a peer that another's handler pauses, when bytes of it have just arrived, has not ended")
+    func pausedByAnother() throws {
+        var sockets: [WebSocket] = []
+        var paused: WebSocket?
+        let script = Script()
+        script.whenOpened = { sockets.append($0) }
+        script.whenReceived = { socket, message in
+            guard case .text("first") = message else { return }
+            for other in sockets where other !== socket {
+                other.pauseReceiving()
+                paused = other
+            }
+        }
+        let stage = try Stage(
+            script,
+            limits: {
+                $0.pingInterval = Self.deadline / 2
+                $0.silenceTimeout = Self.deadline
+            })
+        let clients = try [stage.webSocket(), stage.webSocket()]
+        // Both have arrived when the context looks: whichever is served first pauses the other.
+        for client in clients { client.send(.text, "first") }
+        try stage.settle()
+        #expect(script.middle == ["text first"])
+        try stage.serve(for: Self.deadline * 3)
+        #expect(paused?.isOpen == true)
+        paused?.resumeReceiving()
+        try stage.until("the other message") { script.middle == ["text first", "text first"] }
+    }
+
+    @Test("what a peer had sent before its reset is delivered, though output waited for it")
+    func resetBehindMessages() throws {
+        let script = Script()
+        script.whenReceived = { socket, message in if case .text("more") = message { socket.send(binary: Self.large) } }
+        let stage = try Stage(script)
+        let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
+        client.send(.text, "more")
+        try stage.settle()
+        client.send(Client.frame(.text, "last") + Client.close(1001, "leaving"))
+        try stage.settle()
+        #expect(script.middle == ["text more"])
+        client.reset()
+        try stage.until("the end") { !script.endings.isEmpty }
+        #expect(script.events == ["opened", "text more", "text last", "closed 1001 leaving"])
+    }
+
     // MARK: Clients (F3)
 
     @Test("a client reads while its own output waits")

@@ -130,8 +130,8 @@ final class Connection: EventSource {
             if pauses.isEmpty {
                 receive()
             } else if !readiness.isDisjoint(with: .hangUp) {
-                lost()
-            } else {
+                writeFailed()
+            } else if readiness.contains(.peerClosed) {
                 peerEndedWhilePaused()
             }
         case .finishing, .lingering: discardInput()
@@ -523,7 +523,7 @@ final class Connection: EventSource {
     /// Drops the connection at the end of the turn, without another word to the peer.
     func abort() {
         isBroken = true
-        transport.dropOutput()
+        transport.dropOutput(isIncomplete: isCorked && !context.cork.isEmpty)
         bufferedBytes = 0
         context.unsettled(self)
     }
@@ -532,13 +532,19 @@ final class Connection: EventSource {
     private func writeFailed() {
         hasWriteFailed = true
         abort()
+        // There is no output any more that reading would have to wait for.
+        caused = CausedOutput()
+        isBackedUp = false
+        pauses = pauses.subtracting(.output)
     }
 
     /// Serves what had arrived when a write failed, unless its reader is paused.
     private func receiveRest() {
-        for _ in 0..<Self.mostReceivesOfRest where pauses.isEmpty {
+        for attempt in 0..<Self.mostReceivesOfRest where pauses.isEmpty {
             switch phase {
-            case .opening, .exchange, .webSocket: if !receive() { return }
+            case .opening, .exchange, .webSocket:
+                if attempt == 0 { serveCarry() }
+                if !receive() { return }
             case .securing, .http, .finishing, .lingering, .closed: return
             }
         }
