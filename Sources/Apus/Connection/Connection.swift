@@ -288,7 +288,7 @@ final class Connection: EventSource {
             }
             break
         }
-        if position < end, isOpen || hasWriteFailed { keep(position..<end) }
+        if position < end, isOpen || readsRest(end - position) { keep(position..<end) }
         uncork()
     }
 
@@ -547,6 +547,14 @@ final class Connection: EventSource {
                 if !receive() { return }
             case .securing, .http, .finishing, .lingering, .closed: return
             }
+        }
+    }
+
+    /// Whether the reader goes on with bytes that it has left, although nothing can be written any more.
+    private func readsRest(_ count: Int) -> Bool {
+        switch phase {
+        case .opening, .exchange, .webSocket: hasWriteFailed && (count <= ReceiveBuffer.headroom || !pauses.isEmpty)
+        case .securing, .http, .finishing, .lingering, .closed: false
         }
     }
 
