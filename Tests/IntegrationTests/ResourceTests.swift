@@ -55,7 +55,8 @@ extension Integration {
                 "64 descriptors\(knows ? "" : ", EMFILE"): a client behind 150 silent ones is served after \(waited), for \(spent) of CPU")
             #expect(waited < .seconds(9), "sooner than they give up by themselves")
             #expect(spent <= waited / 20)
-            #expect(silent[0].hasHungUp && silent[100].hasHungUp)
+            // All but those there is room for. Where `accept` fails, some of the newest went, too.
+            #expect(silent[0].hasHungUp && silent.count { $0.hasHungUp } > 100)
             #expect(try known.request("GET /worker").status == 200, "who has made a request stays")
             if knows { #expect(Self.descriptors(worker) < 64) }
             #expect(process.standardError.contains("no room for new connections") != knows, "\(process.standardError)")
