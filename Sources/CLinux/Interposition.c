@@ -92,7 +92,8 @@ static int spare(int descriptor) {
     static atomic_flag is_noted = ATOMIC_FLAG_INIT;
     note_once(&is_noted,
         "a timer or an event source of Dispatch or Foundation will not fire: Dispatch's need the permission .threads (server.sandbox.allows, or "
-        "`allow: [threads]` in the file), Foundation's Timer a run loop; Task.sleep without a tolerance, asyncAfter of the main queue and the worker's schedule do not");
+        "`allow: [threads]` in the file), Foundation's Timer a run loop; Task.sleep without a tolerance, asyncAfter of the main queue and the "
+        "worker's schedule do not");
     return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
 }
 
@@ -189,7 +190,9 @@ APUS_PUBLIC void dispatch_after_f(uint64_t when, void *queue, void *context, voi
 
 // Task.yield, and what C libraries give to global and other queues, which would need a thread.
 APUS_PUBLIC void dispatch_async_f(void *queue, void *context, void (*work)(void *)) {
-    if (!take_work || queue == dispatch_object("_dispatch_main_q")) return APUS_NEXT(dispatch_async_f)(queue, context, work);
+    static void *main_queue;
+    if (!main_queue) main_queue = dispatch_object("_dispatch_main_q");
+    if (!take_work || queue == main_queue) return APUS_NEXT(dispatch_async_f)(queue, context, work);
     take_work(work, context);
 }
 

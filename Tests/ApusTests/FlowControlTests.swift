@@ -10,6 +10,11 @@ struct FlowControlTests {
     /// A short deadline: reads that take several times as long must not fail on it.
     private static let deadline = Duration.milliseconds(200)
 
+    private static func shortenSilence(_ limits: inout Limits) {
+        limits.pingInterval = deadline / 2
+        limits.silenceTimeout = deadline
+    }
+
     /// Takes at most 128 KiB every few milliseconds until `isEnough` holds or the server has ended; gives what came.
     private static func readSlowly(_ client: Client, until isEnough: (Int) -> Bool = { _ in false }) throws -> [UInt8] {
         var bytes: [UInt8] = []
@@ -125,12 +130,7 @@ struct FlowControlTests {
     @Test("output that is taken is life; a peer that takes and sends nothing is given up")
     func silence() throws {
         let script = Script()
-        let stage = try Stage(
-            script,
-            limits: {
-                $0.pingInterval = Self.deadline / 2
-                $0.silenceTimeout = Self.deadline
-            })
+        let stage = try Stage(script, limits: Self.shortenSilence)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         script.socket?.send(binary: Self.large)
         let started = ContinuousClock.now
@@ -145,12 +145,7 @@ struct FlowControlTests {
     func silentBehindOutput() throws {
         let script = Script()
         script.whenReceived = { socket, _ in socket.send(binary: Self.large) }
-        let stage = try Stage(
-            script,
-            limits: {
-                $0.pingInterval = Self.deadline / 2
-                $0.silenceTimeout = Self.deadline
-            })
+        let stage = try Stage(script, limits: Self.shortenSilence)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         client.send(Client.frame(.text, "a") + Client.frame(.text, "b"))
         try stage.until("the end") { !script.endings.isEmpty }
@@ -214,12 +209,7 @@ struct FlowControlTests {
     func endNeverRead() throws {
         let script = Script()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(
-            script,
-            limits: {
-                $0.pingInterval = Self.deadline / 2
-                $0.silenceTimeout = Self.deadline
-            })
+        let stage = try Stage(script, limits: Self.shortenSilence)
         let client = try stage.webSocket()
         client.send(.text, "unread")
         client.shutdownWrite()
@@ -255,12 +245,7 @@ struct FlowControlTests {
                 paused = other
             }
         }
-        let stage = try Stage(
-            script,
-            limits: {
-                $0.pingInterval = Self.deadline / 2
-                $0.silenceTimeout = Self.deadline
-            })
+        let stage = try Stage(script, limits: Self.shortenSilence)
         let clients = try [stage.webSocket(), stage.webSocket()]
         // Both have arrived when the context looks: whichever is served first pauses the other.
         for client in clients { client.send(.text, "first") }

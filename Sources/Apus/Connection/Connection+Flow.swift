@@ -39,12 +39,14 @@ extension Connection {
         updateInterest(reading: true)
     }
 
-    /// - Parameter bytes: Of the peer's causing, now the last that wait.
-    func noteCaused(_ bytes: Int) {
-        caused = caused.appending(bytes, behind: bufferedBytes)
-        isBackedUp = !origin.isThisSide && caused.bytes >= Self.backPressureBytes
+    /// Counts output that the peer has caused and that waits behind all other output.
+    func noteCaused(_ bytes: Int) { setCaused(caused.appending(bytes, behind: bufferedBytes)) }
+
+    func setCaused(_ output: CausedOutput) {
+        caused = output
+        isBackedUp = !origin.isThisSide && output.bytes >= Self.backPressureBytes
     }
 
-    /// Bytes of caused output at which no more is read: a client's messages, or what TLS itself answers. A server's messages only where TLS itself answers it.
+    /// Bytes of caused output at which reading stops. On a client's own connection only answers of TLS itself stop it: see `noteAnswers`.
     var backPressureBytes: Int { origin.isThisSide ? context.limits.maxBufferedBytes : Self.backPressureBytes }
 }

@@ -465,8 +465,7 @@ final class Connection: EventSource {
             bufferedBytes = transport.bufferedBytes
             hasDrained = bufferedBytes == 0
             let sent = before - bufferedBytes
-            caused = caused.removing(sent)
-            isBackedUp = !origin.isThisSide && caused.bytes >= Self.backPressureBytes
+            setCaused(caused.removing(sent))
             if case .webSocket(let socket) = phase { socket.outputSent(sent) }
             return true
         } catch {
@@ -532,9 +531,8 @@ final class Connection: EventSource {
     private func writeFailed() {
         hasWriteFailed = true
         abort()
-        // There is no output any more that reading would have to wait for.
-        caused = CausedOutput()
-        isBackedUp = false
+        // The output was dropped, so reading need not wait for it.
+        setCaused(CausedOutput())
         pauses = pauses.subtracting(.output)
     }
 

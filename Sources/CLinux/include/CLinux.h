@@ -142,8 +142,8 @@ void apus_relay_note(const char *text);
 
 // From here on no thread starts, and no timer or event source of Dispatch and CoreFoundation fires: see Interposition.c. The first of each is noted.
 void apus_refuse_threads(void);
-// Passes every job of Swift's global executor, and work for Dispatch's global queues, to `take`, and what Swift and Dispatch do after a delay (Task.sleep, asyncAfter) to `take_later`,
-// which calls `work(context)` once, `nanoseconds` later. Both are called on the thread that enqueues. -1 if the runtime has no such hook.
+// Passes every job of Swift's global executor, and work for Dispatch's global queues, to `take`, and what Swift and Dispatch do after a delay
+// (Task.sleep, asyncAfter) to `take_later`, which calls `work(context)` once, `nanoseconds` later. Both are called on the thread that enqueues. -1 if the runtime has no such hook.
 int apus_take_jobs(
     void (*take)(void (*work)(void *), void *context), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context));
 // An eventfd that is readable while Dispatch's main queue, which is Swift's main actor, has work; -1 if there is no Dispatch.

@@ -24,14 +24,7 @@ final class RawServer {
     var httpURL: String { "http://\(address)/" }
 
     /// Waits for a connection.
-    func accept() throws -> Client {
-        var accepted: Int32?
-        try stage.until("a connection") {
-            if case .done(let (descriptor, _)) = try Socket.accept(socket.rawValue) { accepted = descriptor }
-            return accepted != nil
-        }
-        return Client(accepted: try #require(accepted), stage: stage)
-    }
+    func accept() throws -> Client { try stage.accept(from: socket.rawValue) }
 
     /// Whether nobody has connected.
     var isIdle: Bool {

@@ -182,12 +182,5 @@ final class TracedListener {
     /// For a request.
     func httpURL(_ target: String = "/") -> String { "http+unix://\(path):\(target)" }
 
-    func accept() throws -> Client {
-        var accepted: Int32?
-        try stage.until("a connection") {
-            if case .done(let (descriptor, _)) = try Socket.accept(socket.rawValue) { accepted = descriptor }
-            return accepted != nil
-        }
-        return Client(accepted: try #require(accepted), stage: stage)
-    }
+    func accept() throws -> Client { try stage.accept(from: socket.rawValue) }
 }

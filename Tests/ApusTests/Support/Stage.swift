@@ -70,6 +70,16 @@ final class Stage {
         return client
     }
 
+    /// Waits for a connection to a listener of the test's own.
+    func accept(from listener: Int32) throws -> Client {
+        var accepted: Int32?
+        try until("a connection") {
+            if case .done(let (descriptor, _)) = try Socket.accept(listener) { accepted = descriptor }
+            return accepted != nil
+        }
+        return Client(accepted: try #require(accepted), stage: self)
+    }
+
     /// A client whose WebSocket is open.
     func webSocket(_ path: String = "/", fields: String = "", receiveBufferBytes: Int32? = nil) throws -> Client {
         let client = try client(receiveBufferBytes: receiveBufferBytes)
