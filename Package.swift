@@ -11,8 +11,9 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
-/// Tests touch the kernel directly, so they are exempt from `unsafe` markers only.
-/// (With public imports, Swift 6.3 finds "infinite recursion" in any subclass of `TimerNode`: hence the import rules here, too.)
+/// Tests call the kernel directly, so they need no `unsafe` markers.
+/// With public imports, Swift 6.3 finds "infinite recursion" in any subclass of `TimerNode`: hence
+/// the import rules here, too.
 let testSettings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     .enableExperimentalFeature("Lifetimes"),
@@ -20,10 +21,117 @@ let testSettings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+extension Target.Dependency {
+    static var argumentParser: Self { .product(name: "ArgumentParser", package: "swift-argument-parser") }
+    static var deque: Self { .product(name: "DequeModule", package: "swift-collections") }
+    static var histogram: Self { .product(name: "Histogram", package: "hdrhistogram-swift") }
+    static var logging: Self { .product(name: "Logging", package: "swift-log") }
+}
+
+/// A C target of `Sources` that imports a library's headers.
+func shim(_ name: String, links libraries: [String] = []) -> Target {
+    .target(name: name, linkerSettings: libraries.map { .linkedLibrary($0) })
+}
+
+/// A module of `Sources`.
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// A test target of `Tests`.
+func tests(
+    _ name: String, _ dependencies: [Target.Dependency], path: String? = nil, exclude: [String] = []
+) -> Target {
+    .testTarget(name: name, dependencies: dependencies, path: path, exclude: exclude, swiftSettings: testSettings)
+}
+
+/// A library of `Tests` that several test targets import.
+func support(_ name: String, _ dependencies: [Target.Dependency] = [], path: String) -> Target {
+    .target(name: name, dependencies: dependencies, path: path, swiftSettings: testSettings)
+}
+
+/// A program of `Tests/Support` that tests start as a process.
+func fixture(
+    _ name: String, _ dependencies: [Target.Dependency], settings: [SwiftSetting] = testSettings
+) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, path: "Tests/Support/\(name)", swiftSettings: settings)
+}
+
+let shims: [Target] = [
+    shim("CLinux"),
+    shim("CZlib"),
+    shim("CCares"),
+    shim("COpenSSL", links: ["ssl", "crypto"]),
+    shim("CSeccomp", links: ["seccomp"]),
+    shim("CYAML"),
+]
+
+// Each module imports only modules above it; Tests/Tidy checks the imports.
+let modules: [Target] = [
+    module("ApusCodec", ["CZlib"]),
+    module("ApusPlatform", ["CLinux"]),
+    module("ApusTransport", ["ApusPlatform", "CCares", "COpenSSL", .deque]),
+    module("ApusBus", ["ApusPlatform"]),
+    module("ApusSupervisor", ["ApusPlatform", "ApusBus", "CSeccomp", .logging]),
+    module("Apus", ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", .logging]),
+    module("ApusFoundation", ["Apus"]),
+    .executableTarget(
+        name: "ApusCommand", dependencies: ["Apus", "ApusPlatform", "CYAML", .argumentParser, .histogram, .logging],
+        resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
+]
+
+// Complete programs, built without the settings of this package, as a user would.
+let examples: [Target] = [
+    .executableTarget(name: "API", dependencies: ["Apus", "ApusFoundation"], path: "Sources/Examples/API")
+]
+
+let testSupport: [Target] = [
+    support("TestSupport", path: "Tests/Support/TestSupport"),
+    // What fuzzing checks: a module of its own, so that the corpus goes through it in every `swift test`.
+    support(
+        "FuzzTargets", ["Apus", "ApusBus", "ApusCodec", "ApusPlatform", "TestSupport", .logging], path: "Tests/Fuzz/Targets"),
+    // Built like a module of a user's package: only what is public is visible.
+    .target(name: "ExampleExtension", dependencies: ["Apus"], path: "Tests/Support/ExampleExtension", packageAccess: false),
+
+    // Runs out of descriptors, which would break the other tests of a test process.
+    fixture("ListenerFixture", ["ApusTransport", "ApusPlatform"]),
+    // Supervisors fork, which a multi-threaded test runner must not do.
+    fixture("SupervisorFixture", ["ApusSupervisor", "ApusPlatform", "ApusBus", .logging]),
+    // Measures the bus alone, in two processes.
+    fixture("BusCost", ["ApusBus", "ApusCodec", "ApusPlatform"]),
+    fixture("BusFixture", ["Apus", "ApusPlatform"]),
+    fixture("EchoFixture", ["Apus", "TestSupport"]),
+    fixture("SandboxFixture", ["Apus", "CSeccomp"]),
+    // Foundation's sources of randomness, too: a process with Foundation is another one to the sandbox than SandboxFixture.
+    fixture("RandomFixture", ["Apus", "ApusPlatform", "COpenSSL"], settings: []),
+    // Programs of users, built without the settings of this package.
+    fixture("OrdinaryFixture", ["Apus", .logging], settings: []),
+    fixture("ReadmeExample", ["Apus"], settings: []),
+]
+
+let testTargets: [Target] = [
+    tests("ApusCodecTests", ["ApusCodec", "TestSupport"]),
+    tests("ApusPlatformTests", ["ApusPlatform", "CLinux", "TestSupport"]),
+    tests("ApusTransportTests", ["ApusTransport", "ApusPlatform", "ListenerFixture", "TestSupport"]),
+    tests("ApusBusTests", ["ApusBus", "ApusCodec", "ApusPlatform", "FuzzTargets", "TestSupport"]),
+    tests(
+        "ApusSupervisorTests",
+        ["ApusSupervisor", "ApusPlatform", "ApusBus", "CSeccomp", "SupervisorFixture", "TestSupport", .logging]),
+    tests(
+        "ApusTests", ["Apus", "ApusCodec", "ApusPlatform", "COpenSSL", "ExampleExtension", "TestSupport", .logging],
+        exclude: ["Golden"]),
+    tests("ApusCommandTests", ["ApusCommand"]),
+    tests("SimulationTests", ["Apus", "ApusCodec", "ApusPlatform", "FuzzTargets", "TestSupport", .logging]),
+    tests("CorpusTests", ["FuzzTargets"], path: "Tests/Fuzz/Replay"),
+    tests("IntegrationTests", ["TestSupport", "BusCost", "BusFixture"]),
+    tests("Tidy", ["TestSupport"], path: "Tests/Tidy"),
+]
+
 let package = Package(
     name: "apus",
     products: [
         .library(name: "Apus", targets: ["Apus"]),
+        .library(name: "ApusFoundation", targets: ["ApusFoundation"]),
         .executable(name: "apus", targets: ["ApusCommand"]),
     ],
     dependencies: [
@@ -32,110 +140,10 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
-    targets: [
-        .target(name: "CLinux"),
-        .target(name: "ApusPlatform", dependencies: ["CLinux"], swiftSettings: settings),
-        .target(name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
-        .target(name: "CCares"),
-        .target(
-            name: "ApusTransport",
-            dependencies: ["ApusPlatform", "CCares", "COpenSSL", .product(name: "DequeModule", package: "swift-collections")],
-            swiftSettings: settings),
-        // Runs out of descriptors, which a test process must not do to its other tests.
-        .executableTarget(
-            name: "ListenerFixture", dependencies: ["ApusTransport", "ApusPlatform"], path: "Tests/Support/ListenerFixture",
-            swiftSettings: testSettings),
-        .testTarget(
-            name: "ApusTransportTests", dependencies: ["ApusTransport", "ApusPlatform", "ListenerFixture", "TestSupport"],
-            swiftSettings: testSettings),
-        .testTarget(name: "ApusPlatformTests", dependencies: ["ApusPlatform"], swiftSettings: testSettings),
-        .target(name: "ApusBus", dependencies: ["ApusPlatform"], swiftSettings: settings),
-        .target(name: "CSeccomp", linkerSettings: [.linkedLibrary("seccomp")]),
-        .testTarget(
-            name: "ApusBusTests", dependencies: ["ApusBus", "ApusCodec", "ApusPlatform", "FuzzTargets"], swiftSettings: testSettings),
-        .target(
-            name: "ApusSupervisor",
-            dependencies: ["ApusPlatform", "ApusBus", "CSeccomp", .product(name: "Logging", package: "swift-log")],
-            swiftSettings: settings),
-        // Supervisors fork, which a multi-threaded test runner must not do: the tests drive this program instead.
-        .executableTarget(
-            name: "SupervisorFixture",
-            dependencies: ["ApusSupervisor", "ApusPlatform", "ApusBus", .product(name: "Logging", package: "swift-log")],
-            path: "Tests/Support/SupervisorFixture", swiftSettings: testSettings),
-        .testTarget(
-            name: "ApusSupervisorTests",
-            dependencies: [
-                "ApusSupervisor", "ApusPlatform", "ApusBus", "CSeccomp", "SupervisorFixture",
-                .product(name: "Logging", package: "swift-log"),
-            ],
-            swiftSettings: testSettings),
-        .target(name: "CZlib"),
-        .target(name: "ApusCodec", dependencies: ["CZlib"], swiftSettings: settings),
-        .testTarget(name: "ApusCodecTests", dependencies: ["ApusCodec"], swiftSettings: testSettings),
-        .target(
-            name: "Apus",
-            dependencies: [
-                "ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor",
-                .product(name: "Logging", package: "swift-log"),
-            ],
-            swiftSettings: settings),
-        // As a user's package would have it: what is not public is out of its sight.
-        .target(name: "ExampleExtension", dependencies: ["Apus"], path: "Tests/Support/ExampleExtension", packageAccess: false),
-        .testTarget(
-            name: "ApusTests",
-            dependencies: [
-                "Apus", "ApusCodec", "ApusPlatform", "COpenSSL", "ExampleExtension", "TestSupport",
-                .product(name: "Logging", package: "swift-log"),
-            ],
-            exclude: ["Golden"], swiftSettings: testSettings),
-        .executableTarget(
-            name: "DeflateFixture", dependencies: ["Apus", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
-            path: "Tests/Support/DeflateFixture", swiftSettings: testSettings),
-        .executableTarget(
-            name: "EchoFixture", dependencies: ["Apus"], path: "Tests/Support/EchoFixture", swiftSettings: testSettings),
-        // Measures the bus alone, in two processes.
-        .executableTarget(
-            name: "BusCost", dependencies: ["ApusBus", "ApusCodec", "ApusPlatform"], path: "Tests/Support/BusCost",
-            swiftSettings: testSettings),
-        .executableTarget(
-            name: "AutobahnClient", dependencies: ["Apus"], path: "Tests/Support/AutobahnClient", swiftSettings: testSettings),
-        .executableTarget(
-            name: "BusFixture", dependencies: ["Apus", "ApusPlatform"], path: "Tests/Support/BusFixture", swiftSettings: testSettings),
-        .executableTarget(
-            name: "SandboxFixture", dependencies: ["Apus", "CSeccomp"], path: "Tests/Support/SandboxFixture", swiftSettings: testSettings),
-        // What a stranger's server does on default settings: no settings of ours, and Foundation.
-        .executableTarget(
-            name: "OrdinaryFixture", dependencies: ["Apus", .product(name: "Logging", package: "swift-log")],
-            path: "Tests/Support/OrdinaryFixture"),
-        .target(name: "CYAML"),
-        .executableTarget(
-            name: "RandomFixture", dependencies: ["Apus", "ApusPlatform", "COpenSSL"], path: "Tests/Support/RandomFixture"),
-        .executableTarget(
-            name: "ApusCommand",
-            dependencies: [
-                "Apus", "ApusPlatform", "CYAML", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
-            ],
-            resources: [.embedInCode("Demo/page.html")], swiftSettings: settings),
-        .testTarget(name: "ApusCommandTests", dependencies: ["ApusCommand"], swiftSettings: testSettings),
-        // What fuzzing checks: a module of its own, so that the corpus goes through it in every `swift test`.
-        .target(
-            name: "FuzzTargets",
-            dependencies: ["Apus", "ApusBus", "ApusCodec", "ApusPlatform", .product(name: "Logging", package: "swift-log")],
-            path: "Tests/Fuzz/Targets", swiftSettings: testSettings),
-        .testTarget(name: "SimulationTests", dependencies: ["ApusCodec", "FuzzTargets"], swiftSettings: testSettings),
-        .testTarget(name: "CorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: testSettings),
-        .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: testSettings),
-        .executableTarget(
-            name: "IdleClients", dependencies: ["TestSupport"], path: "Tests/Support/IdleClients", swiftSettings: testSettings),
-        // The README's example, as a user's package would have it: no settings.
-        .executableTarget(name: "ReadmeExample", dependencies: ["Apus"], path: "Tests/Support/ReadmeExample"),
-        .testTarget(name: "IntegrationTests", dependencies: ["TestSupport", "BusCost", "BusFixture"], swiftSettings: testSettings),
-        .testTarget(name: "Tidy", dependencies: ["TestSupport"], path: "Tests/Tidy", swiftSettings: testSettings),
-    ]
+    targets: shims + modules + examples + testSupport + testTargets
 )
 
-// libFuzzer's runtime is there only when everything is built for it: see deploy/fuzz.
+// libFuzzer's runtime exists only when everything is built for it: see Tests/Tools/fuzz.
 if Context.environment["APUS_FUZZ"] != nil {
     package.targets.append(
         .executableTarget(name: "ApusFuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Driver", swiftSettings: testSettings)

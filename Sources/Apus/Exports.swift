@@ -1,16 +1,22 @@
-/// Apus, the library: WebSocket and HTTP/1.1 servers that run in several supervised processes, or in one loop of your own.
+/// Apus, the library: WebSocket and HTTP/1.1 servers in several supervised processes or in one loop
+/// of your own.
 ///
-/// Describe what to serve with `Server`; `Server.run()` forks workers and supervises them, `Context` runs the same description in
-/// this process. Each worker has one thread, one loop and its own connections; handlers are called on that thread and need no locks.
-/// A `Connection` is the one place where a transport meets a codec: it is in one phase at a time (HTTP, WebSocket, lingering,
-/// closed), and each phase has its own file.
+/// Describe a server with `Server`. `Server.run()` forks workers and supervises them; `Worker` runs
+/// the same description in this process. Each worker has one thread, one loop and its own
+/// connections; handlers are called on that thread and need no locks. A connection is in one phase
+/// at a time: HTTP, WebSocket, lingering or closed.
 @_exported public import struct ApusCodec.CloseCode
+@_exported public import struct ApusCodec.Cookies
 @_exported public import struct ApusCodec.HTTPFields
 @_exported public import struct ApusCodec.HTTPMethod
 @_exported public import struct ApusCodec.HTTPRequestHead
 @_exported public import struct ApusCodec.HTTPResponseHead
 @_exported public import struct ApusCodec.HTTPStatus
 @_exported public import struct ApusCodec.HTTPVersion
+@_exported public import struct ApusCodec.MultipartPart
+@_exported public import struct ApusCodec.RouteParameters
+@_exported public import struct ApusCodec.SetCookie
+@_exported public import enum ApusCodec.SetCookieFault
 @_exported public import struct ApusCodec.ExtensionAgreement
 @_exported public import struct ApusCodec.ExtensionParameters
 @_exported public import struct ApusCodec.ExtensionPiece
@@ -33,7 +39,7 @@
 @_exported public import struct ApusTransport.TLSIdentity
 @_exported public import class ApusTransport.TLSInformation
 
-/// The version of this library.
+/// The library's version.
 public enum Library {
     public static let version = "0.1.0"
 }

@@ -1,34 +1,36 @@
 package import ApusPlatform
 import Synchronization
 
-/// Who wants what, in memory that all processes share: one row per place (see `Mailboxes`), written by the place's worker, read by everybody,
-/// plus bits that everybody may set.
+/// Subscription and connection counts per worker, in shared memory: one row per mailbox (see
+/// `Mailboxes`), written by the mailbox's owner and read by all processes, plus request bits that
+/// every process may set.
 ///
-/// A worker joins with an empty row and fills it as its connections come; the master empties the row of a process that has ended. So a crash
-/// leaves no ghost, and nobody writes to a mailbox that nobody reads.
+/// A worker starts with an empty row and counts its connections in it; the master clears the row of
+/// a process that has ended. A crash therefore leaves no stale counts, and no process sends to a
+/// mailbox without a reader.
 @safe package final class InterestTable: @unchecked Sendable {
     private let memory: SharedMemory
     private let cells: UnsafeMutablePointer<Atomic<UInt64>>
     package let places: Int
 
-    /// Protocols that can be told apart; a server has few.
+    /// Most protocols of a server.
     package static let maxProtocols = 64
-    /// Topics are counted by a hash of so many values: another topic's subscriber may cost a needless record, never lose one.
+    /// Topics are counted per hash bucket: a collision may cost a needless record, never lose one.
     private static let topicBuckets = 1024
 
-    /// The least of the hashes that are counted together with this one.
+    /// The bucket of a topic's hash.
     static func bucket(of hash: UInt32) -> UInt32 { hash % UInt32(topicBuckets) }
 
     private enum Cell {
-        /// Bits of protocols whose connections are to be asked to write.
+        /// One bit per protocol whose connections are to call `writable`.
         static let writable = 0
-        /// Bits of protocols whose paused connections are to go on.
+        /// One bit per protocol whose paused connections are to resume.
         static let resume = 1
-        /// Subscriptions to patterns, which match more than one topic.
+        /// Number of subscriptions to patterns.
         static let patterns = 2
-        /// Which process the row is about; 0 while there is none.
+        /// The process that owns the row; 0 for none.
         static let generation = 3
-        /// Connections by protocol.
+        /// Number of connections, by protocol.
         static let protocols = 8
         static let topics = protocols + InterestTable.maxProtocols
         static let count = topics + InterestTable.topicBuckets
@@ -38,7 +40,7 @@ import Synchronization
     package init(slots: Int) throws(SystemError) {
         places = slots * Mailboxes.placesPerSlot
         memory = try SharedMemory(byteCount: places * Cell.count * MemoryLayout<UInt64>.size)
-        // SAFETY: zeroed memory is a valid atomic zero, and the mapping is page aligned.
+        // SAFETY: zeroed memory is a valid atomic zero, and the mapping is page-aligned.
         unsafe cells = memory.bytes.bindMemory(to: Atomic<UInt64>.self).baseAddress.unsafelyUnwrapped
     }
 
@@ -49,15 +51,15 @@ import Synchronization
 
     private func load(_ place: Int, _ index: Int) -> UInt64 { unsafe cell(place, index).pointee.load(ordering: .acquiring) }
 
-    /// A worker begins at the place, with an empty row.
+    /// Clears the row and makes a process its owner.
     ///
-    /// - Parameter generation: of the process; not 0.
+    /// - Parameter generation: identifies the process; not 0.
     package func join(_ place: Int, generation: UInt32) {
         clear(place)
         unsafe cell(place, Cell.generation).pointee.store(UInt64(generation), ordering: .releasing)
     }
 
-    /// The process of the place has ended: nothing is said to it any more.
+    /// Clears the row of a process that has ended; senders then stop sending to it.
     package func leave(_ place: Int, generation: UInt32) {
         if self.generation(of: place) == generation { clear(place) }
     }
@@ -67,18 +69,18 @@ import Synchronization
         for index in 0..<Cell.count { unsafe cell(place, index).pointee.store(0, ordering: .releasing) }
     }
 
-    /// Which process is at the place; 0 if none. Read it after the interest that it explains.
+    /// The process that owns the row; 0 for none. Read it after the interest that it belongs to.
     package func generation(of place: Int) -> UInt32 { UInt32(truncatingIfNeeded: load(place, Cell.generation)) }
 
     // MARK: Interest
 
-    /// Counts a connection of the place's worker in (1) or out (-1).
+    /// Counts one connection more (1) or less (-1).
     package func count(_ change: Int, protocolIndex: Int, in place: Int) { add(change, place, Cell.protocols + protocolIndex) }
 
-    /// Counts a subscription to one topic.
+    /// Counts one subscription to a topic more (1) or less (-1).
     package func count(_ change: Int, topicHash: UInt32, in place: Int) { add(change, place, Cell.topic(topicHash)) }
 
-    /// Counts a subscription to a pattern.
+    /// Counts one subscription to a pattern more (1) or less (-1).
     package func countPattern(_ change: Int, in place: Int) { add(change, place, Cell.patterns) }
 
     private func add(_ change: Int, _ place: Int, _ index: Int) {
@@ -91,9 +93,9 @@ import Synchronization
         load(place, Cell.topic(topicHash)) != 0 || load(place, Cell.patterns) != 0
     }
 
-    // MARK: Bits that only have to be noticed
+    // MARK: Requests
 
-    /// What a bit asks for.
+    /// What a request bit means.
     package enum Request: CaseIterable, Sendable {
         case writable
         case resume
@@ -106,13 +108,16 @@ import Synchronization
         }
     }
 
-    /// Sets a protocol's bit in a place's row. Gives whether its worker must be woken: only if no bit of this kind was set before.
+    /// Sets a protocol's request bit in a row.
+    ///
+    /// - Returns: whether its worker must be woken: only if no bit of this kind was set.
     package func set(_ request: Request, protocolIndex: Int, in place: Int) -> Bool {
         let old = unsafe cell(place, request.cell).pointee.bitwiseOr(1 << UInt64(protocolIndex), ordering: .acquiringAndReleasing).oldValue
         return old == 0
     }
 
-    /// Takes the bits, so that one set from now on wakes again; to be acted on after this, never before.
+    /// Returns the request bits and clears them. Act on them only afterwards, so that a bit set
+    /// meanwhile wakes the worker again.
     package func take(_ request: Request, of place: Int) -> UInt64 {
         if load(place, request.cell) == 0 { return 0 }
         return unsafe cell(place, request.cell).pointee.exchange(0, ordering: .acquiringAndReleasing)

@@ -1,10 +1,11 @@
 package import ApusPlatform
 
-/// Two mailboxes per slot, made by the master before it forks, and a waker beside each.
+/// Two mailboxes per worker slot, created by the master before it forks, each with a waker.
 ///
-/// A worker reads the one of its place: the slot and the parity of its generation. So the old and the new process of a slot, which live side by
-/// side during a reload, have one each. Every process holds every mailbox's sending end; the master holds both ends for life, and a worker no
-/// receiving end but its own, if it gives up what it is not to have.
+/// A worker owns the mailbox of its slot and of its generation's parity, so that the old and the
+/// new process of a slot, which overlap during a reload, have one each. Every process holds the
+/// sending end of every mailbox; the master holds both ends for life, and a worker no receiving end
+/// but its own, once it has closed inherited descriptors.
 package final class Mailboxes: Sendable {
     private let pairs: [Pair]
     private let wakers: [Waker]
@@ -17,16 +18,16 @@ package final class Mailboxes: Sendable {
             let (first, second) = try Socket.packetPair().release()
             sending = OwnedDescriptor(rawValue: first)
             receiving = OwnedDescriptor(rawValue: second)
-            // A privileged master may pass the system's limit; otherwise it is as much as the limit allows.
+            // A privileged master may exceed the system's limit; otherwise the limit applies.
             do { try Socket.set(.sendBufferForced(Mailboxes.bufferBytes), on: first) } catch {
                 try Socket.set(.sendBuffer(Mailboxes.bufferBytes), on: first)
             }
         }
     }
 
-    /// What the kernel may hold for one place, in bytes.
+    /// Socket buffer per mailbox, in bytes.
     private static let bufferBytes: Int32 = 8 << 20
-    /// Processes that may serve a slot at a time.
+    /// Most overlapping processes per slot.
     package static let placesPerSlot = 2
 
     package init(slots: Int) throws(SystemError) {
@@ -42,38 +43,42 @@ package final class Mailboxes: Sendable {
 
     package var places: Int { pairs.count }
 
-    /// Where a process of the slot reads, and its row of the interest table. Two processes of a slot that live at a time, one that drains and the
-    /// one that replaces it, are on different sides, 0 and 1.
+    /// The mailbox index of a process of the slot, also its row in the interest table. The two
+    /// overlapping processes of a slot, one that drains and its replacement, have different sides,
+    /// 0 and 1.
     package static func place(slot: Int, side: Int) -> Int { slot * placesPerSlot + side }
 
-    /// What the worker of a place needs: it writes to all, and reads its own.
+    /// The descriptors that a mailbox's worker needs: all sending ends, its own receiving end, and
+    /// the wakers.
     package func descriptors(of place: Int) -> [Int32] {
         pairs.map { $0.sending.rawValue } + [receiving(at: place)] + wakers.map(\.descriptor)
     }
 
-    /// Whether a mailbox has been shut down: any worker can, and nothing reaches that place any more.
+    /// Whether a mailbox's socket was shut down, which any worker can do; nothing reaches it any
+    /// more.
     package var isShut: Bool { pairs.contains { Socket.isShut($0.receiving.rawValue) } }
 
-    /// Where to write for a place.
+    /// The sending end of a mailbox.
     func sending(to place: Int) -> Int32 { pairs[place].sending.rawValue }
 
-    /// Where the worker of a place reads.
+    /// The receiving end of a mailbox.
     func receiving(at place: Int) -> Int32 { pairs[place].receiving.rawValue }
 
-    /// Tells the worker of a place to look at its row of the interest table.
+    /// Wakes a mailbox's worker to read the request bits of its row.
     func waker(of place: Int) -> Waker { wakers[place] }
 
-    /// Throws away what a process that has ended did not read: it was for connections that are gone.
+    /// Discards what an ended process did not read: it was for connections that no longer exist.
     func empty(_ place: Int) {
         let scratch = ReceivedPacket()
-        // As many packets as the kernel can hold, so that a sender that goes on cannot keep the caller.
+        // At least as many packets as the kernel can hold; bounded, so that an active sender cannot
+        // block the caller.
         for _ in 0..<100_000 {
             guard case .done(1...)? = try? scratch.receive(from: receiving(at: place)) else { return }
         }
     }
 }
 
-/// One buffer for packets that arrive, reused for each.
+/// A buffer for received packets, reused for each.
 @safe final class ReceivedPacket {
     private let storage: UnsafeMutableRawBufferPointer
     private var count = 0
@@ -81,19 +86,19 @@ package final class Mailboxes: Sendable {
     init() { unsafe storage = .allocate(byteCount: Packet.maxBytes, alignment: 16) }
     deinit { unsafe storage.deallocate() }
 
-    /// Receives one; gives its length.
+    /// Receives one packet and returns its length.
     func receive(from descriptor: Int32) throws(SystemError) -> IOResult<Int> {
         let result = try unsafe Socket.receive(descriptor, into: storage)
         if case .done(let received) = result { count = received }
         return result
     }
 
-    /// The last one received.
+    /// The last packet received.
     var bytes: RawSpan {
         @_lifetime(borrow self)
         get {
             let filled = unsafe UnsafeRawBufferPointer(rebasing: storage[..<count])
-            // SAFETY: the storage lives as long as this object, and is written only by `receive`.
+            // SAFETY: the storage lives as long as this object and is written only by `receive`.
             return unsafe _overrideLifetime(RawSpan(_unsafeBytes: filled), borrowing: self)
         }
     }

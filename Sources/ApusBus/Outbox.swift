@@ -1,30 +1,30 @@
 import ApusPlatform
 
-/// What waits for one place: packets, the last of which still grows.
+/// Packets queued for one mailbox; the last one is still open.
 struct Outbox {
     private var packets: [PacketBuffer] = []
     private var head = 0
     private(set) var byteCount = 0
-    /// Records dropped since the last packet was opened: a gap, which stands at the front of the next one.
+    /// Records dropped since the last packet was opened: the gap before the next one.
     private(set) var lost: UInt32 = 0
-    /// The process that all this is for.
+    /// The process that the packets are for.
     private(set) var receiver: UInt32 = 0
-    /// Its mailbox was full; the kernel will say when it has room.
+    /// Whether its mailbox was full; the kernel will report room.
     var isBlocked = false
-    /// It is in the bus's list of places to send to.
+    /// Whether the bus lists this mailbox for sending.
     var isListed = false
-    /// Packets that have left since the interval began.
+    /// Packets sent in the current interval.
     private var recent = (packets: 0, since: MonotonicTime(milliseconds: 0))
-    /// So much is said that only one packet leaves in each interval.
+    /// Whether sending is limited to one packet per interval.
     private var isBulk = false
-    /// Packets kept for reuse.
+    /// Packet buffers for reuse.
     private var pool: [PacketBuffer] = []
     private static let maxPooled = 1
 
     var isEmpty: Bool { head == packets.count }
     var packetCount: Int { packets.count - head }
 
-    /// Turns to the process that is at the place now; what was kept for its predecessor goes.
+    /// Sets the receiver; packets for an earlier owner of the mailbox are dropped.
     mutating func turn(to receiver: UInt32) {
         guard receiver != self.receiver else { return }
         self.receiver = receiver
@@ -36,9 +36,9 @@ struct Outbox {
 
     mutating func drop(_ records: UInt32 = 1) { lost.addUpToMax(records) }
 
-    /// Opens a packet unless the last has room for a record.
+    /// Returns the last packet if the record fits, otherwise a new one.
     mutating func tail(for bytes: Int, from sender: Packet.Header) -> PacketBuffer {
-        // What comes after a gap may not join a packet that was opened before it.
+        // Records behind a gap must not join a packet opened before it.
         if lost == 0, head < packets.count, packets[packets.count - 1].hasRoom(for: bytes) { return packets[packets.count - 1] }
         let packet = pool.popLast() ?? PacketBuffer()
         var header = sender
@@ -53,19 +53,20 @@ struct Outbox {
 
     mutating func grew(by bytes: Int) { byteCount += bytes }
 
-    /// The packet to send next. If records were lost and nothing follows them, an empty one says so.
+    /// The packet to send next: an empty one if records were lost and none follow.
     mutating func first(from sender: Packet.Header) -> PacketBuffer? {
         if isEmpty, lost > 0 { return tail(for: 0, from: sender) }
         return isEmpty ? nil : packets[head]
     }
 
-    /// Packets in an interval, or records in a packet, that are much.
+    /// Packets per interval, or records per packet, from which sending is bulk.
     private static let muchSaid = 64
-    /// Milliseconds for which much is gathered.
+    /// The interval for collecting records in bulk mode, in milliseconds.
     private static let interval: UInt64 = 2
 
-    /// When the next packet may leave; nil if now. A packet costs some microseconds, and wakes the receiver, however little is in it: when much is
-    /// said, it is gathered, and one packet leaves in each interval, until little waits then. A full packet does not wait.
+    /// When the next packet may be sent; nil for now. A packet costs microseconds and wakes the
+    /// receiver, whatever its size. Under load, records are therefore collected, and one packet is
+    /// sent per interval, until little is collected. A full packet is sent at once.
     mutating func sendingTime(now: MonotonicTime) -> MonotonicTime? {
         if now.millisecondsSince(recent.since) >= Self.interval {
             recent = (0, now)
@@ -77,7 +78,7 @@ struct Outbox {
         return MonotonicTime(milliseconds: recent.since.milliseconds + Self.interval)
     }
 
-    /// The first packet has left.
+    /// The first packet was sent.
     mutating func removeFirst() {
         recent.packets += 1
         let packet = packets[head]
@@ -88,14 +89,15 @@ struct Outbox {
             packets.removeAll(keepingCapacity: true)
             head = 0
         } else if head >= 64, head * 2 >= packets.count {
-            // A receiver that is always behind never empties this: what has been sent must not pile up.
+            // A receiver that is always behind never empties the array, so remove sent packets from
+            // it.
             packets.removeFirst(head)
             head = 0
         }
         if pool.count < Self.maxPooled { pool.append(packet) }
     }
 
-    /// Gives everything up; gives how many records that were.
+    /// Discards all packets and returns the number of their records.
     mutating func dropAll() -> Int {
         var records: UInt32 = 0
         for packet in packets[head...] {
@@ -111,7 +113,7 @@ struct Outbox {
 }
 
 extension UInt32 {
-    /// Adds, but stays at the largest number: so many were lost, or more.
+    /// Adds, saturating at the maximum: that many records were lost, or more.
     mutating func addUpToMax(_ other: UInt32) {
         let (sum, isOver) = addingReportingOverflow(other)
         self = isOver ? .max : sum

@@ -1,47 +1,53 @@
-/// ApusBus carries records between a server's processes: mailboxes for what must arrive in order, shared memory for what only has to be
-/// noticed. It knows nothing of WebSocket: protocols are numbers here, topics and payloads are bytes.
+/// ApusBus carries records between a server's processes: mailboxes for ordered records, shared
+/// memory for counts and requests. It knows nothing of WebSocket: protocols are numbers, topics and
+/// payloads are bytes.
 
-/// One thing a process tells another, where it lies in a packet.
+/// One record, in place in its packet.
 package enum Record: ~Escapable {
-    /// A publication for everybody who subscribed to the topic. The hash only says where to look: see `TopicHash`.
+    /// A publication to the subscribers of a topic. The hash is for lookup only; see `TopicHash`.
     case publication(topic: RawSpan, hash: UInt32, isText: Bool, payload: RawSpan)
-    /// An application's signal for every connection that uses a protocol.
+    /// An application's signal to the connections of a protocol.
     case signal(protocolIndex: UInt16, signal: UInt32, payload: RawSpan)
-    /// A part of a record that is larger than a packet, and where in the record it stands; the parts of a sender come in order and without
-    /// others between. A reader that was not there for the first of them leaves the rest alone.
+    /// A part of a record larger than a packet, with its offset in the record. A sender's parts
+    /// arrive in order, with no other records between them. A receiver that missed the first part
+    /// ignores the rest.
     case part(offset: UInt32, isLast: Bool, bytes: RawSpan)
 }
 
-/// Why a packet is refused. What comes from another process is checked like what comes from the network.
+/// Why a packet is invalid. Input from another process is checked like input from the network.
 package enum PacketViolation: Error, Equatable, Sendable {
     case version(UInt8)
     case cutShort
     case unknownKind(UInt8)
     case trailingBytes(Int)
-    /// There is no such place.
+    /// The sender's mailbox index does not exist.
     case unknownSender(UInt16)
-    /// A record made of parts grew over the limit, in bytes.
+    /// A record in parts exceeds the limit, in bytes.
     case recordTooLarge(limit: Int)
-    /// Parts do not make a record.
+    /// The parts do not form a record.
     case malformedParts
 }
 
-/// What travels in one datagram: who sends to whom, what was lost before it, and records. Decoded where it lies: nothing is copied or allocated.
+/// One datagram: sender, receiver, the number of records lost before it, and records. Decoded in
+/// place, without copies or allocations.
 ///
-/// Layout, integers little-endian: version (1), flags (1, zero), sender (2), lost records (4), the sender's process (4), the receiver's
-/// generation (4), then records: kind (1), flags (1), a number (2), a second number (4), count of bytes (4), then the bytes: for a publication
-/// the topic (as many as the number says) and the payload, for the others the payload. A publication's second number is the topic's hash; a
-/// signal's numbers are its protocol and itself; a part's second number is its offset.
+/// Layout, integers little-endian: version (1), flags (1, zero), sender (2), lost records (4), the
+/// sender's process (4), the receiver's generation (4), then records. A record: kind (1), flags
+/// (1), a number (2), a second number (4), byte count (4), then the bytes: for a publication the
+/// topic (its length is the number) and the payload, otherwise the payload. The second number is a
+/// publication's topic hash, a signal's value or a part's offset; a signal's first number is its
+/// protocol.
 package struct Packet: ~Escapable {
-    /// Who speaks to whom.
+    /// Sender and receiver.
     package struct Header: Equatable, Sendable {
-        /// The sender's place in the interest table; `Packet.outsider` for a process that has none, such as the master.
+        /// The sender's mailbox index; `Packet.externalSender` for a process without one, such as
+        /// the master.
         package var sender: UInt16
-        /// Records to this receiver that the sender had to drop since its last packet: a gap in front of this one.
+        /// Records to this receiver that were dropped since the sender's last packet.
         package var lost: UInt32 = 0
-        /// Tells one process at the sender's place from the next: a worker's generation, an outsider's pid.
+        /// Identifies the sending process: a worker's generation, or an external sender's PID.
         package var process: UInt32 = 0
-        /// Which process it is for. Its successor in the same mailbox leaves it alone.
+        /// The receiving process. A later owner of the mailbox ignores the packet.
         package var receiver: UInt32 = 0
 
         package init(sender: UInt16, lost: UInt32 = 0, process: UInt32 = 0, receiver: UInt32 = 0) {
@@ -53,19 +59,19 @@ package struct Packet: ~Escapable {
     }
 
     package static let version: UInt8 = 2
-    package static let outsider = UInt16.max
-    /// Bytes that a packet has at most; records are gathered up to it.
+    package static let externalSender = UInt16.max
+    /// Most bytes of a packet; records are collected up to it.
     package static let maxBytes = 64 * 1024
     static let headerBytes = 16
     static let recordHeaderBytes = 12
-    /// Bytes of one record, its own header included, that fit into a packet.
+    /// Most bytes of one record in a packet, with its header.
     static let room = maxBytes - headerBytes
 
     package let header: Header
     private let bytes: RawSpan
     private var position = Packet.headerBytes
 
-    /// - Throws: `PacketViolation` if the bytes are no packet of this version, whole and with nothing behind it.
+    /// - Throws: `PacketViolation` unless the bytes are exactly one packet of this version.
     @_lifetime(copy bytes)
     package init(_ bytes: RawSpan) throws(PacketViolation) {
         guard let version = bytes.first else { throw .cutShort }
@@ -77,7 +83,7 @@ package struct Packet: ~Escapable {
         while at < bytes.byteCount { at = try Self.check(bytes, at) }
     }
 
-    /// The next record; nil after the last.
+    /// Returns the next record; nil after the last.
     @_lifetime(copy self)
     package mutating func next() -> Record? {
         guard position < bytes.byteCount else { return nil }
@@ -86,7 +92,7 @@ package struct Packet: ~Escapable {
         return Self.record(bytes, start)
     }
 
-    /// Decodes one record that fills all of `bytes`, such as one that came in parts.
+    /// Decodes one record that fills all of `bytes`, such as one received in parts.
     @_lifetime(copy bytes)
     package static func record(from bytes: RawSpan) throws(PacketViolation) -> Record {
         guard !bytes.isEmpty else { throw .cutShort }
@@ -103,12 +109,14 @@ package struct Packet: ~Escapable {
         case part = 3
     }
 
-    /// Where a record ends that was checked.
+    /// The end of a checked record, as a byte offset.
     private static func end(_ bytes: borrowing RawSpan, _ start: Int) -> Int {
         start + recordHeaderBytes + Int(bytes.word(at: start + 8))
     }
 
-    /// Gives where the record at `start`, a place in the bytes, ends.
+    /// Checks the record at the byte offset `start`.
+    ///
+    /// - Returns: the offset of its end.
     private static func check(_ bytes: borrowing RawSpan, _ start: Int) throws(PacketViolation) -> Int {
         let code = bytes.octet(at: start)
         guard let kind = Kind(rawValue: code) else { throw .unknownKind(code) }
@@ -139,7 +147,8 @@ package struct Packet: ~Escapable {
 extension RawSpan {
     fileprivate var first: UInt8? { isEmpty ? nil : octet(at: 0) }
 
-    // SAFETY: integers have no invalid bit patterns, and each load is checked against the span's bounds.
+    // SAFETY: integers have no invalid bit patterns, and each load is checked against the span's
+    // bounds.
     fileprivate func octet(at offset: Int) -> UInt8 { unsafe unsafeLoad(fromByteOffset: offset, as: UInt8.self) }
     fileprivate func word16(at offset: Int) -> UInt16 {
         UInt16(littleEndian: unsafe unsafeLoadUnaligned(fromByteOffset: offset, as: UInt16.self))

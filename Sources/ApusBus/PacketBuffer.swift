@@ -1,8 +1,9 @@
 import ApusPlatform
 
-/// A packet on its way out: bytes with a fixed place, written once.
+/// A packet to send: a fixed allocation, written once.
 ///
-/// What changes with each record lies behind a pointer: a stored property would cost an exclusivity check with each access.
+/// State that changes with each record is behind a pointer: a stored property would cost an
+/// exclusivity check per access.
 @safe package final class PacketBuffer {
     private struct State {
         var count = 0
@@ -16,12 +17,13 @@ import ApusPlatform
 
     /// Bytes written.
     package var count: Int { unsafe state.pointee.count }
-    /// Records that end in it.
+    /// Number of records that end in the packet.
     var records: UInt32 { unsafe state.pointee.records }
-    /// Records that its header says were lost.
+    /// Number of lost records in its header.
     var lost: UInt32 { unsafe state.pointee.lost }
 
-    /// - Parameter capacity: in bytes; more than `Packet.maxBytes` only for a record that will leave in parts.
+    /// - Parameter capacity: in bytes; more than `Packet.maxBytes` only for a record to be sent in
+    ///   parts.
     package init(capacity: Int = Packet.maxBytes) {
         self.capacity = capacity
         unsafe storage = .allocate(byteCount: capacity, alignment: 16)
@@ -34,14 +36,14 @@ import ApusPlatform
         unsafe state.deallocate()
     }
 
-    /// What was written; valid until the next change.
+    /// The bytes written; valid until the next change.
     var bytes: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(start: storage, count: count) }
-    /// A copy.
+    /// A copy of the bytes written.
     package var array: [UInt8] { unsafe Array(bytes) }
 
     func hasRoom(for bytes: Int) -> Bool { bytes <= capacity - count }
 
-    /// Begins a packet, and forgets what was written.
+    /// Starts a packet, discarding what was written.
     package func begin(_ header: Packet.Header) {
         unsafe state.pointee = State(lost: header.lost)
         put(Packet.version)
@@ -54,7 +56,7 @@ import ApusPlatform
 
     /// - Parameter topic: at most 65,535 bytes.
     package func appendPublication(topic: borrowing RawSpan, hash: UInt32, isText: Bool, payload: borrowing RawSpan) {
-        precondition(topic.byteCount <= Int(UInt16.max), "a topic has at most 65535 bytes")
+        precondition(topic.byteCount <= Int(UInt16.max), "expected a topic of at most 65535 bytes, got \(topic.byteCount)")
         appendHeader(.publication, flags: isText ? 1 : 0, UInt16(topic.byteCount), hash, count: topic.byteCount + payload.byteCount)
         put(topic)
         put(payload)
@@ -73,7 +75,7 @@ import ApusPlatform
         if isLast { unsafe state.pointee.records += 1 }
     }
 
-    /// Appends a record that was encoded elsewhere.
+    /// Appends an encoded record.
     func append(encoded record: borrowing RawSpan) {
         put(record)
         unsafe state.pointee.records += 1

@@ -1,20 +1,21 @@
-/// Records that come in parts, by sender. What is kept of records that are not whole has a limit, whoever says to send them.
+/// Assembles records sent in parts, by sender. The memory for incomplete records is bounded,
+/// whatever is sent.
 package struct RecordAssembly {
-    /// Who sends a record: the process at a place, of which there is one at a time, or one of those that have none.
+    /// A record's sender: the owner of a mailbox, or one of the processes without a mailbox.
     private struct Sender: Hashable {
         let place: UInt16
-        let outsider: UInt32
+        let externalSender: UInt32
 
         init(_ header: Packet.Header) {
             place = header.sender
-            outsider = header.sender == Packet.outsider ? header.process : 0
+            externalSender = header.sender == Packet.externalSender ? header.process : 0
         }
     }
 
     private struct Partial {
         let process: UInt32
         var bytes: [UInt8] = []
-        /// When its last part came, as a number of parts.
+        /// The value of `parts` when its last part arrived.
         var lastPart = 0
     }
 
@@ -23,36 +24,38 @@ package struct RecordAssembly {
     private let maxRecords: Int
     private var partial: [Sender: Partial] = [:]
     private var parts = 0
-    /// Bytes of all that are not whole.
+    /// Bytes of all incomplete records.
     package private(set) var byteCount = 0
-    /// Records that are not whole.
+    /// Number of incomplete records.
     package var count: Int { partial.count }
 
     /// - Parameter maxRecordBytes: of one record.
-    /// - Parameter maxBytes: of all records that are not whole; at least as many as one may have.
-    /// - Parameter maxRecords: that are not whole; at least one.
+    /// - Parameter maxBytes: of all incomplete records; at least `maxRecordBytes`.
+    /// - Parameter maxRecords: most incomplete records; at least one.
     package init(maxRecordBytes: Int, maxBytes: Int, maxRecords: Int) {
-        precondition(maxRecordBytes <= maxBytes && maxRecords > 0, "there is room for a record")
+        precondition(maxRecordBytes <= maxBytes && maxRecords > 0, "expected maxRecordBytes <= maxBytes and maxRecords > 0")
         self.maxRecordBytes = maxRecordBytes
         self.maxBytes = maxBytes
         self.maxRecords = maxRecords
     }
 
-    /// The sender's packet says that records before it were lost.
+    /// Discards the sender's incomplete record, because its packet reports lost records.
     package mutating func forget(_ sender: Packet.Header) { _ = take(Sender(sender)) }
 
-    /// Adds a part. Gives the whole record behind the last one; nil as well for a part that does not follow the one before it.
+    /// Adds a part.
     ///
-    /// When there is no room, those go to which nothing was added for longest.
+    /// If the memory is full, the records that have not grown for longest are dropped.
     ///
-    /// - Parameter whenDropped: called with the place of each sender whose record went.
-    /// - Throws: `PacketViolation.recordTooLarge`; the record's other parts are left alone.
+    /// - Parameter whenDropped: called with the sender's mailbox index for each dropped record.
+    /// - Returns: the record if this was its last part; nil otherwise, and for a part that does not
+    ///   follow the previous one.
+    /// - Throws: `PacketViolation.recordTooLarge`; later parts of the record are ignored.
     package mutating func add(
         _ bytes: borrowing RawSpan, at offset: Int, isLast: Bool, from header: Packet.Header, whenDropped: (UInt16) -> Void
     ) throws(PacketViolation) -> [UInt8]? {
         let sender = Sender(header)
-        // A record of which this process has not seen the beginning was its predecessor's, or its sender died on the way: what comes in
-        // the middle of a payload must never be taken for a record.
+        // A record whose beginning is missing was for an earlier owner of the mailbox, or its
+        // sender died: payload bytes must never be decoded as a record.
         let begun = take(sender)
         guard var record = offset == 0 ? Partial(process: header.process) : consume begun, record.process == header.process,
             record.bytes.count == offset

@@ -1,18 +1,20 @@
 package import ApusPlatform
 import Synchronization
 
-/// ApusBus is how the processes of one server know of each other: memory they share, and (later) the records they send.
-/// It knows nothing of WebSocket or HTTP.
+/// ApusBus connects the processes of one server: shared memory, and records that they send. It
+/// knows nothing of WebSocket or HTTP.
 
-/// A table in shared memory with one row per worker slot. The master makes rows before it forks who writes them, and reads all; a worker
-/// keeps its own only (`keepOnly`), so that one that was taken over cannot speak for its siblings. What a row says of its own worker is still
-/// the worker's word: readers bound every value before they reckon with it.
+/// A table in shared memory with one row per worker slot. The master creates rows before it forks
+/// and reads all of them. A worker unmaps all rows but its own (`keepOnly`), so that a compromised
+/// one cannot forge others' rows. Readers must still bound every value in a row, as its own worker
+/// may write anything.
 ///
-/// A row is cells of eight bytes, each an atomic, in two groups of cache lines so that the worker's busy counters never
-/// bounce with what others write: the worker's own cells (counters, heartbeat, phase) and the master's (pid, generation,
-/// state). Both groups have cells to spare.
+/// A row consists of eight-byte atomic cells in two groups of cache lines, so that the worker's
+/// busy counters do not share lines with the master's writes: the worker's cells (counters,
+/// heartbeat, phase) and the master's (PID, generation, state). Both groups have spare cells.
 package final class Scoreboard {
-    /// A mapping of its own for each row: pages of one mapping could be had again by making what is left of it larger (mremap(2)).
+    /// One mapping per row: with a shared mapping, unmapped pages could be regained by enlarging
+    /// the rest (mremap(2)).
     private final class Page {
         let memory: SharedMemory
         init() throws(SystemError) { memory = try SharedMemory(byteCount: Row.byteCount) }
@@ -28,17 +30,17 @@ package final class Scoreboard {
         try grow(to: slots)
     }
 
-    /// Makes rows until there are `slots`; children that were forked before do not have the new ones.
+    /// Adds rows up to `slots`. Children forked before do not have the new ones.
     package func grow(to slots: Int) throws(SystemError) {
         while pages.count < slots { pages.append(try Page()) }
     }
 
-    /// In a worker: gives up every row but this one for good. They may not be used any more in this process.
+    /// Unmaps all rows but this one, in a worker. They must not be used afterwards.
     package func keepOnly(_ slot: Int) {
         for (place, page) in pages.enumerated() where place != slot { page.memory.giveUp() }
     }
 
-    /// A slot's row. It is memory of the scoreboard, which must outlive it.
+    /// A slot's row, in memory of the scoreboard, which must outlive it.
     package subscript(slot: Int) -> Row {
         precondition(slot >= 0 && slot < slots, "slots are numbered from zero")
         // SAFETY: the mapping holds a row, is page-aligned, and zeros are valid atomics.
@@ -47,35 +49,36 @@ package final class Scoreboard {
 }
 
 extension Scoreboard {
-    /// What a worker counts.
+    /// A worker's counters.
     package enum Counter: Int, CaseIterable, Sendable {
-        /// Connections accepted since the master started; goes on over restarts.
+        /// Connections accepted since the master started, over all processes of the slot.
         case accepted = 2
-        /// Connections open now; back to zero with each new process.
+        /// Open connections; zero at the start of each process.
         case connections = 3
-        /// Messages received since the master started; goes on over restarts.
+        /// Messages received since the master started, over all processes of the slot.
         case messages = 4
     }
 
-    /// What the worker's loop is busy with, for the line that says where it got stuck.
+    /// What the worker's loop is doing, to report where it is stuck.
     package enum Phase: UInt8, Sendable {
         case starting = 0
-        /// For events, with nothing to do.
+        /// Waiting for events.
         case waiting
-        /// In the application's code, or in ours on behalf of a connection.
+        /// Running the application's code or ours for a connection.
         case handler
-        /// For the last connections to end.
+        /// Waiting for the last connections to end.
         case draining
     }
 
-    /// What the master knows of the slot's process.
+    /// The state of the slot's process, as the master sees it.
     package enum State: UInt8, Sendable {
         case idle = 0
         case starting, ready, draining, ending, backingOff, ended, abandoned
     }
 
-    /// One slot's cells. Counters, heartbeat and phase have a single writer, the worker's loop thread, so that a count is
-    /// a load and a store, not a locked instruction. Everybody may read; nothing is ordered with anything else.
+    /// One slot's cells. Counters, heartbeat and phase have a single writer, the worker's loop
+    /// thread, so a count is a load and a store without a locked instruction. Any process may read;
+    /// all accesses are relaxed.
     @safe package struct Row: @unchecked Sendable {
         /// Two pairs of cache lines: processors fetch lines in pairs.
         static let byteCount = 256
@@ -98,7 +101,7 @@ extension Scoreboard {
         }
 
         private func load(_ cell: Int) -> UInt64 {
-            // SAFETY: every cell number is below `byteCount / 8`, and the mapping outlives the row.
+            // SAFETY: every cell index is below `byteCount / 8`, and the mapping outlives the row.
             unsafe cells[cell].load(ordering: .relaxed)
         }
 
@@ -109,30 +112,33 @@ extension Scoreboard {
 
         // MARK: Written by the worker
 
-        /// The loop turns: its time now.
+        /// Records the time of the loop's current turn.
         package func beat(at now: MonotonicTime) { store(now.milliseconds, Cell.beat) }
 
-        /// When the loop last turned; when the process was started if it has not turned yet.
+        /// The time of the loop's last turn; the process's start if there was none.
         package var lastBeat: MonotonicTime { MonotonicTime(milliseconds: load(Cell.beat)) }
 
-        /// Says what the loop is about to do.
+        /// Records what the loop does next.
         package func enter(_ phase: Phase) { store(UInt64(phase.rawValue), Cell.phase) }
 
         package var phase: Phase { Phase(rawValue: UInt8(truncatingIfNeeded: load(Cell.phase))) ?? .starting }
 
-        /// Where the number, plus one, of a system call that the sandbox forbids is put as the worker dies of it.
+        /// Where a dying worker writes the number, plus one, of the system call that the sandbox
+        /// denied.
         @unsafe package var violationCell: UnsafeMutablePointer<UInt64> {
-            // SAFETY: an atomic cell is eight plain bytes; nobody else writes this one while the worker lives.
+            // SAFETY: an atomic cell is eight plain bytes; no other process writes this one while
+            // the worker lives.
             unsafe UnsafeMutableRawPointer(cells + Cell.violation).assumingMemoryBound(to: UInt64.self)
         }
 
-        /// The number of the system call that ended the slot's last process; nil if none did.
+        /// The number of the denied system call that ended the slot's last process; nil if none
+        /// did.
         package var violation: Int32? {
             let noted = load(Cell.violation)
             return noted == 0 ? nil : Int32(truncatingIfNeeded: noted - 1)
         }
 
-        /// Says whom the worker serves, and what, in its own words. Left by a process that dies.
+        /// Records the peer and the activity being served; read after a crash.
         package func serve(hostHigh: UInt64, hostLow: UInt64, what: UInt64) {
             store(hostHigh, Cell.hostHigh)
             store(hostLow, Cell.hostLow)
@@ -140,7 +146,7 @@ extension Scoreboard {
             store(what, Cell.serving)
         }
 
-        /// The same peer, something else.
+        /// Records another activity of the same peer.
         package func serve(what: UInt64, bytes: UInt64) {
             store(bytes, Cell.servingBytes)
             store(what, Cell.serving)
@@ -150,7 +156,7 @@ extension Scoreboard {
 
         package func serve(bytes: UInt64) { store(bytes, Cell.servingBytes) }
 
-        /// What is served: zero for nothing.
+        /// What is being served; zeros for nothing.
         package var serving: (hostHigh: UInt64, hostLow: UInt64, what: UInt64, bytes: UInt64) {
             (load(Cell.hostHigh), load(Cell.hostLow), load(Cell.serving), load(Cell.servingBytes))
         }
@@ -159,15 +165,15 @@ extension Scoreboard {
             store(load(counter.rawValue) &+ UInt64(bitPattern: Int64(amount)), counter.rawValue)
         }
 
-        /// The most that a counter tells: as many of them as a server can have add up without overflow.
+        /// Upper bound of a reported counter: the sum over all workers of a server cannot overflow.
         package static let maxCount = 1 << 48
 
-        /// From 0 to `maxCount`, whatever a worker has written.
+        /// The counter, clamped to 0...`maxCount`, whatever a worker has written.
         package subscript(counter: Counter) -> Int { min(max(Int(truncatingIfNeeded: load(counter.rawValue)), 0), Self.maxCount) }
 
         // MARK: Written by the master
 
-        /// A new process is about to start in the slot: nothing of its predecessor's but the running totals is left.
+        /// Resets the row for a new process, except the running totals.
         package func begin(generation: Int, at now: MonotonicTime) {
             beat(at: now)
             enter(.starting)
@@ -180,10 +186,10 @@ extension Scoreboard {
 
         package func setProcess(_ pid: Int32) { store(UInt64(UInt32(bitPattern: pid)), Cell.pid) }
 
-        /// The slot's process; 0 when there is none.
+        /// The slot's process ID; 0 for none.
         package var pid: Int32 { Int32(truncatingIfNeeded: load(Cell.pid)) }
 
-        /// How many processes the slot has had, the present one included.
+        /// Number of processes that the slot has had, including the current one.
         package var generation: Int { Int(truncatingIfNeeded: load(Cell.generation)) }
 
         package func setState(_ state: State) { store(UInt64(state.rawValue), Cell.state) }

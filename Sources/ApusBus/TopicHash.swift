@@ -1,9 +1,10 @@
-/// What topics are found by, in every worker's table and in the table of interest: 32 bits, the same in all processes of a server, which are
-/// forks of one master, and in no other server, so that nobody can choose topics that collide.
+/// The 32-bit hash of a topic, for each worker's table and for the interest table. It is keyed per
+/// server, the same in all processes forked from one master, so that clients cannot choose
+/// colliding topics.
 ///
-/// Grows by pieces: the hash of a name is the hash of its pieces, however it is cut.
+/// Incremental: the hash of a name does not depend on how it is split into pieces.
 package struct TopicHash {
-    // The standard library's hasher is keyed when the process starts; a fork keeps the key.
+    // The standard library seeds its hasher at process start; a fork keeps the seed.
     private var hasher = Hasher()
 
     package init() {}
@@ -13,7 +14,7 @@ package struct TopicHash {
         unsafe bytes.withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
     }
 
-    /// The hash of what was added until now.
+    /// The hash of the bytes added so far.
     package var value: UInt32 {
         let hash = UInt64(bitPattern: Int64(hasher.finalizedCopy))
         return UInt32(truncatingIfNeeded: hash ^ hash >> 32)

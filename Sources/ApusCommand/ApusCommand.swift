@@ -2,7 +2,7 @@ import Apus
 import ArgumentParser
 import Glibc
 
-/// The `apus` command: wires the library to a command line. What it can do, the library can do.
+/// The `apus` command: a command line for the library.
 @main
 struct ApusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -11,15 +11,15 @@ struct ApusCommand: ParsableCommand {
 
     /// Exit statuses of sysexits.h.
     enum Exit {
-        /// The command line cannot be understood.
+        /// The command line is invalid.
         static let usage: Int32 = 64
-        /// Its output cannot be written.
+        /// Output cannot be written.
         static let output: Int32 = 74
-        /// What it asks for cannot be set up.
+        /// The configuration is invalid or cannot be set up.
         static let configuration: Int32 = 78
     }
 
-    /// Everything that goes wrong ends here: one line on standard error for each mistake, with its reason.
+    /// Reports every error here: one line on standard error each, with its reason.
     static func main() {
         StandardStreams.occupy()
         do {
@@ -29,7 +29,7 @@ struct ApusCommand: ParsableCommand {
         } catch let error as ConfigurationError {
             fail("\(error)", Exit.configuration)
         } catch let code as ExitCode {
-            // What there was to say has been said.
+            // The command has already written its message.
             exit(withError: code)
         } catch let error as SettingErrors {
             fail(error.lines, Exit.configuration)
@@ -44,22 +44,23 @@ struct ApusCommand: ParsableCommand {
         }
     }
 
-    /// Refuses a word that is no command, with the one that is likely to be meant.
+    /// Refuses an unknown command and suggests the most similar one.
     private static func checkName(of word: String?) throws(ValidationError) {
         guard let word, !word.hasPrefix("-") else { return }
         let known = configuration.subcommands.map { $0.configuration.commandName ?? "\($0)".lowercased() } + ["help"]
         if known.contains(word) { return }
-        let likely = Likeness.nearest(to: word, among: known).map { "; did you mean \"\($0)\"?" } ?? ""
-        throw ValidationError("unknown command \(Quotation.of(word)): expected one of \(known.joined(separator: ", "))\(likely)")
+        let suggestion = Spelling.suggestion(for: word, among: known).map { "; did you mean \"\($0)\"?" } ?? ""
+        throw ValidationError("unknown command \(Quotation.of(word)): expected one of \(known.joined(separator: ", "))\(suggestion)")
     }
 
-    /// What `--help` and `--version` ask for.
+    /// Writes the text of `--help` or `--version`.
     private static func help(_ text: String) -> Never {
         do { try write(text + "\n") } catch { fail(error.description, error.status) }
         Glibc.exit(0)
     }
 
-    /// Writes to standard output. Ends the process, as SIGPIPE would, when nobody reads it.
+    /// Writes to standard output. Ends the process, as SIGPIPE would, if the reader has closed the
+    /// pipe.
     static func write(_ text: String) throws(RuntimeFailure) {
         switch StandardStreams.write(Array(text.utf8)) {
         case .written: break
@@ -74,7 +75,7 @@ struct ApusCommand: ParsableCommand {
 
     private static func fail(_ message: String, _ status: Int32) -> Never { fail([message], status) }
 
-    /// Ends with one line on standard error for each of the messages.
+    /// Writes one line on standard error for each message and ends the process.
     private static func fail(_ messages: [String], _ status: Int32) -> Never {
         let lines = messages.map { message in
             message.split(whereSeparator: \.isNewline).map { $0.drop(while: \.isWhitespace) }.joined(separator: " ")

@@ -1,8 +1,6 @@
-/// Numbers as text, without the C library's `printf`.
+/// Formats numbers without the C library's `printf`.
 enum Decimal {
-    /// The number with exactly `places` digits behind the point, rounded.
-    ///
-    /// - Parameter places: 0 to 6.
+    /// The number, rounded to exactly `places` digits after the point.
     static func text(_ value: Double, places: Int) -> String {
         let factor = (0..<places).reduce(1) { product, _ in product * 10 }
         guard let scaled = Int(exactly: (value * Double(factor)).rounded()) else { return "\(value)" }
@@ -11,7 +9,7 @@ enum Decimal {
         return (scaled < 0 ? "-" : "") + "\(whole)\(digits)"
     }
 
-    /// The number with at most `places` digits behind the point, and no zeros at the end.
+    /// The number with at most `places` digits after the point, without trailing zeros.
     static func shortest(_ value: Double, places: Int) -> String {
         var text = text(value, places: places)
         guard text.contains(".") else { return text }
@@ -20,6 +18,6 @@ enum Decimal {
         return text
     }
 
-    /// Two digits of base 16.
+    /// Two hexadecimal digits.
     static func hexadecimal(_ byte: UInt8) -> String { (byte < 16 ? "0" : "") + String(byte, radix: 16) }
 }

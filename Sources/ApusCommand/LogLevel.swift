@@ -2,25 +2,25 @@ import Apus
 import ArgumentParser
 import Logging
 
-/// `apus log-level`: what a server logs, without new workers.
+/// `apus log-level`: changes the log level of a running server without new workers.
 struct LogLevel: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "log-level", abstract: "Change from which level on a running server logs, in the master and all workers.",
+        commandName: "log-level", abstract: "Change the log level of a running server, in the master and all workers.",
         discussion:
-            "It holds until the server's next reload (SIGHUP), which goes by the configuration, or its end. Connections notice nothing.")
+            "The level is in effect until the next reload (SIGHUP), which uses the configured one. Connections are not affected.")
 
     @Argument(help: "trace, debug, info, notice, warning, error or critical.")
     var level: String
 
-    @Argument(help: ArgumentHelp("The master's process number, or its pid file.", valueName: "pid"))
+    @Argument(help: ArgumentHelp("The master's process ID, or its PID file.", valueName: "pid"))
     var master: String
 
-    /// EX_UNAVAILABLE of sysexits.h: the process cannot be asked.
+    /// EX_UNAVAILABLE of sysexits.h: the master cannot be reached.
     private static let unavailable: Int32 = 69
 
     func validate() throws {
         guard Logger.Level(rawValue: level) != nil else {
-            throw ValidationError("expected trace, debug, info, notice, warning, error or critical as the level, got \"\(level)\"")
+            throw ValidationError("level: expected trace, debug, info, notice, warning, error or critical, got \(Quotation.of(level))")
         }
     }
 
@@ -29,7 +29,7 @@ struct LogLevel: ParsableCommand {
         do {
             try LogLevelRequest.send(level, to: try Int32(master) ?? LogLevelRequest.master(pidFile: master))
         } catch LogLevelRequest.Failure.notUnderstood {
-            throw RuntimeFailure("process \(master) is no master of an Apus server", Self.unavailable)
+            throw RuntimeFailure("process \(master): expected the master of an Apus server", Self.unavailable)
         } catch LogLevelRequest.Failure.refused(let reason) {
             throw RuntimeFailure("\(master): \(reason)", Self.unavailable)
         }

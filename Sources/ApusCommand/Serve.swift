@@ -2,15 +2,15 @@ import Apus
 import ArgumentParser
 import Logging
 
-/// `apus serve`: the demo, or a directory's files, from supervised workers.
+/// `apus serve`: serves the demo or the files of a directory from supervised workers.
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serve the demo, or the files of a directory, from supervised worker processes.",
         discussion: """
-            Without options it serves the demo on 127.0.0.1:8080: a page that shows which worker answered, and at / the WebSocket protocols \
+            Without options it serves the demo on 127.0.0.1:8080: a page that shows which worker served it, and at / the WebSocket protocols \
             echo (the default), dumb-increment-protocol, lws-mirror-protocol and fraggle-protocol.
-            SIGTERM and SIGINT stop it, SIGQUIT lets it drain first. SIGHUP replaces the workers, with the configuration file read anew; \
-            SIGUSR1 reopens the log; SIGUSR2 starts the program anew and hands over to it; SIGTTIN and SIGTTOU add and take away a worker; \
+            SIGTERM and SIGINT stop it, SIGQUIT drains it first. SIGHUP reads the configuration file again and replaces the workers; \
+            SIGUSR1 reopens the log; SIGUSR2 starts the program again and hands over to it; SIGTTIN and SIGTTOU add and remove a worker; \
             SIGWINCH drains the workers.
             """)
 
@@ -21,11 +21,11 @@ struct Serve: ParsableCommand {
         var server = try configuration.makeServer()
         let log = try openLog(configuration)
         LoggingSystem.bootstrap { label in
-            // The logger of each generation has its own level.
+            // Each generation's logger has its own level.
             if let log { LogFile.Handler(log, label: label) } else { StandardErrorLogHandler(label: label) }
         }
         configuration.setLog(log, of: &server)
-        if options.sandbox.sandboxSelftest { return try options.sandbox.test(server) }
+        if options.sandbox.sandboxSelftest { return try options.sandbox.runSelfTest(of: server) }
         server.reload = { [options] in
             let next = try options.configuration()
             var description = try next.makeServer()

@@ -1,9 +1,24 @@
 import CLinux
 import Glibc
+import Synchronization
 
-/// Calls by which a process gives up what it may do, for good.
+/// Calls by which a process permanently gives up privileges.
 package enum Confinement {
-    /// Closes every descriptor but these (`close_range(2)`).
+    /// What the sandbox leaves to this process, for the texts of errors.
+    package enum Extent: Sendable {
+        case unconfined
+        case confined(mayConnect: Bool)
+    }
+
+    private static let noted = Mutex(Extent.unconfined)
+
+    /// Set when a worker enters the sandbox.
+    package static var extent: Extent {
+        get { noted.withLock { $0 } }
+        set { noted.withLock { $0 = newValue } }
+    }
+
+    /// Closes all descriptors except `kept` (`close_range(2)`).
     package static func closeDescriptors(except kept: [Int32]) throws(SystemError) {
         var first: UInt32 = 0
         for number in Set(kept).sorted() {
@@ -14,7 +29,7 @@ package enum Confinement {
         try blockingSyscall("close_range") { apus_close_range(first, .max) }
     }
 
-    /// What `setrlimit(2)` limits.
+    /// A resource of `setrlimit(2)`.
     package enum Resource {
         case processes
         case fileSize
@@ -35,20 +50,22 @@ package enum Confinement {
 
     package static func changeRoot(to path: String) throws(SystemError) { try blockingSyscall("chroot") { unsafe apus_chroot(path) } }
 
-    /// No supplementary groups, then group and user: real, effective and saved.
+    /// Clears the supplementary groups, then sets the real, effective and saved group and user IDs.
     package static func setIdentity(user: UInt32, group: UInt32) throws(SystemError) {
         try blockingSyscall("setresuid") { apus_set_identity(user, group) }
     }
 
-    /// Real and effective ids, and the number of supplementary groups.
+    /// The real and effective IDs, and the number of supplementary groups.
     package static var identity: (user: UInt32, effectiveUser: UInt32, group: UInt32, groups: Int) {
         (getuid(), geteuid(), getgid(), Int(getgroups(0, nil)))
     }
 
-    /// Empties the bounding set, as far as this process may, and says whether it did.
+    /// Clears the capability bounding set.
+    ///
+    /// - Returns: false if the process lacks the privilege.
     package static func dropBoundingSet() -> Bool {
         for capability: Int32 in 0..<64 where apus_drop_bounding_capability(capability) != 0 {
-            // EINVAL: there are no more.
+            // EINVAL: the last capability has been passed.
             if errno == EPERM { return false }
             if errno == EINVAL { break }
         }
@@ -62,21 +79,22 @@ package enum Confinement {
 
     package static var hasCapabilities: Bool { apus_capabilities() != 0 }
 
-    /// No core dumps, no ptrace by the same user, /proc belongs to root.
+    /// Disables core dumps and ptrace by the same user; `/proc` entries belong to root.
     package static func forbidDumping() throws(SystemError) { try blockingSyscall("prctl") { apus_forbid_dumping() } }
 
-    /// No program that is executed gets more rights.
+    /// Prevents executed programs from gaining privileges (`PR_SET_NO_NEW_PRIVS`).
     package static func forbidNewPrivileges() throws(SystemError) { try blockingSyscall("prctl") { apus_forbid_new_privileges() } }
 
-    /// The version of Landlock that the kernel speaks; nil if it has none.
+    /// The kernel's Landlock ABI version; nil if it has none.
     package static var landlockVersion: Int32? {
         let version = apus_landlock_version()
         return version > 0 ? version : nil
     }
 
-    /// Forbids all of the file system but reading beneath `readable` and reading and writing beneath `writable`, connecting unless
-    /// `mayConnect`, binding (but then to a port that the kernel chooses), and signals and abstract sockets of others, as far as the kernel's
-    /// version knows of these.
+    /// Denies all file system access except reading below `readable`, and reading and writing below
+    /// `writable`. As far as the kernel's version supports it, also denies connecting unless
+    /// `mayConnect`, binding except to a port that the kernel chooses, and signals and abstract
+    /// sockets of other processes.
     package static func landlock(version: Int32, readable: [Int32], writable: [Int32], mayConnect: Bool) throws(SystemError) {
         let rules = OwnedDescriptor(
             rawValue: try blockingSyscall("landlock_create_ruleset") { apus_landlock_create(version, mayConnect ? 1 : 0) })
@@ -94,7 +112,10 @@ package enum Confinement {
         _ = consume rules
     }
 
-    /// The ids of a user, by name or number, and of the group to go with it.
+    /// Looks up a user by name or number.
+    ///
+    /// - Returns: the user's ID and primary group ID.
+    /// - Throws: `SystemError` if the lookup fails.
     package static func find(user: String) throws(SystemError) -> (user: UInt32, group: UInt32) {
         if let number = UInt32(user) { return (number, number) }
         var ids: (user: UInt32, group: UInt32) = (0, 0)
@@ -111,21 +132,23 @@ package enum Confinement {
         return id
     }
 
-    /// Whether a descriptor is a regular file, whose growth a limit on file sizes would stop.
+    /// Whether a descriptor is a regular file, to which a file size limit applies.
     package static func isRegularFile(_ descriptor: Int32) -> Bool {
         guard let information = try? FileSystem.information(descriptor) else { return false }
         return information.kind == .regular
     }
 
-    /// A system call by its number, as an attacker would make it.
+    /// Makes a system call by number, as an attacker would.
     ///
-    /// - Returns: 0 if it was carried out, else the errno.
+    /// - Returns: 0 on success, otherwise the errno.
     package static func attempt(call number: Int, _ arguments: [Int]) -> Int32 {
         let all = arguments + Array(repeating: 0, count: 6 - arguments.count)
         return apus_raw_call(number, all[0], all[1], all[2], all[3], all[4], all[5]) == -1 ? errno : 0
     }
 
-    /// The same by the gate of 32-bit programs.
+    /// Makes a system call through the 32-bit entry.
+    ///
+    /// - Returns: 0 on success, otherwise the errno.
     package static func attemptCompatibleCall() -> Int32 {
         let result = apus_compatible_getpid()
         return result > 0 ? 0 : Int32(clamping: -result)

@@ -1,52 +1,55 @@
 import CLinux
 import Glibc
 
-/// What a file is, as far as serving it needs to know.
+/// The properties of a file that serving it needs.
 package struct FileInformation: Equatable, Sendable {
     package enum Kind: Sendable { case regular, directory, symbolicLink, other }
     package let kind: Kind
-    /// Bytes.
+    /// In bytes.
     package let size: Int
-    /// Last change of the content, seconds and nanoseconds since 1970.
+    /// Last modification of the content, seconds and nanoseconds since 1970.
     package let modified: Int
     package let modifiedNanoseconds: Int
     package let inode: UInt64
-    /// Last change of the content or of what `stat(2)` says, seconds and nanoseconds since 1970; the kernel's, nobody can set it.
+    /// Last status change (ctime), seconds and nanoseconds since 1970; set by the kernel only.
     package let changed: Int
     package let changedNanoseconds: Int
 }
 
 /// System calls on files.
 package enum FileSystem {
-    /// Opens a directory, the root that `openBeneath` never leaves.
+    /// Opens a directory, the root for `openBeneath`.
     package static func openDirectory(_ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) })
     }
 
-    /// Names what stands at a path, without the right to read it (`O_PATH`).
+    /// Opens a path without read access (`O_PATH`).
     package static func openName(_ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("open") { unsafe apus_open_name(path) })
     }
 
-    /// Opens the file at the relative `path` for reading; `..`, absolute and magic links cannot leave `root`
-    /// (`openat2(2)` with `RESOLVE_BENEATH`). Throws `ENOENT`, `EXDEV` (it would leave), `EACCES`, `ELOOP`.
+    /// Opens the file at the relative `path` for reading; `..`, absolute and magic links cannot
+    /// leave `root` (`openat2(2)` with `RESOLVE_BENEATH`).
+    ///
+    /// - Throws: `SystemError`: `ENOENT`, `EXDEV` (the path leaves the root), `EACCES`, `ELOOP`.
     package static func openBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_open_beneath(root, path) })
     }
 
-    /// Opens the file as `openBeneath` does, and follows absolute symbolic links, too, whose targets are beneath `location`.
+    /// As `openBeneath(_:_:)`, but also follows absolute symbolic links to targets below
+    /// `location`.
     ///
-    /// Links are read and replaced in the path one after the other. Whatever they were when they were read, the file is opened by
-    /// `openBeneath`, which never leaves `root`.
+    /// Links are read and replaced in the path one by one. The file itself is opened by
+    /// `openBeneath`, which never leaves `root`, whatever a link pointed to when it was read.
     ///
-    /// - Parameter location: The path of `root`, as `realPath` gives it.
+    /// - Parameter location: the path of `root`, as returned by `realPath`.
     package static func openBeneath(_ root: Int32, at location: String, _ path: String) throws(SystemError) -> OwnedDescriptor {
         var path = path
         for _ in 0..<maxLinks {
             do throws(SystemError) {
                 return try openBeneath(root, path)
             } catch {
-                // A rename elsewhere kept the kernel from being sure of a `..`.
+                // A concurrent rename made a `..` ambiguous.
                 if error.code == EAGAIN { continue }
                 guard error.code == EXDEV, let target = try replacingFirstLink(root, at: location, path) else { throw error }
                 path = target
@@ -55,12 +58,13 @@ package enum FileSystem {
         throw SystemError(code: ELOOP, call: "openat2")
     }
 
-    /// Symbolic links of one path that are read; the kernel follows 40.
+    /// Most symbolic links read per path; the kernel follows 40.
     private static let maxLinks = 16
-    /// Bytes of a path (PATH_MAX).
+    /// Most bytes of a path (`PATH_MAX`).
     private static let maxPathBytes = 4096
 
-    /// The path with its first symbolic link replaced by the link's target; nil if there is none, or its target is not beneath `location`.
+    /// The path with its first symbolic link replaced by the target; nil if there is none, or its
+    /// target is not below `location`.
     private static func replacingFirstLink(_ root: Int32, at location: String, _ path: String) throws(SystemError) -> String? {
         guard path.utf8.count < maxPathBytes else { throw SystemError(code: ENAMETOOLONG, call: "openat2") }
         let components = path.utf8.split(separator: UInt8(ascii: "/")).map { String(Substring($0)) }
@@ -76,7 +80,7 @@ package enum FileSystem {
         return nil
     }
 
-    /// A link's target, where it is absolute as a path beneath `location`; nil if it is not beneath.
+    /// A link's target; if absolute, relative to `location`. Nil if it is not below `location`.
     private static func relative(_ target: String, to location: String) -> (path: String, isAbsolute: Bool)? {
         guard target.utf8.first == UInt8(ascii: "/") else { return (target, false) }
         let root = location.utf8.last == UInt8(ascii: "/") ? location.utf8.dropLast() : location.utf8[...]
@@ -86,7 +90,7 @@ package enum FileSystem {
         return (String(decoding: rest.drop { $0 == UInt8(ascii: "/") }, as: UTF8.self), true)
     }
 
-    /// The target of the symbolic link that a descriptor names.
+    /// The target of the symbolic link that the descriptor refers to.
     private static func target(of link: Int32) throws(SystemError) -> String {
         var bytes = [CChar](repeating: 0, count: maxPathBytes)
         let count = try blockingSyscall("readlinkat") { unsafe readlinkat(link, "", &bytes, bytes.count) }
@@ -96,7 +100,7 @@ package enum FileSystem {
     /// The absolute path without symbolic links (`realpath(3)`).
     package static func realPath(_ path: String) throws(SystemError) -> String {
         guard let resolved = unsafe realpath(path, nil) else { throw SystemError(code: errno, call: "realpath") }
-        // SAFETY: realpath gives a string that ends with NUL and belongs to the caller.
+        // SAFETY: realpath returns a NUL-terminated string that the caller frees.
         defer { unsafe free(resolved) }
         return unsafe String(cString: resolved)
     }
@@ -117,14 +121,15 @@ package enum FileSystem {
             changed: status.st_ctim.tv_sec, changedNanoseconds: status.st_ctim.tv_nsec)
     }
 
-    /// Reads at `offset`; 0 bytes mean the end.
+    /// Reads at `offset`; 0 bytes at the end of the file.
     package static func read(
         _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, at offset: Int
     ) throws(SystemError) -> Int {
         try blockingSyscall("pread") { unsafe pread(descriptor, buffer.baseAddress, buffer.count, offset) }
     }
 
-    /// `read(2)` once, at most `maxBytes`; nothing at the end. Blocks if the descriptor does and nothing is there.
+    /// Calls `read(2)` once for at most `maxBytes`; an empty array at the end. Blocks if the
+    /// descriptor is blocking and has no data.
     package static func readSome(_ descriptor: Int32, maxBytes: Int) throws(SystemError) -> IOResult<[UInt8]> {
         var result = IOResult<Int>.wouldBlock
         var failure: SystemError?
@@ -162,7 +167,8 @@ package enum FileSystem {
         return bytes
     }
 
-    /// The first `maxBytes` bytes of the file at `path`; nil if it is no regular file: the other end of a named pipe may never come.
+    /// The first `maxBytes` bytes of the file at `path`; nil unless it is a regular file: reading a
+    /// named pipe could block forever.
     package static func contents(of path: String, maxBytes: Int) throws(SystemError) -> [UInt8]? {
         let file = OwnedDescriptor(
             rawValue: try blockingSyscall("open") { unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) })
@@ -170,13 +176,14 @@ package enum FileSystem {
         return try contents(file.rawValue, maxBytes: maxBytes)
     }
 
-    /// Sends `count` bytes of a file from `offset` to a socket inside the kernel; 0 bytes mean that the file ended.
+    /// Sends `count` bytes of a file from `offset` to a socket (`sendfile(2)`); 0 bytes if the file
+    /// has ended.
     package static func send(_ file: Int32, to socket: Int32, from offset: Int, count: Int) throws(SystemError) -> IOResult<Int> {
         var position = offset
         return try syscall("sendfile") { unsafe sendfile(socket, file, &position, count) }
     }
 
-    /// Replaces the file at `path` by `text`: readers see the old or the new content, never a part.
+    /// Replaces the file at `path` with `text` atomically: readers see the old or the new content.
     package static func replace(_ path: String, with text: String, mode: UInt32 = 0o644) throws(SystemError) {
         let (file, temporary) = try makeBeside(path, mode: mode).release()
         let owner = OwnedDescriptor(rawValue: file)
@@ -189,14 +196,15 @@ package enum FileSystem {
         }
     }
 
-    /// A file that is about to take another's place: nobody else's, whoever may write its directory.
+    /// A new file that will replace another, created exclusively, whoever else may write to its
+    /// directory.
     struct NewFile: ~Copyable {
         let file: OwnedDescriptor
         let path: String
         consuming func release() -> (Int32, String) { (file.release(), path) }
     }
 
-    /// Makes a new file of an unguessable name in the directory of `path`.
+    /// Creates a file with an unguessable name in the directory of `path`.
     static func makeBeside(_ path: String, mode: UInt32) throws(SystemError) -> NewFile {
         var attempts = 8
         while true {
@@ -213,7 +221,7 @@ package enum FileSystem {
         }
     }
 
-    /// Writes all of `text` to a descriptor that blocks, such as standard error.
+    /// Writes all of `text` to a blocking descriptor, such as standard error.
     package static func writeAll(_ descriptor: Int32, _ text: String) throws(SystemError) { try writeAll(descriptor, Array(text.utf8)) }
 
     package static func writeAll(_ descriptor: Int32, _ bytes: [UInt8]) throws(SystemError) {
@@ -230,7 +238,7 @@ package enum FileSystem {
         try blockingSyscall("rename") { unsafe Glibc.rename(path, place) }
     }
 
-    /// Opens a file to append to it, and makes it if there is none.
+    /// Opens a file for appending, and creates it if needed.
     package static func openForAppending(_ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(
             rawValue: try blockingSyscall("open") {
@@ -238,12 +246,14 @@ package enum FileSystem {
             })
     }
 
-    /// One `write(2)`; the number of bytes taken.
+    /// Calls `write(2)` once.
+    ///
+    /// - Returns: the number of bytes written.
     package static func write(_ descriptor: Int32, _ bytes: [UInt8]) throws(SystemError) -> IOResult<Int> {
         try syscall("write") { unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) } }
     }
 
-    /// Throws what would keep `replace` from replacing the file at `path`.
+    /// - Throws: the error with which `replace` would fail at `path`, as far as it can be foreseen.
     package static func checkReplaceable(_ path: String) throws(SystemError) {
         var status = stat()
         if unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { throw SystemError(code: EISDIR, call: "rename") }
@@ -252,14 +262,27 @@ package enum FileSystem {
         remove(temporary)
     }
 
-    /// Throws what keeps this process from making files beside the one at `path`, without making any.
+    /// - Throws: the error that prevents creating files beside `path`; none is created.
     package static func checkDirectory(of path: String) throws(SystemError) {
         let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
         try blockingSyscall("access") { unsafe access(directory, W_OK | X_OK) }
         if isDirectory(path) { throw SystemError(code: EISDIR, call: "open") }
     }
 
-    /// Throws what keeps this process from appending to the file at `path`, or from making it.
+    /// Whether two paths name the same entry of the same directory.
+    package static func isSamePlace(_ one: String, _ other: String) -> Bool {
+        func parts(_ path: String) -> (directory: String, name: Substring) {
+            guard let slash = path.lastIndex(of: "/") else { return (".", path[...]) }
+            return (String(path[...slash]), path[path.index(after: slash)...])
+        }
+        let (first, second) = (parts(one), parts(other))
+        guard first.name == second.name else { return false }
+        var (left, right) = (stat(), stat())
+        guard unsafe stat(first.directory, &left) == 0, unsafe stat(second.directory, &right) == 0 else { return one == other }
+        return left.st_dev == right.st_dev && left.st_ino == right.st_ino
+    }
+
+    /// - Throws: the error that prevents appending to, or creating, the file at `path`.
     package static func checkAppendable(_ path: String) throws(SystemError) {
         if isDirectory(path) { throw SystemError(code: EISDIR, call: "open") }
         do throws(SystemError) {
@@ -275,18 +298,19 @@ package enum FileSystem {
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
-    /// How many names `names(in:)` returns.
+    /// The number of names that `names(in:)` returns.
     package static func entryCount(of directory: String) -> Int {
         names(in: directory).count
     }
 
-    /// The names of what is in a directory, without those that begin with a dot; none if it cannot be read.
+    /// The names in a directory, without those that start with a dot; empty if it cannot be read.
     package static func names(in directory: String) -> [String] {
         guard let stream = unsafe opendir(directory) else { return [] }
         defer { _ = unsafe closedir(stream) }
         var names: [String] = []
         while let entry = unsafe readdir(stream) {
-            // SAFETY: The entry stays until the next call of readdir; its name ends with NUL.
+            // SAFETY: the entry is valid until the next call of readdir; its name is
+            // NUL-terminated.
             let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { field in
                 unsafe field.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: entry.pointee.d_name)) { characters in
                     unsafe String(cString: characters)
@@ -297,7 +321,7 @@ package enum FileSystem {
         return names
     }
 
-    /// Whether a user and group may look things up in a directory, as its mode says.
+    /// Whether the mode of a directory allows a user and group to search it.
     package static func maySearch(_ directory: Int32, user: UInt32, group: UInt32) throws(SystemError) -> Bool {
         var status = stat()
         try blockingSyscall("fstat") { unsafe fstat(directory, &status) }
@@ -306,12 +330,12 @@ package enum FileSystem {
         return status.st_mode & bit != 0
     }
 
-    /// Makes a new file beneath `root`: what a worker must not be able to do.
+    /// Creates a file below `root`: to test that a worker cannot.
     package static func createBeneath(_ root: Int32, _ path: String) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("openat2") { unsafe apus_create_beneath(root, path) })
     }
 
-    /// Makes a directory below /tmp, by default one that everybody may read, and returns its path.
+    /// Creates a directory in /tmp, by default readable by all users, and returns its path.
     package static func makeTemporaryDirectory(mode: UInt32 = 0o755) throws(SystemError) -> String {
         var template = Array("/tmp/apus-XXXXXX".utf8CString)
         guard unsafe mkdtemp(&template) != nil else { throw SystemError(code: errno, call: "mkdtemp") }
@@ -320,33 +344,35 @@ package enum FileSystem {
         return path
     }
 
-    /// Sets the owner, the group and the permissions of what stands at `path` itself, no link followed; nil leaves them.
+    /// Sets the owner, the group and the mode of the file at `path`, without following a link; nil
+    /// leaves them.
     package static func setAccess(of path: String, mode: UInt32?, user: UInt32?, group: UInt32?) throws(SystemError) {
         if user != nil || group != nil {
-            // The largest number leaves it as it is.
+            // `chown` leaves IDs of -1 unchanged.
             try blockingSyscall("chown") { unsafe lchown(path, user ?? .max, group ?? .max) }
         }
         if let mode { try blockingSyscall("chmod") { unsafe fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW) } }
     }
 
-    /// Removes an empty directory; no error if there is none.
+    /// Removes an empty directory; errors are ignored.
     package static func removeDirectory(_ path: String) { _ = unsafe rmdir(path) }
 
-    /// Removes a file; no error if there is none.
+    /// Removes a file; errors are ignored.
     package static func remove(_ path: String) { _ = unsafe unlink(path) }
 
-    /// Whether `path` names a socket.
+    /// Whether `path` is a socket.
     package static func isSocket(_ path: String) -> Bool {
         var status = stat()
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 }
 
-/// A file that is locked as long as this object lives and the process runs (`fcntl F_SETLK`): forks do not inherit the lock.
+/// A file locked while this object lives and the process runs (`fcntl F_SETLK`); forks do not
+/// inherit the lock.
 package final class FileLock {
     private let file: OwnedDescriptor
 
-    /// Puts a file with `text`, locked, in the place of what is at `path`.
+    /// Replaces the file at `path` with a locked one that contains `text`.
     package init(replacing path: String, with text: String) throws(SystemError) {
         let (number, temporary) = try FileSystem.makeBeside(path, mode: 0o644).release()
         file = OwnedDescriptor(rawValue: number)
@@ -360,7 +386,8 @@ package final class FileLock {
         }
     }
 
-    /// The process that holds the lock of the file at `path`; nil if nobody does, or there is no such file.
+    /// The process that holds the lock of the file at `path`; nil if none does, or the file does
+    /// not exist.
     package static func holder(of path: String) -> Int32? {
         guard let number = try? blockingSyscall("open", { unsafe open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK) }) else { return nil }
         let file = OwnedDescriptor(rawValue: number)

@@ -1,29 +1,29 @@
 import Glibc
 
-/// The one owner of a file descriptor: closes it when it goes out of scope.
+/// Owns a file descriptor, and closes it when it goes out of scope.
 package struct OwnedDescriptor: ~Copyable {
     package let rawValue: Int32
 
-    /// Takes over an open descriptor.
+    /// Takes ownership of an open descriptor.
     package init(rawValue: Int32) {
-        precondition(rawValue >= 0, "a descriptor is never negative")
+        precondition(rawValue >= 0, "expected a descriptor, got \(rawValue)")
         self.rawValue = rawValue
     }
 
     deinit { _ = Glibc.close(rawValue) }
 
-    /// Gives the descriptor up without closing it.
+    /// Returns the descriptor without closing it.
     package consuming func release() -> Int32 {
         let value = rawValue
         discard self
         return value
     }
 
-    /// A second descriptor for what `rawValue` stands for (`fcntl F_DUPFD_CLOEXEC`).
+    /// Duplicates a descriptor (`fcntl F_DUPFD_CLOEXEC`).
     package static func duplicate(_ rawValue: Int32) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("fcntl") { fcntl(rawValue, F_DUPFD_CLOEXEC, 0) })
     }
 
-    /// Closes a bare descriptor: for numbers kept in arrays, and for what a child inherited but must not hold.
+    /// Closes a descriptor without an owner: one kept in an array, or inherited by a child.
     package static func close(_ rawValue: Int32) { _ = Glibc.close(rawValue) }
 }

@@ -1,8 +1,9 @@
 import CLinux
 import Glibc
 
-/// Memory straight from the kernel, in whole pages, for buffers so large that they must not wait in the allocator for a neighbour's end:
-/// what is unmapped has left the process. Untouched pages cost nothing. Like any allocation, these end the process when there is no memory.
+/// Memory mapped from the kernel in whole pages, for buffers so large that freed ones must return
+/// to the kernel at once instead of staying in a fragmented heap. Untouched pages cost nothing. As
+/// with any allocation, the process ends when memory is exhausted.
 package enum Pages {
     /// Maps zeroed pages (`mmap MAP_PRIVATE | MAP_ANONYMOUS`).
     package static func map(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
@@ -11,7 +12,7 @@ package enum Pages {
         return unsafe UnsafeMutableRawBufferPointer(start: start, count: byteCount)
     }
 
-    /// Makes a mapping larger or smaller; it may move, which copies nothing (`mremap`).
+    /// Resizes a mapping (`mremap`); it may move, without a copy.
     package static func resize(_ pages: UnsafeMutableRawBufferPointer, to byteCount: Int) -> UnsafeMutableRawBufferPointer {
         guard let start = unsafe apus_resize_pages(pages.baseAddress, pages.count, byteCount) else {
             fatalError("mremap: no memory for \(byteCount) bytes")
@@ -19,6 +20,6 @@ package enum Pages {
         return unsafe UnsafeMutableRawBufferPointer(start: start, count: byteCount)
     }
 
-    /// Gives a mapping back to the kernel; nothing may touch it any more.
+    /// Unmaps the pages; they must not be accessed afterwards.
     package static func unmap(_ pages: UnsafeMutableRawBufferPointer) { unsafe munmap(pages.baseAddress, pages.count) }
 }

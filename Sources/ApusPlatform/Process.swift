@@ -1,10 +1,10 @@
 import CLinux
 import Glibc
 
-/// A child's identity and the descriptor that becomes readable when it ends.
+/// A child process and the pidfd that becomes readable when it ends.
 package struct ChildProcess: ~Copyable {
     package let pid: Int32
-    /// A pidfd: names this very process even after its number has been reused.
+    /// A pidfd: refers to this process even after its ID has been reused.
     package let descriptor: OwnedDescriptor
 }
 
@@ -21,14 +21,15 @@ package enum ProcessEnd: Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Calls about processes. The caller of `fork` has one thread: no Task, no Dispatch queue has run.
+/// Process calls. A process that calls `fork` must have a single thread: no Task or Dispatch queue
+/// may have run.
 package enum Process {
     package static var id: Int32 { getpid() }
 
-    /// `fork(2)`. In the child `body` runs and its result is the exit status; the child never returns from here and
-    /// ends with `_exit`, so nothing the parent registered for its own end runs twice.
+    /// Forks (`fork(2)`). The child runs `body` and ends by `_exit` with its result as status, so
+    /// it never returns from here, and the parent's exit handlers do not run in it.
     package static func fork(_ body: () -> Int32) throws(SystemError) -> ChildProcess {
-        // What waits in the C library's streams would be written by both.
+        // Otherwise both processes would write the C library's buffered output.
         apus_flush_streams()
         let pid = try blockingSyscall("fork") { apus_fork() }
         if pid == 0 {
@@ -40,35 +41,36 @@ package enum Process {
             let descriptor = try blockingSyscall("pidfd_open") { apus_pidfd_open(pid) }
             return ChildProcess(pid: pid, descriptor: OwnedDescriptor(rawValue: descriptor))
         } catch {
-            // Without a pidfd nobody would notice its end: it must not live.
+            // Without a pidfd its end would go unnoticed, so kill it.
             kill(pid, SIGKILL)
             _ = waitpid(pid, nil, 0)
             throw error
         }
     }
 
-    /// Collects a child that has ended; nil while it runs.
+    /// Reaps a child that has ended; nil while it runs.
     package static func reap(_ pid: Int32) -> ProcessEnd? { collect(pid, options: WNOHANG) }
 
-    /// Whether processes whose parents have ended become children of this one: it is PID 1, or has asked for them (`PR_SET_CHILD_SUBREAPER`).
+    /// Whether orphaned processes become children of this one: it is PID 1, or a subreaper
+    /// (`PR_SET_CHILD_SUBREAPER`).
     package static let inheritsOrphans = apus_inherits_orphans() != 0
 
-    /// A child that has ended and waits to be reaped; nil if there is none.
+    /// A child that has ended and was not reaped; nil if there is none.
     package static func endedChild() -> Int32? {
         let pid = apus_ended_child()
         return pid > 0 ? pid : nil
     }
 
-    /// Kills a child and waits for its end; nil when it was no child.
+    /// Kills a child and reaps it; nil if it is not a child.
     package static func killAndReap(_ pid: Int32) -> ProcessEnd? {
         kill(pid, SIGKILL)
         return collect(pid, options: 0)
     }
 
-    /// Waits for a child's end; nil when it was no child.
+    /// Waits for a child's end and reaps it; nil if it is not a child.
     package static func waitForEnd(of pid: Int32) -> ProcessEnd? { collect(pid, options: 0) }
 
-    /// A pidfd of a process.
+    /// Opens a pidfd (`pidfd_open(2)`).
     package static func handle(of pid: Int32) throws(SystemError) -> OwnedDescriptor {
         OwnedDescriptor(rawValue: try blockingSyscall("pidfd_open") { apus_pidfd_open(pid) })
     }
@@ -81,23 +83,24 @@ package enum Process {
         return apus_exited(status) != 0 ? .exited(apus_exit_status(status)) : .signaled(apus_term_signal(status))
     }
 
-    /// Sends `signal` to a child that has not been reaped, so the number is still its own.
+    /// Sends `signal` to a child that was not reaped, whose ID is therefore still valid.
     package static func signal(_ pid: Int32, _ signal: Int32) { kill(pid, signal) }
 
-    /// Ends this process at once, without the exit handlers.
+    /// Ends this process at once, without exit handlers.
     package static func exitNow(_ status: Int32) -> Never { _exit(status) }
 
-    /// Ends this process, with the exit handlers: what is printed is written.
+    /// Ends this process with exit handlers, which flush buffered output.
     package static func end(_ status: Int32) -> Never { exit(status) }
 
-    /// The process that started this one; 1, or a subreaper's number, once that has died.
+    /// The parent process; 1 or a subreaper once that has ended.
     package static var parent: Int32 { getppid() }
 
-    /// From here on the death of `parent` interrupts whatever this process does: the listeners' numbers name /dev/null instead, so that their
-    /// addresses are free although a callback is stuck, and SIGALRM ends the process after `seconds`. The kernel forgets this wish when the
-    /// process changes its user: call it again then.
+    /// Makes the death of `parent` interrupt this process: the listeners' descriptors are replaced
+    /// with /dev/null, so that their addresses are free even if a callback is stuck, and SIGALRM
+    /// ends the process after `seconds`. The kernel resets this when the process changes its user:
+    /// call it again then.
     ///
-    /// - Throws: When the kernel refuses, or `ESRCH` when the parent has died already.
+    /// - Throws: `SystemError`: the kernel's, or `ESRCH` if the parent has ended already.
     package static func guardOrphan(of parent: Int32, listeners: [Int32], seconds: Int) throws(SystemError) {
         try blockingSyscall("prctl") {
             unsafe apus_guard_orphan(parent, listeners, Int32(listeners.count), UInt32(clamping: seconds))
@@ -105,13 +108,15 @@ package enum Process {
         if getppid() != parent { throw SystemError(code: ESRCH, call: "getppid") }
     }
 
-    /// Other listeners for `guardOrphan`: no more than it took at first, or 4,096.
+    /// Replaces the listeners of `guardOrphan`: at most as many as at first, or 4,096.
     package static func guardListeners(_ listeners: [Int32]) {
         _ = unsafe apus_guard_listeners(listeners, Int32(listeners.count))
     }
 
-    /// Replaces the program of this process by `arguments[0]`, looked up in PATH if it has no slash (`execvp(3)`). `keeping` are descriptors
-    /// that the new program inherits. Returns only when that fails.
+    /// Executes the program `arguments[0]`, searched in PATH if it has no slash (`execvp(3)`). It
+    /// inherits the descriptors `keeping`.
+    ///
+    /// - Returns: the error; only on failure.
     package static func execute(_ arguments: [String], keeping: [Int32]) -> SystemError {
         for descriptor in keeping { _ = fcntl(descriptor, F_SETFD, 0) }
         var pointers: [UnsafeMutablePointer<CChar>?] = unsafe arguments.map { unsafe strdup($0) } + [nil]
@@ -119,10 +124,10 @@ package enum Process {
         return SystemError(code: errno, call: "execvp")
     }
 
-    /// How many threads this process has; 1 where /proc cannot tell.
+    /// The number of threads of this process; 1 if /proc is unavailable.
     package static var threadCount: Int { max(1, FileSystem.entryCount(of: "/proc/self/task")) }
 
-    /// Starts a thread that ends at once and waits for it.
+    /// Starts a thread that ends at once, and waits for it.
     ///
     /// - Returns: 0, or the errno.
     package static func attemptThread() -> Int32 {
@@ -131,8 +136,10 @@ package enum Process {
         return code == 0 ? pthread_join(thread, nil) : code
     }
 
-    /// Prepares what libraries keep for the process: the time zone and the locales are read, TZ is set to the zone's name if it is unset,
-    /// Foundation's main bundle is looked for, the working directory, the root directory's status and the machine's memory are kept, and lines of standard output leave as they end. Nothing of it needs a file afterwards.
+    /// Initialises process-wide library state so that no file is needed later: reads the time zone
+    /// and the locales, sets TZ to the zone's name if unset, locates Foundation's main bundle,
+    /// caches the working directory, the root directory's status and the memory size, and makes
+    /// standard output line-buffered.
     package static func loadEnvironment() {
         apus_load_time_zone()
         apus_load_bundle()
@@ -140,18 +147,19 @@ package enum Process {
         apus_prepare_streams()
     }
 
-    /// From here on `pthread_create` starts no thread: detached ones never run, for others the call fails. The first is noted in the log.
+    /// Makes `pthread_create` start no more threads: it fails, or for detached threads succeeds
+    /// without running them. The first refusal is logged.
     package static func refuseThreads() { apus_refuse_threads() }
 
-    /// What `ps` shows as this process's command line, as far as the room of the original one reaches.
+    /// Sets the command line that `ps` shows, truncated to the room of the original one.
     package static func setTitle(_ title: String) { unsafe apus_set_title(title) }
 
-    /// CPUs that this process may run on.
+    /// The number of CPUs that this process may run on.
     package static func usableProcessors() -> Int {
         max(1, Int(apus_usable_processors()))
     }
 
-    /// Raises the limit on open descriptors to what the system allows this process, and gives it.
+    /// Raises the limit on open descriptors to its hard limit, and returns it.
     package static func raiseDescriptorLimit() -> Int {
         var limit = rlimit()
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
@@ -162,13 +170,13 @@ package enum Process {
         return Int(clamping: limit.rlim_cur)
     }
 
-    /// The value of an environment variable; nil if it is not set.
+    /// The value of an environment variable; nil if unset.
     package static func environment(_ name: String) -> String? {
         guard let value = unsafe getenv(name) else { return nil }
         return unsafe String(cString: value)
     }
 
-    /// Sets an environment variable for this process and those it forks.
+    /// Sets an environment variable for this process and its future children.
     package static func setEnvironment(_ name: String, to value: String) { _ = unsafe setenv(name, value, 1) }
 
     package static func removeEnvironment(_ name: String) { _ = unsafe unsetenv(name) }
@@ -176,7 +184,7 @@ package enum Process {
     /// Whether `descriptor` is open.
     package static func isOpen(_ descriptor: Int32) -> Bool { fcntl(descriptor, F_GETFD) >= 0 }
 
-    /// Opens `/dev/null` as those of the descriptors 0, 1 and 2 that are closed.
+    /// Opens `/dev/null` as each of the descriptors 0, 1 and 2 that is closed.
     package static func occupyStandardDescriptors() {
         while true {
             let number = unsafe open("/dev/null", O_RDWR)
@@ -186,11 +194,11 @@ package enum Process {
         }
     }
 
-    /// Lets `milliseconds` pass in a process that has no loop yet.
+    /// Sleeps, in a process without a loop.
     package static func pause(milliseconds: Int32) { _ = poll(nil, 0, milliseconds) }
 }
 
-/// Signals, as a descriptor to watch instead of handlers that interrupt.
+/// Signals, received by a descriptor instead of by handlers.
 package enum Signal {
     package static let terminate = SIGTERM
     package static let interrupt = SIGINT
@@ -206,28 +214,36 @@ package enum Signal {
     package static let terminalInput = SIGTTIN
     package static let terminalOutput = SIGTTOU
     package static let windowChange = SIGWINCH
-    /// Comes with a number (`sigqueue(3)`): of a level of the log.
+    /// A real-time signal whose value (`sigqueue(3)`) is a log level.
     package static let logLevel = __libc_current_sigrtmin() + 1
     package static let fileSize = SIGXFSZ
     package static let brokenPipe = SIGPIPE
-    /// A system call that a filter forbids.
+    /// A system call denied by a seccomp filter.
     package static let badCall = SIGSYS
-    /// Raised by a process that finds itself broken.
+    /// Raised by a failed assertion or an invalid operation.
     package static let traps = [SIGILL, SIGTRAP, SIGFPE, SIGABRT]
-    /// Raised by the use of memory that is not there.
+    /// Raised by an invalid memory access.
     package static let memoryFaults = [SIGSEGV, SIGBUS]
-    /// Those that a fault or an assertion raises; language runtimes like to install handlers for them.
+    /// Raised by faults and assertions; language runtimes often install handlers for them.
     package static let faults = [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS]
 
-    /// Blocks `signals` for this process and gives a descriptor that reports them (`signalfd(2)`).
+    /// Blocks `signals` in this process and returns a descriptor that receives them
+    /// (`signalfd(2)`).
     package static func descriptor(for signals: [Int32]) throws(SystemError) -> OwnedDescriptor {
+        try block(signals)
         var set = mask(signals)
-        try blockingSyscall("sigprocmask") { unsafe sigprocmask(SIG_BLOCK, &set, nil) }
         return OwnedDescriptor(
             rawValue: try blockingSyscall("signalfd") { unsafe signalfd(-1, &set, Int32(SFD_NONBLOCK) | Int32(SFD_CLOEXEC)) })
     }
 
-    /// Lets `signals` through again; those that wait are delivered to their default action.
+    /// Blocks `signals` in this thread, and in those that it starts and the processes that it
+    /// forks.
+    package static func block(_ signals: [Int32]) throws(SystemError) {
+        var set = mask(signals)
+        try blockingSyscall("sigprocmask") { unsafe sigprocmask(SIG_BLOCK, &set, nil) }
+    }
+
+    /// Unblocks `signals`; pending ones take their default action.
     package static func unblock(_ signals: [Int32]) {
         var set = mask(signals)
         _ = unsafe sigprocmask(SIG_UNBLOCK, &set, nil)
@@ -237,27 +253,27 @@ package enum Signal {
 
     package static func restoreDefault(_ signal: Int32) { _ = Glibc.signal(signal, SIG_DFL) }
 
-    /// A signal that came in.
+    /// A received signal.
     package struct Received {
         package let number: Int32
-        /// The process that sent it; nil for the kernel, which speaks for a terminal.
+        /// The sending process; nil if the kernel sent it, such as for a terminal.
         package let sender: Int32?
-        /// What came with it, if it was queued with something.
+        /// The value of a queued signal; otherwise 0.
         package let value: Int32
     }
 
-    /// The next signal that came in; nil when there is none.
+    /// The next received signal; nil if there is none.
     package static func next(from descriptor: Int32) -> Received? {
         var info = signalfd_siginfo()
         let size = MemoryLayout<signalfd_siginfo>.size
         guard unsafe read(descriptor, &info, size) == size else { return nil }
-        // SI_USER is 0, other processes' calls are below it; the kernel's own reasons are above.
+        // `si_code` is at most 0 (`SI_USER`) for signals of processes, positive for the kernel's.
         return Received(
             number: Int32(truncatingIfNeeded: info.ssi_signo), sender: info.ssi_code <= 0 ? Int32(bitPattern: info.ssi_pid) : nil,
             value: info.ssi_int)
     }
 
-    /// Sends a signal with a number.
+    /// Sends a signal with a value (`sigqueue(3)`).
     package static func queue(_ signal: Int32, _ value: Int32, to pid: Int32) throws(SystemError) {
         var content = unsafe sigval()
         unsafe content.sival_int = value
@@ -265,7 +281,8 @@ package enum Signal {
         try blockingSyscall("sigqueue") { unsafe sigqueue(pid, signal, number) }
     }
 
-    /// Whether a process keeps this signal waiting until it reads it: other processes may die of it. False where /proc cannot tell.
+    /// Whether a process has blocked this signal, which would otherwise end it. False if /proc is
+    /// unavailable.
     package static func isBlocked(_ signal: Int32, in pid: Int32) -> Bool {
         guard let text = try? FileSystem.contents(of: "/proc/\(pid)/status", maxBytes: 16_384),
             let line = String(decoding: text, as: UTF8.self).split(separator: "\n").first(where: { $0.hasPrefix("SigBlk:") }),

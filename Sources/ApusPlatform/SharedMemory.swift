@@ -1,6 +1,6 @@
 import Glibc
 
-/// Zeroed memory that this process shares with the children it forks (`mmap MAP_SHARED | MAP_ANONYMOUS`).
+/// Zeroed memory shared with forked children (`mmap MAP_SHARED | MAP_ANONYMOUS`).
 @safe package struct SharedMemory: ~Copyable {
     package let bytes: UnsafeMutableRawBufferPointer
 
@@ -10,7 +10,7 @@ import Glibc
         unsafe bytes = UnsafeMutableRawBufferPointer(start: start, count: byteCount)
     }
 
-    /// Takes the memory out of this process; nothing may touch it here any more. Other processes keep theirs.
+    /// Unmaps the memory in this process only; it must not be accessed here afterwards.
     package func giveUp() { unsafe munmap(bytes.baseAddress, bytes.count) }
 
     deinit { unsafe munmap(bytes.baseAddress, bytes.count) }

@@ -1,17 +1,17 @@
 import CLinux
 import Glibc
 
-/// Descriptors that travel between processes (`SCM_RIGHTS`, unix(7)).
+/// Passing descriptors between processes (`SCM_RIGHTS`, unix(7)).
 extension Socket {
-    /// One packet has at most this many.
+    /// Most descriptors per packet.
     package static let maxPassed = Int(APUS_MAX_PASSED)
 
-    /// Sends one packet with 1 to `maxPassed` descriptors, of which the receiver gets its own copies.
+    /// Sends one packet with 1 to `maxPassed` descriptors; the receiver gets duplicates.
     package static func send(_ descriptor: Int32, _ packet: [UInt8], passing passed: [Int32]) throws(SystemError) -> IOResult<Int> {
         try syscall("sendmsg") { unsafe apus_send_descriptors(descriptor, packet, packet.count, passed, Int32(passed.count)) }
     }
 
-    /// Receives one packet and the descriptors that came with it, which are the caller's to close. Never waits.
+    /// Receives one packet and its descriptors, which the caller must close. Never blocks.
     package static func receive(
         _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, passed: inout [Int32]
     ) throws(SystemError) -> IOResult<Int> {

@@ -1,14 +1,15 @@
 import CLinux
 import Glibc
 
-/// Who has sent a packet, as the kernel tells (`SO_PASSCRED`, unix(7)): the sender cannot say otherwise.
+/// The sender of a packet, verified by the kernel (`SO_PASSCRED`, unix(7)).
 extension Socket {
-    /// From here on packets that this end of a pair receives come with their sender.
+    /// Enables sender credentials for packets received at this end.
     package static func tellSenders(_ descriptor: Int32) throws(SystemError) {
         try blockingSyscall("setsockopt SO_PASSCRED") { apus_pass_credentials(descriptor) }
     }
 
-    /// One packet of at most `maxBytes`, and the process that sent it, 0 if the kernel does not know; empty at the end. Never waits.
+    /// Receives one packet of at most `maxBytes` and the sender's PID, 0 if unknown; empty at the
+    /// end of input. Never blocks.
     package static func receivePacketWithSender(
         _ descriptor: Int32, maxBytes: Int
     ) throws(SystemError) -> IOResult<(bytes: [UInt8], sender: Int32)> {

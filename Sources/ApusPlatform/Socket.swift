@@ -1,21 +1,22 @@
 import CLinux
 package import Glibc
 
-/// System calls on sockets. All sockets made here are non-blocking and close-on-exec.
+/// System calls on sockets. All sockets created here are non-blocking and close-on-exec.
 ///
-/// Sending and receiving says for itself that it does not wait: whether a socket is non-blocking belongs to the open file, and whoever shares
-/// it, such as a worker its mailbox, could change that for all.
+/// Send and receive calls pass `MSG_DONTWAIT`: `O_NONBLOCK` belongs to the open file description,
+/// and a process that shares it, such as a worker its mailbox, could clear it for all.
 package enum Socket {
     private static var atOnce: Int32 { Int32(MSG_DONTWAIT) }
     private static var atOnceWithoutSignal: Int32 { Int32(MSG_DONTWAIT | MSG_NOSIGNAL) }
 
-    /// `socket(2)`: a stream socket of the address's family.
+    /// Creates a stream socket of the address's family (`socket(2)`).
     package static func stream(for address: SocketAddress) throws(SystemError) -> OwnedDescriptor {
         let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         return OwnedDescriptor(rawValue: try blockingSyscall("socket") { socket(address.family, kind, 0) })
     }
 
-    /// `socketpair(2)` of `SOCK_SEQPACKET`: record boundaries are kept, and each end sees when the other is gone.
+    /// Creates a `SOCK_SEQPACKET` pair (`socketpair(2)`): packet boundaries are preserved, and each
+    /// end detects the other's close.
     package static func packetPair() throws(SystemError) -> PacketPair {
         var ends: (Int32, Int32) = (-1, -1)
         let kind = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_NONBLOCK.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
@@ -31,12 +32,13 @@ package enum Socket {
         try blockingSyscall("bind") { unsafe address.withSockaddr { unsafe Glibc.bind(descriptor, $0, $1) } }
     }
 
-    /// `listen(2)`; the kernel caps `backlog` at `net.core.somaxconn`.
+    /// Listens (`listen(2)`); the kernel limits `backlog` to `net.core.somaxconn`.
     package static func listen(_ descriptor: Int32, backlog: Int32) throws(SystemError) {
         try blockingSyscall("listen") { Glibc.listen(descriptor, backlog) }
     }
 
-    /// Starts to connect. `.wouldBlock` means in progress: writability tells the end, `pendingError` the outcome.
+    /// Starts connecting. `.wouldBlock` means in progress: when the socket becomes writable,
+    /// `pendingError` returns the result.
     package static func connect(_ descriptor: Int32, to address: SocketAddress) throws(SystemError) -> IOResult<Int32> {
         do {
             return try syscall("connect") { unsafe address.withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) } }
@@ -45,7 +47,8 @@ package enum Socket {
         }
     }
 
-    /// `accept4(2)`: the next connection, non-blocking and close-on-exec, and where it comes from.
+    /// Accepts a connection, non-blocking and close-on-exec, with the peer's address
+    /// (`accept4(2)`).
     package static func accept(_ listener: Int32) throws(SystemError) -> IOResult<(descriptor: Int32, peer: SocketAddress)> {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -58,14 +61,14 @@ package enum Socket {
         }
     }
 
-    /// `recv(2)` into `buffer`; 0 bytes mean that the peer will send no more.
+    /// Receives into `buffer` (`recv(2)`); 0 bytes at the end of input.
     package static func receive(
         _ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer
     ) throws(SystemError) -> IOResult<Int> {
         try syscall("recv") { unsafe recv(descriptor, buffer.baseAddress, buffer.count, atOnce) }
     }
 
-    /// `recv(2)` of one packet of at most `maxBytes`; empty at the end.
+    /// Receives one packet of at most `maxBytes` (`recv(2)`); empty at the end of input.
     package static func receivePacket(_ descriptor: Int32, maxBytes: Int) throws(SystemError) -> IOResult<[UInt8]> {
         var result = IOResult<Int>.wouldBlock
         var failure: SystemError?
@@ -84,7 +87,7 @@ package enum Socket {
         }
     }
 
-    /// `send(2)` of one packet: all of it or nothing.
+    /// Sends one packet (`send(2)`): all of it or nothing.
     package static func send(_ descriptor: Int32, _ packet: [UInt8]) throws(SystemError) -> IOResult<Int> {
         var result = IOResult<Int>.wouldBlock
         var failure: SystemError?
@@ -95,21 +98,23 @@ package enum Socket {
         return result
     }
 
-    /// Bytes that were written and that the peer has not acknowledged (`SIOCOUTQ`); 0 when it cannot be told.
+    /// Bytes sent and not acknowledged by the peer (`SIOCOUTQ`); 0 if unknown.
     package static func unacknowledgedBytes(_ descriptor: Int32) -> Int { max(0, Int(apus_unacknowledged_bytes(descriptor))) }
 
-    /// Whether bytes wait to be received; false for the end, too.
+    /// Whether bytes can be received; false at the end of input.
     package static func hasInput(_ descriptor: Int32) -> Bool {
         var byte: UInt8 = 0
         return unsafe recv(descriptor, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT)) > 0
     }
 
-    /// `send(2)` without SIGPIPE; the number of bytes the kernel took.
+    /// Sends without SIGPIPE (`send(2)`).
+    ///
+    /// - Returns: the number of bytes that the kernel took.
     package static func send(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         try syscall("send") { unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, atOnceWithoutSignal) }
     }
 
-    /// `sendmsg(2)` of several pieces, in order, without SIGPIPE.
+    /// Sends several buffers in order, without SIGPIPE (`sendmsg(2)`).
     package static func send(_ descriptor: Int32, pieces: UnsafeMutableBufferPointer<iovec>) throws(SystemError) -> IOResult<Int> {
         var message = unsafe msghdr()
         unsafe message.msg_iov = pieces.baseAddress
@@ -117,26 +122,26 @@ package enum Socket {
         return try syscall("sendmsg") { unsafe sendmsg(descriptor, &message, atOnceWithoutSignal) }
     }
 
-    /// `shutdown(2)` of the sending side: the peer reads to the end, then sees it.
+    /// Shuts down the sending side (`shutdown(2)`).
     package static func shutdownWrite(_ descriptor: Int32) throws(SystemError) {
         try blockingSyscall("shutdown") { shutdown(descriptor, Int32(SHUT_WR)) }
     }
 
-    /// Whether the peer, or somebody who shares its end, has said that no more will come, whatever is still to be read.
+    /// Whether the peer's sending side was shut down, whatever is still unread.
     package static func isShut(_ descriptor: Int32) -> Bool {
-        // The flags of poll(2) are those of epoll.
+        // The flags of poll(2) equal those of epoll(7).
         let end: Readiness = [.peerClosed, .hangUp]
         var state = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: end.rawValue), revents: 0)
         let count = unsafe poll(&state, 1, 0)
         return count > 0 && !Readiness(rawValue: UInt32(UInt16(bitPattern: state.revents))).isDisjoint(with: end)
     }
 
-    /// The address the socket is bound to, with the port the kernel chose.
+    /// The bound address, with the port that the kernel chose.
     package static func localAddress(of descriptor: Int32) throws(SystemError) -> SocketAddress {
         try unsafe address("getsockname", getsockname, descriptor)
     }
 
-    /// The address of the other side.
+    /// The peer's address.
     package static func peerAddress(of descriptor: Int32) throws(SystemError) -> SocketAddress {
         try unsafe address("getpeername", getpeername, descriptor)
     }
@@ -148,7 +153,8 @@ package enum Socket {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         try blockingSyscall(name) {
-            // SAFETY: sockaddr_storage is as large and aligned as any sockaddr_*; `length` is its size.
+            // SAFETY: sockaddr_storage is as large and aligned as any sockaddr_*; `length` is its
+            // size.
             unsafe withUnsafeMutablePointer(to: &storage) { pointer in
                 unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe call(descriptor, $0, &length) }
             }
@@ -157,33 +163,35 @@ package enum Socket {
         return address
     }
 
-    /// New connections go to the first `count` sockets of the SO_REUSEPORT group that `listener` is in, but for those at `except`, in ascending
-    /// order and fewer than `count`; chosen at random.
+    /// Distributes new connections at random over the first `count` sockets of the listener's
+    /// SO_REUSEPORT group.
+    ///
+    /// - Parameter except: indices to skip, ascending, fewer than `count`.
     package static func steer(_ listener: Int32, to count: Int, except: [Int] = []) throws(SystemError) {
         let except = except.map { UInt32($0) }
         try blockingSyscall("setsockopt") { unsafe apus_steer(listener, UInt32(count), except, UInt32(except.count)) }
     }
 
-    /// Whether the descriptor is a stream socket that listens.
+    /// Whether the descriptor is a listening stream socket.
     package static func isListening(_ descriptor: Int32) -> Bool {
         var value: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
         return unsafe getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value != 0
     }
 
-    /// Makes a socket that was handed down as those that are made here: non-blocking and close-on-exec.
+    /// Makes an inherited socket non-blocking and close-on-exec.
     package static func adopt(_ descriptor: Int32) throws(SystemError) {
         let flags = try blockingSyscall("fcntl") { fcntl(descriptor, F_GETFL) }
         try blockingSyscall("fcntl") { fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) }
         try blockingSyscall("fcntl") { fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
     }
 
-    /// Sends one datagram to the service manager's socket at `path` (abstract if it begins with @).
+    /// Sends one datagram to the service manager's socket at `path` (abstract if it starts with @).
     package static func notify(_ path: String, _ text: String) throws(SystemError) {
         try blockingSyscall("sendto") { unsafe apus_notify(path, text) }
     }
 
-    /// The error a connect in progress ended with (`SO_ERROR`); nil when it succeeded.
+    /// The result of a connect in progress (`SO_ERROR`); nil on success.
     package static func pendingError(of descriptor: Int32) throws(SystemError) -> SystemError? {
         var code: Int32 = 0
         var length = socklen_t(MemoryLayout<Int32>.size)
@@ -193,27 +201,29 @@ package enum Socket {
 
     /// Socket options that Apus sets; each is an `int`.
     package enum Option {
-        /// Bind although old connections linger in TIME_WAIT.
+        /// Allow binding while old connections are in TIME_WAIT.
         case reuseAddress
-        /// Several listeners on one address, the kernel spreads connects over them.
+        /// Allow several listeners per address; the kernel distributes connections.
         case reusePort
-        /// Send small segments at once (Nagle off): writes are corked by us.
+        /// Disable Nagle's algorithm: writes are corked here.
         case noDelay
-        /// Acknowledge what has come, without waiting for an answer to carry that.
+        /// Send delayed acknowledgements now.
         case acknowledgeNow
-        /// Listen on IPv6 only.
+        /// IPv6 only.
         case ipv6Only
-        /// Bytes the kernel may hold to send.
+        /// Size of the send buffer, in bytes.
         case sendBuffer(Int32)
-        /// The same beyond the system's limit; needs CAP_NET_ADMIN.
+        /// As `sendBuffer`, beyond the system's limit; requires CAP_NET_ADMIN.
         case sendBufferForced(Int32)
-        /// Probe a peer that is silent.
+        /// Enable TCP keep-alive.
         case keepAlive
-        /// Seconds of silence before the first probe, seconds between probes, and how many may go unanswered.
+        /// Seconds of silence before the first probe, seconds between probes, and the number of
+        /// unanswered probes that ends the connection.
         case keepAliveIdle(Int32)
         case keepAliveInterval(Int32)
         case keepAliveProbes(Int32)
-        /// A bind without a port chooses one only when it connects: so many may share it as have different destinations.
+        /// Choose the local port at connect, so that connections to different destinations can
+        /// share it.
         case bindWithoutPort
 
         var parameters: (level: Int32, name: Int32, value: Int32) {
@@ -234,7 +244,7 @@ package enum Socket {
         }
     }
 
-    /// Sends and receives by one network interface only, such as `eth0` (`SO_BINDTODEVICE`).
+    /// Restricts the socket to one network interface, such as `eth0` (`SO_BINDTODEVICE`).
     package static func bind(_ descriptor: Int32, toInterface name: String) throws(SystemError) {
         try blockingSyscall("setsockopt SO_BINDTODEVICE") {
             unsafe setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, name, socklen_t(name.utf8.count))
@@ -249,7 +259,7 @@ package enum Socket {
     }
 }
 
-/// Two connected sockets. Another module takes the pair apart with `release`.
+/// Two connected sockets. Other modules take them by `release`.
 package struct PacketPair: ~Copyable {
     package var first: OwnedDescriptor
     package var second: OwnedDescriptor
@@ -259,6 +269,6 @@ package struct PacketPair: ~Copyable {
         self.second = second
     }
 
-    /// Gives both ends up without closing them; the caller wraps each in an owner of its own at once.
+    /// Returns both ends without closing them; the caller must wrap each in an owner at once.
     package consuming func release() -> (first: Int32, second: Int32) { (first.release(), second.release()) }
 }

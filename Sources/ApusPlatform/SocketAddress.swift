@@ -1,18 +1,20 @@
 package import Glibc
 
-/// Where a socket is or connects to.
+/// The address of a socket.
 public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
     /// Four bytes in network order, and a port.
     case ipv4(IPv4Bytes, port: UInt16)
-    /// Sixteen bytes in network order as two big-endian words, a port and a scope (0: none).
+    /// Sixteen bytes in network order as two big-endian words, a port and a scope ID (0 for none).
     case ipv6(high: UInt64, low: UInt64, port: UInt16, scope: UInt32)
-    /// A path in the file system; empty for an unnamed peer.
+    /// A file system path; empty for an unnamed socket.
     case unix(path: String)
 
     /// The bytes of an IPv4 address, most significant first.
     public typealias IPv4Bytes = UInt32
 
     /// Parses a numeric address: `127.0.0.1`, `::1` (without brackets). Names are not resolved.
+    ///
+    /// - Returns: nil for any other text.
     package init?(numericHost host: String, port: UInt16) {
         var v4 = in_addr()
         if unsafe inet_pton(AF_INET, host, &v4) == 1 {
@@ -24,7 +26,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         self = .init(v6, port: port, scope: 0)
     }
 
-    /// Parses what `description` writes, with numeric hosts only.
+    /// Parses the form of `description`, with a numeric host only.
     package init?(parsing text: some StringProtocol) {
         if text.hasPrefix("unix:") {
             self = .unix(path: String(text.dropFirst(5)))
@@ -41,7 +43,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         self = .ipv6(high: UInt64(bigEndian: words.0), low: UInt64(bigEndian: words.1), port: port, scope: scope)
     }
 
-    /// The address without a port: `127.0.0.1`, `::1`, or the path.
+    /// The address without the port: `127.0.0.1`, `::1`, or the path.
     public var host: String {
         switch self {
         case .ipv4(let bytes, _):
@@ -76,7 +78,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The same address with another port; a Unix path stays as it is.
+    /// The same address with another port; a Unix path is unchanged.
     package func withPort(_ port: UInt16) -> SocketAddress {
         switch self {
         case .ipv4(let bytes, _): .ipv4(bytes, port: port)
@@ -85,7 +87,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The longest path a Unix socket can have, in bytes.
+    /// Most bytes of a Unix socket's path.
     package static let maxUnixPathBytes = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
 
     var family: Int32 {
@@ -96,7 +98,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Calls `body` with the C form of the address.
+    /// Calls `body` with the address as a `sockaddr`.
     func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
         switch self {
         case .ipv4(let bytes, let port):
@@ -124,7 +126,7 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
     private static func call<Address, Result>(
         _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result, with address: inout Address
     ) -> Result {
-        // SAFETY: every sockaddr_* starts as sockaddr does, and the length says which one it is.
+        // SAFETY: every sockaddr_* starts like sockaddr, and the length states its size.
         unsafe withUnsafePointer(to: &address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 unsafe body($0, socklen_t(MemoryLayout<Address>.size))
@@ -132,9 +134,9 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Reads the C form of an IPv4 or IPv6 address, such as a resolver's; nil for any other.
+    /// Converts an IPv4 or IPv6 `sockaddr`, such as a resolver's; nil for other families.
     package init?(_ address: UnsafePointer<sockaddr>) {
-        // SAFETY: a sockaddr is as long as its family says; nothing longer is read of it.
+        // SAFETY: a sockaddr has the size of its family; no more is read.
         switch Int32(unsafe address.pointee.sa_family) {
         case AF_INET:
             let ipv4 = unsafe UnsafeRawPointer(address).loadUnaligned(as: sockaddr_in.self)
@@ -147,9 +149,10 @@ public enum SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Reads what `accept4`, `getsockname` or `getpeername` filled in.
+    /// Converts the result of `accept4`, `getsockname` or `getpeername`.
     init?(_ storage: inout sockaddr_storage) {
-        // SAFETY: sockaddr_storage is as large and aligned as any sockaddr_*; the family says which one it holds.
+        // SAFETY: sockaddr_storage is as large and aligned as any sockaddr_*; the family states
+        // which one it holds.
         switch Int32(storage.ss_family) {
         case AF_INET:
             let address = unsafe withUnsafeBytes(of: &storage) { unsafe $0.load(as: sockaddr_in.self) }

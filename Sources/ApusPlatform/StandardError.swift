@@ -2,16 +2,17 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// This process's standard error, as the C library and the Swift runtime use it.
+/// This process's standard error, as used by the C library and the Swift runtime.
 package enum StandardError {
-    /// What is written to the C library's `stderr`, as the runtime's "Fatal error: …" is, goes to a channel, too, until the process ends: one
-    /// record a line, behind `tag`, without its end, of at most `maxBytes`. Nothing waits for the channel; what it does not take is not told.
+    /// Copies what is written to the C library's `stderr`, such as the runtime's "Fatal error: …",
+    /// to a channel: one record per line, after `tag`, without the line end, at most `maxBytes`.
+    /// Writing never waits for the channel; what it cannot take is lost.
     ///
-    /// Notes of the platform's own, such as a thread that was refused, are records behind `noteTag`.
+    /// Notes of the platform itself, such as a refused thread, are records after `noteTag`.
     ///
-    /// Writing to descriptor 2, as loggers do, stays as it is.
+    /// Writes to descriptor 2, such as those of loggers, are not affected.
     package static func relay(to channel: Int32, tag: UInt8, noteTag: UInt8, maxBytes: Int) {
-        // Neither can be asked in a sandbox.
+        // Evaluate it now: `fstat` is not allowed in the sandbox.
         _ = isFile
         isWorker.store(true, ordering: .relaxed)
         apus_relay_errors(channel, tag, noteTag, maxBytes)
@@ -19,7 +20,9 @@ package enum StandardError {
 
     private static let isWorker = Atomic(false)
 
-    /// Writes to descriptor 2 without waiting for whoever reads it, though the descriptor blocks. False if it did not take all of `text`.
+    /// Writes to descriptor 2 without waiting for its reader, although the descriptor is blocking.
+    ///
+    /// - Returns: false if not all of `text` was written.
     package static func write(_ text: String) -> Bool {
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
@@ -30,7 +33,7 @@ package enum StandardError {
         return true
     }
 
-    /// What a pipe takes as one if it takes anything (`PIPE_BUF`).
+    /// Most bytes that a pipe takes atomically (`PIPE_BUF`).
     private static let pipeBytes = 4096
 
     private static func writePiece(_ piece: ArraySlice<UInt8>) -> Int? {
@@ -39,10 +42,11 @@ package enum StandardError {
             if count >= 0 { return count }
             switch errno {
             case EINTR: continue
-            // A terminal, and a pipe of a kernel before 6.4, cannot be written like this. The master asks, then writes; a worker in its sandbox
-            // must do without asking, and is replaced if it waits for too long.
+            // A terminal, and a pipe of a kernel before 6.4, do not support this. The master polls,
+            // then writes; a sandboxed worker writes without polling, and is replaced if it blocks
+            // too long.
             case EOPNOTSUPP, ENOSYS: return isWorker.load(ordering: .relaxed) || isWritable ? waitingWrite(piece) : nil
-            // A file whose next block is not there yet says so, too.
+            // A regular file whose next block is not cached returns EAGAIN too.
             case EAGAIN: return isFile ? waitingWrite(piece) : nil
             default: return nil
             }
@@ -59,7 +63,7 @@ package enum StandardError {
         return unsafe poll(&waiting, 1, 0) == 1 && Int32(waiting.revents) & POLLOUT != 0
     }
 
-    /// As it was first asked for: nobody gives a running process another standard error.
+    /// Evaluated once: standard error does not change while the process runs.
     private static let isFile: Bool = {
         var status = stat()
         return unsafe fstat(2, &status) == 0 && status.st_mode & S_IFMT == S_IFREG

@@ -1,9 +1,9 @@
 import Glibc
 
-/// ApusPlatform is the only module that meets the kernel: every call goes through `syscall`, every descriptor has one owner,
-/// and what it reports is either a value, "would block", or a `SystemError` that names the call.
+/// ApusPlatform is the only module with system calls: each goes through `syscall`, each descriptor
+/// has one owner, and a result is a value, "would block", or a `SystemError` that names the call.
 
-/// A call of the operating system failed.
+/// A failed system call.
 package struct SystemError: Error, Equatable, CustomStringConvertible {
     /// The `errno` value.
     package let code: Int32
@@ -15,32 +15,33 @@ package struct SystemError: Error, Equatable, CustomStringConvertible {
         self.call = "\(call)"
     }
 
-    /// The C library's words for the code, such as "Address already in use".
+    /// The C library's text for the code, such as "Address already in use".
     package var reason: String { unsafe String(cString: strerror(code)) }
 
     package var description: String { "\(call): \(reason)" }
 
-    /// Nobody listens there (`ECONNREFUSED`).
+    /// `ECONNREFUSED`: no process listens there.
     package static let connectionRefused = ECONNREFUSED
-    /// Somebody else has the address (`EADDRINUSE`).
+    /// `EADDRINUSE`: the address is in use.
     package static let addressInUse = EADDRINUSE
-    /// The peer broke the rules of a protocol beneath ours (`EPROTO`).
+    /// `EPROTO`: the peer violated a lower protocol, such as TLS.
     package static let brokenProtocol = EPROTO
-    /// A path does not fit (`ENAMETOOLONG`).
+    /// `ENAMETOOLONG`: the path is too long.
     package static let nameTooLong = ENAMETOOLONG
-    /// Nobody reads what is written (`EPIPE`).
+    /// `EPIPE`: the reading end is closed.
     package static let brokenPipe = EPIPE
-    /// There is no such file (`ENOENT`).
+    /// `ENOENT`: the file does not exist.
     package static let noSuchFile = ENOENT
 }
 
-/// What a non-blocking call gave.
+/// The result of a non-blocking call.
 package enum IOResult<Value> {
     case done(Value)
     case wouldBlock
 }
 
-/// The one place where a result below zero becomes an error: retries `EINTR`, tells "would block" apart.
+/// The only place where a negative result becomes an error: retries on `EINTR`, and returns
+/// `.wouldBlock` for `EAGAIN`.
 @inline(__always)
 func syscall<Value: SignedInteger>(_ call: StaticString, _ body: () -> Value) throws(SystemError) -> IOResult<Value> {
     while true {
@@ -54,7 +55,7 @@ func syscall<Value: SignedInteger>(_ call: StaticString, _ body: () -> Value) th
     }
 }
 
-/// The same for calls that cannot block: `EAGAIN` is an error like any other.
+/// As `syscall`, for calls that cannot block: `EAGAIN` is an error like any other.
 @inline(__always)
 @discardableResult
 func blockingSyscall<Value: SignedInteger>(_ call: StaticString, _ body: () -> Value) throws(SystemError) -> Value {

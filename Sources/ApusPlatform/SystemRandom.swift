@@ -5,7 +5,7 @@ package enum SystemRandom {
     package static func bytes(_ count: Int) -> [UInt8] {
         unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, used in
             while used < count {
-                // One call gives at most 256 bytes.
+                // getentropy(3) returns at most 256 bytes per call.
                 let step = min(256, count - used)
                 let result = unsafe getentropy(buffer.baseAddress.map { unsafe $0 + used }, step)
                 precondition(result == 0, "the kernel has no random bytes")
@@ -15,13 +15,14 @@ package enum SystemRandom {
     }
 }
 
-/// Keys for a client's frames: unpredictable, drawn from the kernel many at a time (RFC 6455 §5.3, §10.3).
+/// Keys for a client's frames: unpredictable, drawn from the kernel many at a time (RFC 6455 §5.3,
+/// §10.3).
 package struct MaskingKeys {
     private var pool: [UInt8] = []
 
     package init() {}
 
-    /// Keys drawn in one call.
+    /// Keys generated per call of `SystemRandom`.
     private static let batch = 64
 
     package mutating func next() -> UInt32 {

@@ -1,27 +1,31 @@
 package import ApusPlatform
 
-/// What a worker is told: by the master over the control channel, or by a person's signal to its pid.
+/// An order to a worker: from the master over the control channel, or by a signal to its pid.
 package enum WorkerCommand: Equatable, Sendable {
-    /// Nobody will accept from this worker's listeners any more: take what waits there, finish what is under way, then end (QUIT).
+    /// No process will accept from this worker's listeners any more: accept what waits there,
+    /// complete what is under way, then end (QUIT).
     case drain
     /// End now (TERM).
     case stop
-    /// The master is gone, nobody will start a successor: drain and end. Never travels; the channel's end means it.
+    /// The master has died, so no successor will start: drain and end. Never sent; the end of the
+    /// channel means it.
     case masterDied
-    /// Others accept from the listeners now, but for those at these places, which nobody will any more: finish what is under way, then end.
+    /// Other processes accept from the listeners now, except those at these indices, which no
+    /// process will use: complete what is under way, then end.
     case handOver(closing: [Int])
-    /// Something that the application's master tells its workers: see `Supervisor.tell`.
+    /// A record of the application: see `Supervisor.sendToWorkers`.
     case application([UInt8])
-    /// Accept for another slot, whose worker does not: from the sockets that come with the record, one for each of these places of addresses.
+    /// Accept for another slot, whose worker does not, from the sockets that come with the record:
+    /// one for each of these indices of addresses.
     case adopt(slot: Int, places: [Int])
     /// The slot's own worker accepts again.
     case release(slot: Int)
-    /// Close this peer's connections, whatever their ports, and those that come from it until then.
-    case turnAway(SocketAddress, until: MonotonicTime)
+    /// Close the connections of this peer, from all its ports, and refuse new ones.
+    case quarantine(SocketAddress, until: MonotonicTime)
     /// Log from this level on.
     case logLevel(UInt8)
 
-    /// What a record may have at most, in bytes.
+    /// Upper limit on a record. Bytes.
     static let maxRecordBytes = 512 * 1024
 
     private enum Tag {
@@ -31,7 +35,7 @@ package enum WorkerCommand: Equatable, Sendable {
         static let application: UInt8 = 5
         static let adopt: UInt8 = 6
         static let release: UInt8 = 7
-        static let turnAway: UInt8 = 8
+        static let quarantine: UInt8 = 8
         static let logLevel: UInt8 = 9
     }
 
@@ -39,25 +43,28 @@ package enum WorkerCommand: Equatable, Sendable {
         switch self {
         case .drain: [Tag.drain]
         case .stop: [Tag.stop]
-        case .masterDied: preconditionFailure("the channel's end says so")
+        case .masterDied: preconditionFailure("the end of the channel means it")
         case .application(let bytes): [Tag.application] + bytes
         case .handOver(let closing): [Tag.handOver] + Self.bytes(of: closing)
         case .adopt(let slot, let places): [Tag.adopt] + Self.bytes(of: [slot] + places)
         case .release(let slot): [Tag.release] + Self.bytes(of: [slot])
         case .logLevel(let level): [Tag.logLevel, level]
-        case .turnAway(let peer, let end): [Tag.turnAway] + Array("\(end.milliseconds) \(peer)".utf8)
+        case .quarantine(let peer, let end):
+            [Tag.quarantine] + Array("\(end.milliseconds) \(peer)".utf8)
         }
     }
 
-    /// Two bytes a number.
+    /// Two bytes per number, the high one first.
     private static func bytes(of numbers: [Int]) -> [UInt8] {
         numbers.flatMap { [UInt8(truncatingIfNeeded: $0 >> 8), UInt8(truncatingIfNeeded: $0)] }
     }
 
-    /// Of a record, behind its tag; nil if a byte is left over.
+    /// The numbers behind the tag; nil if a byte is left over.
     private static func numbers(in record: [UInt8]) -> [Int]? {
         guard record.count % 2 == 1 else { return nil }
-        return stride(from: 1, to: record.count, by: 2).map { Int(record[$0]) << 8 | Int(record[$0 + 1]) }
+        return stride(from: 1, to: record.count, by: 2).map {
+            Int(record[$0]) << 8 | Int(record[$0 + 1])
+        }
     }
 
     /// Nil for a record that no master of this version sends.
@@ -76,31 +83,32 @@ package enum WorkerCommand: Equatable, Sendable {
             guard let numbers = Self.numbers(in: record), numbers.count == 1 else { return nil }
             self = .release(slot: numbers[0])
         case Tag.logLevel where record.count == 2: self = .logLevel(record[1])
-        case Tag.turnAway:
+        case Tag.quarantine:
             let words = String(decoding: record.dropFirst(), as: UTF8.self).split(separator: " ")
-            guard words.count == 2, let end = UInt64(words[0]), let peer = SocketAddress(parsing: words[1]) else { return nil }
-            self = .turnAway(peer, until: MonotonicTime(milliseconds: end))
+            guard words.count == 2, let end = UInt64(words[0]), let peer = SocketAddress(parsing: words[1])
+            else { return nil }
+            self = .quarantine(peer, until: MonotonicTime(milliseconds: end))
         default: return nil
         }
     }
 }
 
-/// What a worker says to the master.
+/// A report of a worker to the master.
 enum WorkerReport: Equatable {
     /// It serves.
     case ready
-    /// It cannot go on, and will end; the text is for the log.
+    /// It cannot continue and will end. The text is for the log.
     case failed(reason: String)
-    /// It wrote this to standard error, which may tell why it dies.
+    /// It wrote this line to standard error, which may explain its death.
     case wrote(String)
-    /// Something for the log that its process could not log itself.
+    /// A line for the log that its process could not log itself.
     case noted(String)
 
     private static let readyTag = UInt8(ascii: "R")
     private static let failedTag = UInt8(ascii: "F")
     static let wroteTag = UInt8(ascii: "W")
     static let notedTag = UInt8(ascii: "N")
-    /// A reason is cut here, so that a record always fits the reader's buffer. Bytes.
+    /// Longer texts are truncated, so that a record fits the buffer of the reader. Bytes.
     static let maxReasonBytes = 1000
 
     var record: [UInt8] {
@@ -123,25 +131,28 @@ enum WorkerReport: Equatable {
         }
     }
 
-    /// Who has taken a worker over must not write lines of the master's log: it stays one. A text may have been cut inside a character:
-    /// decoding repairs it.
+    /// Replaces control characters: a compromised worker must not forge lines of the log. Decoding
+    /// repairs a character that was truncated.
     private static func line(_ bytes: ArraySlice<UInt8>) -> String {
-        String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: " ") : $0 }, as: UTF8.self)
+        let printable = bytes.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: " ") : $0 }
+        return String(decoding: printable, as: UTF8.self)
     }
 }
 
-/// One end of a worker's `SOCK_SEQPACKET` pair. Records are rare, and but for the application's tiny, so none is ever queued: a peer whose buffer is
-/// full has not read for hundreds of records and will be ended by its deadline, not by words.
+/// One end of a worker's `SOCK_SEQPACKET` pair.
+///
+/// Records are rare, and tiny except for the application's, so none is ever queued: a peer whose
+/// buffer is full has not read for hundreds of records, and its deadline will end it.
 struct ControlChannel: ~Copyable {
     enum Received: Equatable {
         case record([UInt8])
         case nothing
-        /// The other process has ended, or closed its end.
+        /// The other process has ended, or has closed its end.
         case closed
     }
 
     private let end: OwnedDescriptor
-    /// What a record from the other end has at most, in bytes; the rest of a longer one is lost.
+    /// Upper limit on a record from the other end; the rest of a longer one is lost. Bytes.
     private let maxRecordBytes: Int
 
     init(_ end: consuming OwnedDescriptor, maxRecordBytes: Int = 1 + WorkerReport.maxReasonBytes) {
@@ -151,39 +162,46 @@ struct ControlChannel: ~Copyable {
 
     var descriptor: Int32 { end.rawValue }
 
-    /// Records of this size need no larger buffer than sockets have, in bytes.
+    /// Records up to this size fit the buffer that a socket has by default. Bytes.
     private static let usualBytes = 32 * 1024
 
-    /// Sends a record with descriptors, at most `Socket.maxPassed`; false as `send`.
+    /// Sends a record with descriptors, at most `Socket.maxPassed`.
+    ///
+    /// - Returns: As `send`.
     func send(_ record: [UInt8], passing descriptors: [Int32]) -> Bool {
-        if case .done? = try? Socket.send(end.rawValue, record, passing: descriptors) { true } else { false }
+        let result = try? Socket.send(end.rawValue, record, passing: descriptors)
+        return if case .done? = result { true } else { false }
     }
 
-    /// Sends a record; false when the other end is gone or does not read.
+    /// Sends a record.
+    ///
+    /// - Returns: False if the other end is closed or its buffer is full.
     @discardableResult
     func send(_ record: [UInt8]) -> Bool {
         let number = end.rawValue
-        if record.count > Self.usualBytes { Self.makeRoom(for: Int32(clamping: 2 * record.count), in: number) }
+        if record.count > Self.usualBytes { Self.enlargeBuffer(of: number, to: Int32(clamping: 2 * record.count)) }
         do {
-            return
-                switch try unsafe record.withUnsafeBytes({ bytes throws(SystemError) in try unsafe Socket.send(number, bytes) })
-            {
-            case .done: true
-            case .wouldBlock: false
+            let result = try unsafe record.withUnsafeBytes { bytes throws(SystemError) in
+                try unsafe Socket.send(number, bytes)
             }
+            return if case .done = result { true } else { false }
         } catch {
             return false
         }
     }
 
-    private static func makeRoom(for bytes: Int32, in socket: Int32) {
-        do { try Socket.set(.sendBufferForced(bytes), on: socket) } catch { try? Socket.set(.sendBuffer(bytes), on: socket) }
+    private static func enlargeBuffer(of socket: Int32, to bytes: Int32) {
+        do {
+            try Socket.set(.sendBufferForced(bytes), on: socket)
+        } catch {
+            try? Socket.set(.sendBuffer(bytes), on: socket)
+        }
     }
 
     func receive() -> Received { Self.receive(from: end.rawValue, maxRecordBytes) }
 
-    /// Receives a record with what descriptors came with it, which are the caller's to close. A master never does: it would take what a worker
-    /// pleases to send.
+    /// Receives a record and the descriptors that came with it, which the caller must close. Not
+    /// used in the master: it would own whatever descriptors a compromised worker sends.
     func receive(passed: inout [Int32]) -> Received {
         let number = end.rawValue
         let most = maxRecordBytes

@@ -1,50 +1,30 @@
 package import ApusPlatform
 
-/// Why an address cannot be listened on.
-package struct ListenError: Error, Equatable, CustomStringConvertible {
-    package let address: SocketAddress
-    package let cause: SystemError
-
-    /// `cannot listen on 127.0.0.1:80: bind: Permission denied`
-    package var description: String { "cannot listen on \(address): \(cause)" }
-
-    /// Whether somebody else has the address.
-    package var isAddressInUse: Bool { cause.code == SystemError.addressInUse }
-}
-
-/// What a worker accepts from.
-package struct WorkerListener: Equatable, Sendable {
-    /// The supervisor's; the worker closes its copy when it accepts no more.
-    package let descriptor: Int32
-    /// Its address's place among those of the description.
-    package let place: Int
-    /// With the port filled in.
-    package let address: SocketAddress
-    /// Other workers wait on the same socket: only one is to be woken.
-    package let isShared: Bool
-}
-
 /// The sockets of one address.
 package final class ListenerGroup {
     enum Kind: Equatable {
-        /// One per slot, in the order of slots, which is the order of the kernel's SO_REUSEPORT group.
+        /// One per slot, in the order of slots, which is the order of the kernel's SO_REUSEPORT
+        /// group.
         case perSlot
-        /// Every worker waits on all of them: a Unix socket, of which there can be one, or those that a service manager has opened.
+        /// Every worker waits on all of them: a Unix socket, which cannot be split, or the sockets
+        /// that a service manager has opened.
         case shared
     }
 
-    /// As it was asked for; port 0 stays 0.
+    /// The address of the configuration; port 0 stays 0.
     let requested: SocketAddress
+    /// The address with its actual port.
     package let bound: SocketAddress
     let kind: Kind
     fileprivate(set) var sockets: [Int32]
-    /// Whose the socket's file is.
+    /// The owner of the file of a Unix socket.
     enum FileOwner {
-        /// It goes with the socket; in the master only.
-        case we
-        /// The program that has handed the socket down, until `takeFiles`.
+        /// This master: it removes the file when it closes the socket.
+        case thisProcess
+        /// The program that has handed down the socket, until `takeFiles`.
         case predecessor
-        case somebodyElse
+        /// Another process, or there is no file.
+        case other
     }
     fileprivate(set) var fileOwner: FileOwner
 
@@ -63,42 +43,48 @@ package final class ListenerGroup {
         }
     }
 
-    /// The file goes first: once a socket is closed, a new master may take the path, and its file must stay.
+    /// Removes the file first: once the socket is closed, a new master may use the path, and its
+    /// file must stay.
     fileprivate func close() {
-        if case .we = fileOwner, case .unix(let path) = bound { FileSystem.remove(path) }
-        fileOwner = .somebodyElse
+        if case .thisProcess = fileOwner, case .unix(let path) = bound { FileSystem.remove(path) }
+        fileOwner = .other
         for socket in sockets where socket >= 0 { OwnedDescriptor.close(socket) }
         sockets = []
     }
 }
 
-/// The listening sockets of a server, one per TCP address and worker slot, made by the master and kept for its life.
+/// The listening sockets of a server, one per TCP address and worker slot, made by the master and
+/// kept for its life.
 ///
-/// A slot's socket outlives the slot's workers: what waits in its accept queue while a worker is being replaced is served by
-/// the successor. A Unix socket cannot be split (there is no SO_REUSEPORT for them): all slots share it.
+/// A slot's socket outlives the slot's workers: the successor serves what waits in its accept queue
+/// while a worker is being replaced. A Unix socket cannot be split (SO_REUSEPORT does not apply):
+/// all slots share it.
 ///
-/// A slot is added and taken away at the end only, so that a slot's number is its socket's place in the kernel's group: a program on the
-/// group (`steer`) keeps new connections from the slots that have no worker yet, or shall have none any more.
+/// Slots are added and removed at the end only, so that the number of a slot is the index of its
+/// socket in the kernel's group. A BPF program on the group (`steer`) keeps new connections away
+/// from slots that have no worker yet, or are about to be removed.
 package final class SlotListeners {
-    /// What the kernel may queue per socket before a worker accepts; it caps this at `net.core.somaxconn`.
+    /// Connections that the kernel may queue per socket; it caps this at `net.core.somaxconn`.
     package static let defaultBacklog: Int32 = 4096
-    /// How often a port of the kernel's choice is asked for before giving up.
+    /// Attempts to get a port of the kernel's choice.
     private static let maxPortAttempts = 8
-    /// Stands in a worker for a socket of another slot.
+    /// In a worker, the number of a socket of another slot.
     private static let closed: Int32 = -1
 
     package private(set) var slots: Int
-    /// Everything that is open, in the order it was opened.
+    /// All open groups, in the order of opening.
     private var groups: [ListenerGroup] = []
-    /// What was handed down and that nobody has asked for yet.
+    /// Groups that were handed down and not requested yet.
     private var inherited: [ListenerGroup]
-    /// Files of sockets that were handed down and closed: nobody listens there once the program before this one has ended.
+    /// Files of sockets that were handed down and closed here. They are removed by `takeFiles`,
+    /// when the predecessor is about to end.
     private var leftFiles: [String] = []
     private let backlog: Int32
-    /// Slots that new connections do not go to, though they serve.
+    /// Slots that new connections are not steered to, because their workers do not serve.
     private var exceptions: [Int] = []
 
-    /// - Parameter inherited: sockets that another process has opened, to be used when their address is asked for.
+    /// - Parameter inherited: sockets that another process has opened, to be used when their
+    ///   address is asked for.
     package init(slots: Int, backlog: Int32 = SlotListeners.defaultBacklog, inherited: [ListenerGroup] = []) {
         precondition(slots > 0, "a server has at least one worker")
         let given = inherited.filter { $0.kind == .perSlot }.map(\.sockets.count).max() ?? 0
@@ -123,10 +109,10 @@ package final class SlotListeners {
     /// The sockets that the slot's worker accepts from, in the order of `boundAddresses`.
     package func descriptors(for slot: Int) -> [Int32] { groups.flatMap { $0.sockets(of: slot) } }
 
-    /// What the slot's worker accepts from.
+    /// The sockets that the slot's worker accepts from.
     package func listeners(for slot: Int) -> [WorkerListener] { Self.listeners(for: slot, of: groups) }
 
-    /// What a worker of the slot accepts from, of those groups.
+    /// The sockets of `groups` that a worker of the slot accepts from.
     package static func listeners(for slot: Int, of groups: [ListenerGroup]) -> [WorkerListener] {
         groups.enumerated().flatMap { place, group in
             group.sockets(of: slot).map {
@@ -137,7 +123,10 @@ package final class SlotListeners {
 
     // MARK: A generation's addresses
 
-    /// The sockets of these addresses: those that are open already, and new ones for the others. Nothing has changed when it throws.
+    /// Returns the groups of these addresses: those that are open already, and new ones for the
+    /// others.
+    ///
+    /// - Throws: `ListenError`; then nothing has changed.
     package func open(_ addresses: [SocketAddress]) throws(ListenError) -> [ListenerGroup] {
         var wanted: [ListenerGroup] = []
         var added: [ListenerGroup] = []
@@ -159,7 +148,7 @@ package final class SlotListeners {
                 wanted.append(group)
             } catch {
                 for group in added { group.close() }
-                // Handed down once, never to be had again.
+                // They are handed down only once.
                 inherited += taken
                 throw ListenError(address: address, cause: error)
             }
@@ -176,18 +165,18 @@ package final class SlotListeners {
 
     private func isIn(_ list: [ListenerGroup], _ group: ListenerGroup) -> Bool { list.contains { $0 === group } }
 
-    /// In a worker: closes every socket that is not the slot's in `wanted`, and leaves the files to the master.
+    /// In a worker: closes every socket except the slot's in `wanted`. The files stay the master's.
     package func keepOnly(slot: Int, of wanted: [ListenerGroup]? = nil) {
         let kept = Set((wanted ?? groups).flatMap { $0.sockets(of: slot) })
         for group in groups {
-            group.fileOwner = .somebodyElse
+            group.fileOwner = .other
             for (place, socket) in group.sockets.enumerated() where !kept.contains(socket) {
                 OwnedDescriptor.close(socket)
                 group.sockets[place] = Self.closed
             }
         }
         for group in inherited {
-            group.fileOwner = .somebodyElse
+            group.fileOwner = .other
             group.close()
         }
     }
@@ -201,13 +190,13 @@ package final class SlotListeners {
 
     // MARK: Slots
 
-    /// Adds a slot. Where it can be done, no new connection goes there before `steer` says so.
+    /// Adds a slot. Where the kernel can steer, the slot gets no new connection until `steer`.
     package func addSlot() throws(ListenError) {
         for group in groups where group.kind == .perSlot && group.sockets.count == slots {
             do {
                 if slots > 1 { try steer(group, to: slots) }
                 group.sockets.append(try Self.joined(group.bound, backlog: backlog).release())
-                // The first two make the group: until now there was none to steer.
+                // Two sockets are a group: with one, there was nothing to steer.
                 try steer(group, to: slots)
             } catch {
                 for group in groups where group.kind == .perSlot && group.sockets.count > slots {
@@ -219,8 +208,8 @@ package final class SlotListeners {
         slots += 1
     }
 
-    /// New connections go to the first `count` slots only, and to none of `exceptions` if any is left. What has come for others waits for their
-    /// workers.
+    /// Steers new connections to the first `count` slots, except `exceptions` unless these are all.
+    /// Connections that others have got already wait for their workers.
     package func steer(to count: Int, except exceptions: [Int] = []) throws(ListenError) {
         self.exceptions = exceptions
         for group in groups where group.kind == .perSlot && group.sockets.count > 1 {
@@ -237,7 +226,7 @@ package final class SlotListeners {
         try Socket.steer(group.sockets[0], to: count, except: left.count < count ? left : [])
     }
 
-    /// Closes the last slot's sockets here; a worker may still hold them.
+    /// Closes the last slot's sockets in this process; a worker may still hold them.
     package func removeLastSlot() {
         precondition(slots > 1, "a server has at least one worker")
         slots -= 1
@@ -248,72 +237,26 @@ package final class SlotListeners {
 
     // MARK: Handing down
 
-    /// What a program that takes over is told, in an environment variable: `ADDRESS=KIND:N,N;…`, the address as it was asked for.
-    package var handedDown: String {
-        groups.map { group in
-            let numbers = group.sockets.map(String.init).joined(separator: ",")
-            let kind = group.kind == .perSlot ? "slots" : group.fileOwner == .we ? "file" : "shared"
-            return "\(Self.escaped("\(group.requested)"))=\(kind):\(numbers)"
-        }.joined(separator: ";")
-    }
+    /// The environment variable for a new program: `ADDRESS=KIND:N,N;…`, with the addresses of the
+    /// configuration.
+    package var handedDown: String { Inheritance.text(of: groups) }
 
     package var allDescriptors: [Int32] { groups.flatMap(\.sockets) }
 
-    /// A path may have what stands between entries.
-    private static func escaped(_ address: String) -> String { address.replacing("%", with: "%25").replacing(";", with: "%3B") }
+    /// Another process owns the files of the Unix sockets now.
+    package func giveUpFiles() { for group in groups { group.fileOwner = .other } }
 
-    private static func unescaped(_ text: some StringProtocol) -> String {
-        String(text).replacing("%3B", with: ";").replacing("%25", with: "%")
-    }
-
-    /// Somebody else owns the files of the Unix sockets now.
-    package func giveUpFiles() { for group in groups { group.fileOwner = .somebodyElse } }
-
-    /// The program that has handed sockets down gives up their files: they are this one's from now on.
+    /// This process owns the files of the Unix sockets that the predecessor has handed down.
     package func takeFiles() {
-        for group in groups where group.fileOwner == .predecessor { group.fileOwner = .we }
+        for group in groups where group.fileOwner == .predecessor { group.fileOwner = .thisProcess }
         for path in leftFiles { FileSystem.remove(path) }
         leftFiles = []
-    }
-
-    /// Reads what `handedDown` wrote. What is no listening socket is left out.
-    package static func inherit(_ text: String) -> [ListenerGroup] {
-        text.split(separator: ";").compactMap { entry in
-            guard let equals = entry.lastIndex(of: "="), let requested = SocketAddress(parsing: unescaped(entry[..<equals]))
-            else { return nil }
-            let parts = entry[entry.index(after: equals)...].split(separator: ":", maxSplits: 1)
-            guard parts.count == 2 else { return nil }
-            let sockets = parts[1].split(separator: ",").compactMap { Int32($0) }.filter(Socket.isListening)
-            guard let first = sockets.first, let bound = adopt(sockets, first) else { return nil }
-            return ListenerGroup(
-                requested: requested, bound: bound, kind: parts[0] == "slots" ? .perSlot : .shared, sockets: sockets,
-                fileOwner: parts[0] == "file" ? .predecessor : .somebodyElse)
-        }
-    }
-
-    /// Sockets that a service manager has opened, one or several for an address.
-    package static func inherit(descriptors: Range<Int32>) -> [ListenerGroup] {
-        var order: [SocketAddress] = []
-        var sockets: [SocketAddress: [Int32]] = [:]
-        for descriptor in descriptors where Socket.isListening(descriptor) {
-            guard let address = adopt([descriptor], descriptor) else { continue }
-            if sockets[address] == nil { order.append(address) }
-            sockets[address, default: []].append(descriptor)
-        }
-        return order.map {
-            ListenerGroup(requested: $0, bound: $0, kind: .shared, sockets: sockets[$0] ?? [], fileOwner: .somebodyElse)
-        }
-    }
-
-    private static func adopt(_ sockets: [Int32], _ first: Int32) -> SocketAddress? {
-        for socket in sockets { guard (try? Socket.adopt(socket)) != nil else { return nil } }
-        return try? Socket.localAddress(of: first)
     }
 
     private func takeInherited(_ address: SocketAddress) throws(SystemError) -> ListenerGroup? {
         guard let index = inherited.firstIndex(where: { $0.requested == address || $0.bound == address }) else { return nil }
         let given = inherited[index]
-        // What has joined already stays with the group if another cannot.
+        // If one cannot join, those that have joined stay in the group.
         while given.kind == .perSlot, given.sockets.count < slots {
             given.sockets.append(try Self.joined(given.bound, backlog: backlog).release())
         }
@@ -322,7 +265,9 @@ package final class SlotListeners {
             requested: address, bound: given.bound, kind: given.kind, sockets: given.sockets, fileOwner: given.fileOwner)
     }
 
-    /// Closes what was handed down and is not wanted.
+    /// Closes the groups that were handed down and not requested.
+    ///
+    /// - Returns: Their addresses.
     package func closeUnclaimed() -> [SocketAddress] {
         defer { inherited = [] }
         for group in inherited {
@@ -341,9 +286,9 @@ package final class SlotListeners {
         }
     }
 
-    /// The first socket listens alone, *without* SO_REUSEPORT, and only then opens the group: so an address that anybody
-    /// listens on already, another Apus of the same user too, is refused by the kernel, with no gap in which two masters
-    /// that start together could both pass a test.
+    /// The first socket listens alone, *without* SO_REUSEPORT, and opens the group afterwards. So
+    /// the kernel refuses an address that is in use, even by another Apus of the same user, and of
+    /// two masters that start together only one gets it.
     private func listenPerSlot(on address: SocketAddress) throws(SystemError) -> ListenerGroup {
         let first = try listenAlone(on: address)
         try Socket.set(.reuseAddress, on: first.rawValue)
@@ -356,7 +301,7 @@ package final class SlotListeners {
             for socket in sockets { OwnedDescriptor.close(socket) }
             throw error
         }
-        return ListenerGroup(requested: address, bound: bound, kind: .perSlot, sockets: sockets, fileOwner: .somebodyElse)
+        return ListenerGroup(requested: address, bound: bound, kind: .perSlot, sockets: sockets, fileOwner: .other)
     }
 
     /// A further socket of a group.
@@ -380,7 +325,7 @@ package final class SlotListeners {
                 try Socket.listen(socket.rawValue, backlog: backlog)
                 return socket
             } catch  where error.code == SystemError.addressInUse && address.port == 0 && attempt < Self.maxPortAttempts {
-                // Somebody was given the same port and listened first: ask for another.
+                // Another process got the same port and listened first.
                 attempt += 1
             }
         }
@@ -388,10 +333,11 @@ package final class SlotListeners {
 
     private static func socket(for address: SocketAddress) throws(SystemError) -> OwnedDescriptor {
         let socket = try Socket.stream(for: address)
-        // Accepted connections inherit it: what is corked by us shall not wait for the kernel as well.
+        // Accepted connections inherit it: output is coalesced by Apus, so Nagle would only delay
+        // it.
         if address.port != nil { try Socket.set(.noDelay, on: socket.rawValue) }
         switch address {
-        // `[::]` must not take the IPv4 port too, which has its own entry.
+        // `[::]` must not include the IPv4 port, which has an entry of its own.
         case .ipv6: try Socket.set(.ipv6Only, on: socket.rawValue)
         case .ipv4, .unix: break
         }
@@ -416,10 +362,10 @@ package final class SlotListeners {
             FileSystem.remove(path)
             throw error
         }
-        return ListenerGroup(requested: address, bound: address, kind: .shared, sockets: [socket.release()], fileOwner: .we)
+        return ListenerGroup(requested: address, bound: address, kind: .shared, sockets: [socket.release()], fileOwner: .thisProcess)
     }
 
-    /// Whether nobody listens behind a socket file: a master that was killed leaves it.
+    /// Whether no process listens on the socket file, because its master was killed.
     private static func isStale(_ address: SocketAddress) throws(SystemError) -> Bool {
         let probe = try Socket.stream(for: address)
         do {

@@ -1,78 +1,12 @@
-package import ApusBus
+import ApusBus
 package import ApusPlatform
 package import Logging
 
-/// ApusSupervisor keeps worker processes alive and changes them without a gap. It knows no protocol: what a worker does is a function it
-/// is given. The master forks them, listens to their control channels and pidfds, and looks at their heartbeats; every
-/// decision is made by the module's pure half, and only carried out here: `WorkerSlot` for the life of a line of workers, `Agenda` for what
-/// the master changes (reload, one more, one less, upgrade), one thing at a time.
-
-/// How many workers, and how patient the supervisor is with them.
-package struct SupervisorConfiguration: Sendable {
-    package var workers: Int
-    /// No more than this many, however often TTIN is sent.
-    package var maxWorkers = 1024
-    /// A worker whose loop has not turned for this long is replaced.
-    package var heartbeatTimeout: Duration = .seconds(10)
-    /// From the fork until the worker must be ready.
-    package var startTimeout: Duration = .seconds(30)
-    /// What a graceful end may take.
-    package var drainTimeout: Duration = .seconds(30)
-    /// What a fast end may take.
-    package var stopTimeout: Duration = .seconds(2)
-    /// What a worker may take to drain when the master has died.
-    package var orphanTimeout: Duration = .seconds(5)
-    /// From steering new connections away from a slot to the order to drain: what the kernel has promised them meanwhile arrives.
-    package var retirementGrace: Duration = .seconds(3)
-    /// How long a new program may take until all its workers accept.
-    package var upgradeTimeout: Duration = .seconds(60)
-    /// Failures in a row of one worker after which the server's start counts as failed.
-    package var startAttempts = 5
-    /// The same for a worker that a reload or TTIN has started: then the reload, or the worker, is given up.
-    package var reloadAttempts = 3
-    /// Whether a peer that was being served in three deaths within a minute is turned away for a minute.
-    package var quarantine = false
-    /// What the processes are called in `ps`.
-    package var title = "apus"
-
-    package init(workers: Int) { self.workers = workers }
-
-    var policy: WorkerSlot.Policy {
-        var policy = WorkerSlot.Policy()
-        policy.heartbeatTimeout = heartbeatTimeout
-        policy.startTimeout = startTimeout
-        policy.drainTimeout = drainTimeout
-        policy.stopTimeout = stopTimeout
-        return policy
-    }
-}
-
-/// What the workers of a generation are made from.
-package struct Blueprint {
-    package var configuration: SupervisorConfiguration
-    package var addresses: [SocketAddress]
-    /// Called in each child; its result is the child's exit status.
-    package var runWorker: (Worker) -> Int32
-    /// Called in the master when a worker process has ended and been reaped, before the next one is forked: its row and mailbox, and which of
-    /// its slot's processes it was.
-    package var whenEnded: (_ mailbox: Int, _ life: Int) -> Void = { _, _ in }
-    /// What the worker of a row is serving, for the log when it dies; nil: nothing.
-    package var serving: (Scoreboard.Row) -> Serving? = { _ in nil }
-    /// What is said of an address that cannot be listened on.
-    package var blame: (ListenError) -> any Error = { $0 }
-
-    package init(configuration: SupervisorConfiguration, addresses: [SocketAddress], runWorker: @escaping (Worker) -> Int32) {
-        self.configuration = configuration
-        self.addresses = addresses
-        self.runWorker = runWorker
-    }
-}
-
-/// Why the server ended without being asked to.
+/// Why the server ended without an order.
 package enum SupervisorError: Error, Equatable, CustomStringConvertible {
     /// A worker of the first generation cannot start.
     case neverReady(slot: Int, reason: String)
-    /// The master's own event loop failed.
+    /// The event loop of the master failed.
     case system(SystemError)
 
     package var description: String {
@@ -83,143 +17,167 @@ package enum SupervisorError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// The master process. It has one thread, and none may exist in the process before `run` has returned: it forks.
+/// The master process: starts workers, replaces those that die or hang, and changes them without a
+/// gap.
+///
+/// It knows no protocol: what a worker does is a function of `WorkerSpec`. The process has one
+/// thread until `run` has returned, because it forks. The decisions are made by pure state machines
+/// and carried out by one type each: `WorkerSlot` and `SupervisedWorker` for the life of one
+/// worker, `ChangeQueue` and `ChangeDriver` for reload, growth, shrinking and upgrade, `Adoption`
+/// and `AdoptionDriver` for slots that do not serve.
 package final class Supervisor {
-    /// Whether the server is to go on.
-    enum Course {
-        /// Not every worker has been ready yet.
-        case comingUp
+    private enum ServerState {
+        /// Not every slot has had a ready worker yet.
+        case starting
         case up
-        /// All workers are ending; then `run` returns, or throws the reason.
+        /// All workers are ending. Then `run` returns, or throws the reason.
         case ending(SupervisorError?)
     }
 
-    /// Blocked in the master and read from a descriptor.
-    static let handledSignals = [
-        Signal.terminate, Signal.interrupt, Signal.quit, Signal.hangUp, Signal.user1, Signal.user2, Signal.terminalInput,
-        Signal.terminalOutput, Signal.windowChange, Signal.logLevel,
-    ]
-    /// Rows of the scoreboard that so many slots have.
-    static func rows(of slots: Int) -> Int { Worker.mailbox(slot: slots, side: 0) }
+    /// Receives the events of the server.
+    let delegate: any SupervisorDelegate
+    /// The new program serves.
+    package private(set) var isHandedOver = false
 
-    let listeners: SlotListeners
-    package var logger: Logger
-    package let loop: EventLoop
-    let signals: OwnedDescriptor
-    var deaths = DeathCounts()
-    var random = SystemRandomNumberGenerator()
+    private let resources: MasterResources
+    private let signals: OwnedDescriptor
+    private let pool: WorkerPool
+    private let launcher: WorkerLauncher
+    private let deaths: DeathLog
+    private var state = ServerState.starting
+    /// WINCH came before every slot was ready.
+    private var parksWhenUp = false
+    /// The program that started this one with its listeners; nil once this one serves.
+    private var predecessor: Predecessor?
+    private lazy var upgrade = UpgradeDriver(self, resources: resources)
+    private lazy var adoption = AdoptionDriver(self, resources: resources, pool: pool)
+    private lazy var changes = ChangeDriver(
+        self, resources: resources, pool: pool, steering: adoption, upgrade: upgrade)
+    private lazy var reporter = StatusReporter(self, resources: resources, pool: pool, deaths: deaths)
+    private lazy var secondTimer = ClosureTimer { [unowned self] timer, now in
+        resources.loop.schedule(timer, at: now + Self.second)
+        everySecond(now)
+    }
 
-    /// Every line that is not over, and incumbents that are.
-    var lines: [WorkerLine] = []
-    /// Processes started so far, by slot.
-    var lives: [Int: Int] = [:]
-    /// Slots that serve: those whose listeners new connections are steered to.
-    var slots: Int
-    var generation: Generation
-    /// The one that a reload is starting.
-    var nextGeneration: Generation?
-    var course = Course.comingUp
-    /// The workers were asked to leave before all had come.
-    var parksWhenUp = false
-    var agenda: Agenda
-    var agendaAlarm: Alarm?
-    var adoption = Adoption()
-    var adoptionAlarm: Alarm?
-    var graceAlarm: Alarm?
-    var progressAlarm: Alarm?
-    /// The new program while it starts.
-    var upgrade: UpgradeProcess?
-    /// The program that started this one with its listeners.
-    var predecessor: Predecessor?
-    /// The new program has everything.
-    package internal(set) var isHandedOver = false
+    private static let second = Duration.seconds(1)
 
-    package let scoreboard: Scoreboard
-    /// The service manager, if there is one.
-    package let notifier: SystemdNotify
-    var lastStatus = ""
-    var suspects = Suspects()
-    var quarantine = Quarantine()
-    /// By the worker that died last, when it died.
-    var lastServing: String?
-
-    /// Called once, when every slot has been ready, with the addresses listened on and the number of workers.
-    package var whenAllReady: ([SocketAddress], Int) -> Void = { _, _ in }
-    /// Makes the next generation's description on HUP; what it throws is logged and changes nothing. Nil: the same again.
-    package var makeBlueprint: (() throws -> Blueprint)?
-    /// Called when a reload has been completed.
-    package var whenReloaded: ([SocketAddress], Int) -> Void = { _, _ in }
-    /// Called when another level of the log is asked for, with its number; gives its name if there is such a level.
-    package var changeLogLevel: (UInt8) -> String? = { _ in nil }
-    /// Called on USR1.
-    package var reopenLogs: () -> Void = {}
-    /// What USR2 starts; nil: it has no effect.
-    package var program: [String]?
-    /// What the new program gets besides the listeners, such as keys: `Inheritance.bequest` gives it there. At most 1,000 bytes.
-    package var bequest: () -> [UInt8] = { [] }
-    /// Why USR2 has no effect now; nil: it has.
-    package var whyNotUpgrade: () -> String? = { nil }
-    /// Called as an upgrade goes on.
-    package var whenUpgrading: (UpgradeStage) -> Void = { _ in }
-
-    /// Opens the addresses and takes over the process's signals.
+    /// Opens the addresses, and takes over the signals of the process.
     ///
     /// - Parameters:
-    ///   - listeners: opened already, or with what was handed down.
-    ///   - predecessor: the descriptor on which the program that started this one waits to hear that all is well.
+    ///   - listeners: Those of a predecessor or of the service manager, or empty.
+    ///   - predecessor: The descriptor on which the program that started this one waits until all
+    ///     workers accept.
+    /// - Throws: `ListenError` or `SystemError`.
     package init(
-        blueprint: Blueprint, listeners: SlotListeners, logger: Logger, notifier: SystemdNotify = SystemdNotify(), predecessor: Int32? = nil
+        spec: WorkerSpec, listeners: SlotListeners, delegate: any SupervisorDelegate, logger: Logger,
+        notifier: SystemdNotify = SystemdNotify(), predecessor: Int32? = nil
     ) throws {
-        self.listeners = listeners
-        self.logger = logger
-        self.notifier = notifier
-        loop = try EventLoop()
-        scoreboard = try Scoreboard(slots: Self.rows(of: listeners.slots))
-        generation = Generation(number: 0, blueprint: blueprint, listeners: try listeners.open(blueprint.addresses))
-        slots = listeners.slots
-        agenda = Agenda(target: blueprint.configuration.workers)
-        signals = try Signal.descriptor(for: Self.handledSignals)
+        self.delegate = delegate
+        let loop = try EventLoop()
+        let scoreboard = try Scoreboard(slots: WorkerPool.rows(ofSlots: listeners.slots))
+        resources = MasterResources(
+            loop: loop, listeners: listeners, scoreboard: scoreboard, notifier: notifier, logger: logger)
+        let generation = Generation(number: 0, spec: spec, listeners: try listeners.open(spec.addresses))
+        pool = WorkerPool(slots: listeners.slots, generation: generation, resources: resources)
+        launcher = WorkerLauncher(resources)
+        deaths = DeathLog(resources)
+        signals = try MasterSignals.claim()
         if let predecessor { self.predecessor = Predecessor(descriptor: predecessor) }
-        // Children are reaped here, whatever the parent process thought of SIGCHLD.
-        Signal.restoreDefault(Signal.child)
-        Signal.ignore(Signal.brokenPipe)
-        Signal.ignore(Signal.fileSize)
-        agendaAlarm = Alarm { [unowned self] _, _ in takeUpWork() }
-        adoptionAlarm = Alarm { [unowned self] _, _ in lookAtWorkers() }
     }
 
-    var configuration: SupervisorConfiguration { generation.blueprint.configuration }
+    /// Blocks the signals that the master reads from a descriptor. Call it before code that may
+    /// start threads: these inherit the mask, and a thread that did not block a signal would take
+    /// it.
+    package static func blockSignals() throws(SystemError) { try Signal.block(MasterSignals.handled) }
 
-    /// The lines that serve.
-    var incumbents: [WorkerLine] { lines.filter { $0.role == .incumbent } }
+    package var loop: EventLoop { resources.loop }
 
-    /// Starts the workers and keeps them running until TERM, INT (fast) or QUIT (graceful). No child is left when it returns.
+    package var logger: Logger {
+        get { resources.logger }
+        set { resources.logger = newValue }
+    }
+
+    /// The addresses of the generation that serves, with their actual ports.
+    package var addresses: [SocketAddress] { pool.generation.listeners.map(\.bound) }
+    /// The number of slots.
+    package var workerCount: Int { pool.slots }
+
+    // MARK: Used by the parts of the master
+
+    var isUp: Bool { if case .up = state { true } else { false } }
+    var isEnding: Bool { if case .ending = state { true } else { false } }
+    var isParked: Bool { changes.isParked }
+    var steeredSlots: Int { changes.steeredSlots }
+    var configuration: SupervisorConfiguration { pool.configuration }
+    var status: String { reporter.status }
+
+    /// The master's descriptors: no child may keep them.
+    var descriptors: [Int32] {
+        loop.descriptors + [signals.rawValue] + pool.descriptors + upgrade.descriptors
+            + (predecessor.map { [$0.descriptor] } ?? [])
+    }
+
+    func startWorker(slot: Int, of generation: Generation, as role: SupervisedWorker.Role) {
+        pool.start(slot: slot, generation: generation, role: role, delegate: self)
+    }
+
+    // MARK: Running
+
+    /// Starts the workers and supervises them until TERM or INT (stop) or QUIT (drain). All
+    /// children have ended when it returns.
     ///
-    /// - Throws: When a worker of the first generation cannot be started. Once all have been ready, only signals end it.
+    /// - Throws: If a worker of the first generation cannot be started, or the loop fails. Once
+    ///   every slot has been ready, deaths of workers do not end it.
     package func run() throws(SupervisorError) {
-        defer { listeners.close() }
+        defer { resources.listeners.close() }
         do {
             Process.setTitle("\(configuration.title): master")
-            let signalWatch = Watch { [unowned self] _ in
+            let source = ClosureSource { [unowned self] _, _ in
                 while let signal = Signal.next(from: signals.rawValue) { handle(signal) }
             }
-            try loop.add(signalWatch, descriptor: signals.rawValue, for: .readable)
-            defer { loop.remove(signalWatch, descriptor: signals.rawValue) }
-            for address in listeners.closeUnclaimed() {
+            try loop.add(source, descriptor: signals.rawValue, for: .readable)
+            defer { loop.remove(source, descriptor: signals.rawValue) }
+            for address in resources.listeners.closeUnclaimed() {
                 logger.notice("\(address) was handed down, but is not in the configuration: closed")
             }
-            for slot in 0..<slots { begin(slot: slot, generation: generation, role: .incumbent) }
-            startReporting()
+            for slot in 0..<pool.slots { startWorker(slot: slot, of: pool.generation, as: .incumbent) }
+            loop.schedule(secondTimer, after: Self.second)
+            reporter.startWatchdog()
             while !isOver { try loop.turn() }
         } catch {
-            for process in lines.compactMap(\.process) { _ = Process.killAndReap(process.pid) }
-            if let upgrade { _ = Process.killAndReap(upgrade.pid) }
+            pool.killAll()
+            upgrade.kill()
             throw .system(error)
         }
-        if case .ending(let reason?) = course { throw reason }
+        if case .ending(let reason?) = state { throw reason }
     }
 
-    private var isOver: Bool { if case .ending = course { lines.isEmpty && upgrade == nil } else { false } }
+    private var isOver: Bool { isEnding && pool.workers.isEmpty && !upgrade.isActive }
+
+    private func everySecond(_ now: MonotonicTime) {
+        for worker in pool.workers { worker.checkDrain(now: now) }
+        reporter.report()
+        reapOrphans()
+    }
+
+    /// PID 1 of a container inherits processes whose parents have ended. The master's own children
+    /// are reaped where their ends are noticed.
+    private func reapOrphans() {
+        guard Process.inheritsOrphans else { return }
+        while let pid = Process.endedChild(), !upgrade.owns(pid), !pool.owns(pid) { _ = Process.reap(pid) }
+    }
+
+    /// Sends every worker of the generation that serves `WorkerCommand.application`. Up to half a
+    /// megabyte, or some 200 KB without the privilege to enlarge socket buffers.
+    ///
+    /// - Returns: The slots of the workers that did not get it.
+    package func sendToWorkers(_ bytes: [UInt8]) -> [Int] {
+        let command = WorkerCommand.application(bytes)
+        guard command.record.count <= WorkerCommand.maxRecordBytes else { return pool.workers.map(\.slot) }
+        return pool.workers.filter {
+            $0.generation === pool.generation && $0.process?.send(command) == false
+        }.map(\.slot)
+    }
 
     // MARK: Signals
 
@@ -228,126 +186,165 @@ package final class Supervisor {
         switch signal.number {
         case Signal.terminate, Signal.interrupt:
             logger.notice("\(name): stopping")
-            end(because: nil)
+            stop(because: nil)
         case Signal.quit:
-            if case .ending = course { return }
+            if isEnding { return }
             logger.notice("\(name): draining")
-            leave(.drain)
+            drain(.drain)
         case Signal.windowChange where signal.sender == nil:
-            return  // a terminal's size
+            return  // the size of a terminal has changed
         case Signal.logLevel:
             return changeLogLevel(to: signal.value)
         case Signal.user1:
             logger.notice("\(name): reopening the logs")
-            reopenLogs()
+            delegate.reopenLogs()
         default:
-            if case .ending = course { return logger.notice("\(name): the server is ending, too late") }
-            change(name, signal.number)
+            if isEnding { return logger.notice("\(name): ignored, the server is ending") }
+            requestChange(name, signal.number)
         }
-        proceed()
+        changes.schedule()
     }
 
-    /// Of this process and every worker.
+    /// Changes the log level of this process and of every worker.
     private func changeLogLevel(to value: Int32) {
-        guard let number = UInt8(exactly: value), let name = changeLogLevel(number) else {
+        guard let number = UInt8(exactly: value), let name = delegate.setLogLevel(number) else {
             return logger.warning("there is no log level \(value)")
         }
-        for line in lines { line.process?.channel.send(WorkerCommand.logLevel(number).record) }
+        pool.send(.logLevel(number))
         logger.notice("the log level is \(name) until the next reload")
     }
 
-    private func change(_ name: String, _ signal: Int32) {
+    private func requestChange(_ name: String, _ signal: Int32) {
+        let when = changes.isBusy ? " when the change under way is complete" : ""
         switch signal {
         case Signal.hangUp:
-            logger.notice("\(name): reloading\(agenda.isBusy ? " when the change under way is complete" : "")")
-            agenda.requestReload()
+            logger.notice("\(name): reloading\(when)")
+            changes.requestReload()
         case Signal.terminalInput, Signal.terminalOutput:
-            let before = agenda.target
-            let target = agenda.requestWorkers(signal == Signal.terminalInput ? 1 : -1, maximum: configuration.maxWorkers)
-            guard target != before else { return logger.warning("\(name): there must be 1 to \(configuration.maxWorkers) workers") }
-            logger.notice("\(name): \(before) to \(target) workers")
+            let target = changes.requestWorkers(signal == Signal.terminalInput ? 1 : -1)
+            guard target.now != target.before else {
+                return logger.warning("\(name): there must be 1 to \(configuration.maxWorkers) workers")
+            }
+            logger.notice("\(name): \(target.before) to \(target.now) workers")
         case Signal.windowChange:
-            if case .comingUp = course {
+            if case .starting = state {
                 logger.notice("\(name): draining the workers as soon as all are ready; HUP starts new ones")
                 parksWhenUp = true
                 return
             }
             logger.notice("\(name): draining the workers; HUP starts new ones")
-            park()
+            changes.park()
         case Signal.user2:
-            guard program != nil else { return logger.warning("\(name): this server cannot start a new program") }
-            logger.notice("\(name): upgrading\(agenda.isBusy ? " when the change under way is complete" : "")")
-            agenda.requestUpgrade()
+            guard delegate.program != nil else {
+                return logger.warning("\(name): this server cannot start a new program")
+            }
+            logger.notice("\(name): upgrading\(when)")
+            changes.requestUpgrade()
         default:
             logger.notice("\(name) has no effect")
         }
     }
 
-    /// Tells every worker of the generation that serves something of the application's: `WorkerCommand.application`, at most half a megabyte
-    /// without the right to larger buffers some 200 KB.
+    // MARK: Start and end
+
+    private func becameUp() {
+        state = .up
+        // The predecessor may have steered to fewer slots.
+        if predecessor != nil { adoption.steer() }
+        delegate.supervisorBecameReady(self)
+        predecessor?.reportReady()
+        resources.listeners.takeFiles()
+        resources.notifier.ready(status: status, mainProcess: predecessor == nil ? nil : Process.id)
+        predecessor = nil
+        if parksWhenUp { changes.park() }
+        changes.schedule()
+        adoption.schedule()
+    }
+
+    /// Drains all workers, then the server ends. The listeners are closed: a new connection is
+    /// refused instead of waiting.
+    private func drain(_ order: WorkerCommand) {
+        state = .ending(nil)
+        if !isHandedOver { resources.notifier.stopping("draining") }
+        upgrade.cancel()
+        for worker in pool.workers { worker.drain(order) }
+        resources.listeners.close()
+    }
+
+    /// Stops all workers, then the server ends.
     ///
-    /// - Returns: the slots of the workers that could not be told.
-    package func tell(_ bytes: [UInt8]) -> [Int] {
-        let record = WorkerCommand.application(bytes).record
-        guard record.count <= WorkerCommand.maxRecordBytes else { return lines.map(\.slot) }
-        return lines.filter { $0.generation === generation && $0.process?.channel.send(record) == false }.map(\.slot)
-    }
-
-    // MARK: Leaving
-
-    /// Everybody leaves in peace. Nobody listens here any more: a connection is refused rather than left waiting.
-    func leave(_ order: WorkerCommand) {
-        course = .ending(nil)
-        if !isHandedOver { notifier.stopping("draining") }
-        cancelUpgrade()
-        for line in lines { dismiss(line, order) }
-        listeners.close()
-    }
-
-    /// Tells a line to leave; nothing follows it.
-    func dismiss(_ line: WorkerLine, _ order: WorkerCommand) {
-        line.role = .leaving
-        carryOut(line.machine.drain(order, now: loop.now), in: line)
-    }
-
-    /// Stops every worker at once. The first reason stays the reason.
-    func end(because reason: SupervisorError?) {
-        switch course {
-        case .comingUp, .up:
-            course = .ending(reason)
-            notifier.stopping("stopping")
-        case .ending:
-            break
+    /// - Parameter reason: What `run` throws, unless the server is ending already.
+    private func stop(because reason: SupervisorError?) {
+        if !isEnding {
+            state = .ending(reason)
+            resources.notifier.stopping("stopping")
         }
-        cancelUpgrade()
-        for line in lines {
-            line.role = .leaving
-            carryOut(line.machine.stop(now: loop.now), in: line)
-        }
-        listeners.close()
+        upgrade.cancel()
+        for worker in pool.workers { worker.stop() }
+        resources.listeners.close()
     }
 
-    /// A process ended or could not be started: is there still a point in going on?
-    ///
-    /// While the server comes up, one worker that cannot start is enough to give up: the operator is watching, and half a
-    /// server is no success. Once it is up, nothing ends it: each slot is tried again for ever, and the others serve on.
-    func judgeCourse(after line: WorkerLine, reason: String) {
-        switch (course, line.role) {
+    /// The new program serves: this one drains and ends.
+    func handOver(to pid: Int32) {
+        logger.notice("the new program (pid \(pid)) serves; this one drains")
+        isHandedOver = true
+        Process.setTitle("\(configuration.title): master (draining)")
+        resources.notifier.handOver(to: pid)
+        resources.listeners.giveUpFiles()
+        delegate.upgradeReached(.done)
+        drain(.handOver(closing: []))
+    }
+
+    func upgradeFailed(_ reason: String) { changes.giveUp(reason) }
+}
+
+extension Supervisor: SupervisedWorkerDelegate {
+    func nextIncarnation(inSlot slot: Int) -> Int { pool.nextIncarnation(inSlot: slot) }
+
+    func launch(_ worker: SupervisedWorker, now: MonotonicTime) throws(SystemError) -> WorkerProcess {
+        try launcher.launch(
+            worker, count: pool.slots, quarantined: deaths.quarantinedPeers(now: .now()),
+            closing: descriptors, now: now)
+    }
+
+    func workerBecameReady(_ worker: SupervisedWorker) {
+        switch state {
+        case .starting: if pool.workers.allSatisfy(\.hasBeenReady) { becameUp() }
+        case .up: changes.workerBecameReady(worker)
+        case .ending: break
+        }
+    }
+
+    func worker(_ worker: SupervisedWorker, died record: DeathRecord) {
+        changes.workerDied(worker)
+        for (peer, end) in deaths.record(record, usesQuarantine: configuration.quarantine) {
+            pool.send(.quarantine(peer, until: end))
+        }
+    }
+
+    /// While the server starts, one worker that cannot be started ends it: the operator is present,
+    /// and half a server is a failed start. Later nothing ends it: each slot is tried again for
+    /// ever, and the others serve.
+    func workerFailed(_ worker: SupervisedWorker, reason: String) {
+        switch (state, worker.role) {
         case (.ending, _), (_, .leaving):
             return
-        case (.comingUp, _):
-            guard line.machine.isBroken(after: configuration.startAttempts) else { return }
-            giveUp(.neverReady(slot: line.slot, reason: reason))
+        case (.starting, _):
+            guard worker.isBroken(after: configuration.startAttempts) else { return }
+            let error = SupervisorError.neverReady(slot: worker.slot, reason: reason)
+            logger.critical("giving up: \(error)")
+            stop(because: error)
         case (.up, .successor):
-            guard line.machine.isBroken(after: configuration.reloadAttempts) else { return }
-            giveUpWork("worker \(line.slot) does not start: \(reason)")
+            guard worker.isBroken(after: configuration.reloadAttempts) else { return }
+            changes.giveUp("worker \(worker.slot) does not start: \(reason)")
         case (.up, .incumbent):
             return
         }
     }
 
-    private func giveUp(_ reason: SupervisorError) {
-        logger.critical("giving up: \(reason)")
-        end(because: reason)
+    func workerChanged(_ worker: SupervisedWorker) {
+        adoption.schedule()
+        guard worker.isOver, worker.role == .leaving, pool.remove(worker) else { return }
+        changes.schedule()
     }
 }

@@ -1,12 +1,12 @@
 package import ApusPlatform
 
-/// What a worker was serving when it died, as its own record says.
+/// What a worker is serving, read from its row of the scoreboard.
 package struct Serving: Sendable, Equatable, CustomStringConvertible {
-    /// Nil: it has no address.
+    /// Nil: the peer has no address.
     package let peer: SocketAddress?
-    /// Its name; nil: none had been chosen yet.
+    /// The name of the route; nil: none was chosen yet.
     package let route: String?
-    /// For the log.
+    /// The text for the log.
     package let description: String
 
     package init(peer: SocketAddress?, route: String?, description: String) {
@@ -16,10 +16,11 @@ package struct Serving: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// Peers and routes that were being served when workers died: whoever was in three deaths within a minute is named. A pure state machine.
+/// Finds peers and routes that were being served in three deaths of workers within a minute. A pure
+/// state machine.
 struct Suspects {
     enum Suspect: Hashable {
-        /// Whatever its port.
+        /// Its port is 0: all ports of the host count.
         case peer(SocketAddress)
         case route(String)
     }
@@ -27,38 +28,46 @@ struct Suspects {
     static let deaths = 3
     static let window = Duration.seconds(60)
 
-    private var seen: [Suspect: [MonotonicTime]] = [:]
-    /// Until when those who have been named are not named again.
-    private var quiet: [Suspect: MonotonicTime] = [:]
+    private var deathTimes: [Suspect: [MonotonicTime]] = [:]
+    /// Suspects that were reported, and until when they are not reported again.
+    private var muted: [Suspect: MonotonicTime] = [:]
 
-    /// A worker has died while it served that. Gives who is to be named now, once a minute at most, and with how many deaths.
+    /// A worker has died while it served `serving`.
+    ///
+    /// - Returns: The suspects to report now, each at most once a minute, with their deaths.
     mutating func died(serving: Serving, at now: MonotonicTime) -> [(suspect: Suspect, deaths: Int)] {
-        quiet = quiet.filter { now < $0.value }
-        for (suspect, times) in seen {
+        muted = muted.filter { now < $0.value }
+        deathTimes = deathTimes.compactMapValues { times in
             let recent = times.filter { now < $0 + Self.window }
-            seen[suspect] = recent.isEmpty ? nil : recent
+            return recent.isEmpty ? nil : recent
         }
-        let suspects = [serving.peer.map { Suspect.peer($0.withPort(0)) }, serving.route.map { Suspect.route($0) }].compactMap(\.self)
-        return suspects.compactMap { suspect in
-            seen[suspect, default: []].append(now)
-            let deaths = seen[suspect, default: []].count
-            guard deaths >= Self.deaths, quiet[suspect] == nil else { return nil }
-            quiet[suspect] = now + Self.window
+        let peer = serving.peer.map { Suspect.peer($0.withPort(0)) }
+        let route = serving.route.map { Suspect.route($0) }
+        return [peer, route].compactMap(\.self).compactMap { suspect in
+            deathTimes[suspect, default: []].append(now)
+            let deaths = deathTimes[suspect, default: []].count
+            guard deaths >= Self.deaths, muted[suspect] == nil else { return nil }
+            muted[suspect] = now + Self.window
             return (suspect, deaths)
         }
     }
 }
 
-/// Peers that are turned away, and until when.
+/// A peer that workers refuse, and until when.
+package typealias QuarantinedPeer = (peer: SocketAddress, end: MonotonicTime)
+
+/// The peers that workers refuse.
 struct Quarantine {
     static let period = Duration.seconds(60)
 
     private var ends: [SocketAddress: MonotonicTime] = [:]
 
-    mutating func add(_ peer: SocketAddress, at now: MonotonicTime) { ends[peer] = now + Self.period }
+    mutating func add(_ peer: SocketAddress, now: MonotonicTime) -> QuarantinedPeer {
+        ends[peer] = now + Self.period
+        return (peer, now + Self.period)
+    }
 
-    /// Those that are turned away now.
-    mutating func present(at now: MonotonicTime) -> [(peer: SocketAddress, end: MonotonicTime)] {
+    mutating func peers(now: MonotonicTime) -> [QuarantinedPeer] {
         ends = ends.filter { now < $0.value }
         return ends.map { (peer: $0.key, end: $0.value) }
     }

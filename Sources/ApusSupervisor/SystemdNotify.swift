@@ -1,29 +1,41 @@
 import ApusPlatform
 
-/// What the service manager is told, in the protocol of sd_notify(3), spoken directly. Does nothing when there is no NOTIFY_SOCKET.
+/// Reports to the service manager, by the protocol of sd_notify(3). Has no effect without
+/// NOTIFY_SOCKET.
 package final class SystemdNotify {
     private let socket: String?
-    /// How often it wants to hear that all is well; nil: it does not.
+    /// How often the service manager expects `watchdog`; nil: it has no watchdog.
     package let watchdogInterval: Duration?
 
-    /// From the environment.
+    /// Reads the environment of this process.
     package convenience init() { self.init(environment: Process.environment) }
 
-    /// - Parameter environment: looks variables up.
+    /// - Parameter environment: Returns the value of a variable.
     package init(environment: (String) -> String?) {
-        socket = environment("NOTIFY_SOCKET").flatMap { $0.hasPrefix("/") || $0.hasPrefix("@") ? $0 : nil }
+        socket = environment("NOTIFY_SOCKET").flatMap {
+            $0.hasPrefix("/") || $0.hasPrefix("@") ? $0 : nil
+        }
         let isForUs = environment("WATCHDOG_PID").map { Int32($0) == Process.id } ?? true
-        watchdogInterval =
-            isForUs && socket != nil ? environment("WATCHDOG_USEC").flatMap(Int64.init).flatMap { $0 > 0 ? .microseconds($0) : nil } : nil
+        guard isForUs, socket != nil, let value = environment("WATCHDOG_USEC").flatMap(Int64.init), value > 0
+        else {
+            watchdogInterval = nil
+            return
+        }
+        watchdogInterval = .microseconds(value)
     }
 
-    /// All workers accept, or a reload is over. `mainProcess` is told when this process has taken over from another.
+    /// All workers accept, or a reload is over.
+    ///
+    /// - Parameter mainProcess: This process, if it has replaced another one as the service.
     func ready(status: String, mainProcess: Int32?) {
         send((mainProcess.map { ["MAINPID=\($0)"] } ?? []) + ["READY=1", "STATUS=\(status)"])
     }
 
     /// A reload begins; `ready` ends it.
-    func reloading() { send(["RELOADING=1", "MONOTONIC_USEC=\(MonotonicTime.now().milliseconds * 1000)", "STATUS=reloading"]) }
+    func reloading() {
+        let now = MonotonicTime.now().milliseconds * 1000
+        send(["RELOADING=1", "MONOTONIC_USEC=\(now)", "STATUS=reloading"])
+    }
 
     func stopping(_ status: String) { send(["STOPPING=1", "STATUS=\(status)"]) }
 
@@ -36,7 +48,7 @@ package final class SystemdNotify {
 
     private func send(_ lines: [String]) {
         guard let socket else { return }
-        // A manager that does not listen is no reason to stop serving.
+        // A service manager that does not receive is not a reason to stop serving.
         try? Socket.notify(socket, lines.joined(separator: "\n"))
     }
 }

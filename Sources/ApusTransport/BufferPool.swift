@@ -1,33 +1,37 @@
 import ApusPlatform
 
-/// A worker's memory for messages that are not whole yet and for output that waits: counted, and its large buffers used again.
+/// A worker's memory for incomplete messages and queued output: counted, and its large buffers
+/// reused.
 ///
-/// The kernel clears every page that a process is given, which costs more than the echo of what is put there. So a large buffer that is given
-/// back is kept for the next one, up to `maxKeptBytes` of them, and the last one comes first, as its bytes may still be in the processor's
-/// cache. What nobody needed between two calls of `trim` returns to the kernel: an idle worker keeps nothing.
+/// The kernel zeroes every page that it maps, which costs more than echoing a message of that size.
+/// A freed large buffer is therefore kept for the next message, up to `maxKeptBytes` in all, last
+/// in, first out, because its bytes may still be in the processor's cache. Buffers that stay unused
+/// between two calls of `trim` are unmapped: an idle worker keeps none.
 @safe package final class BufferPool {
-    /// Bytes of all buffers that are in use, and of what else was noted.
+    /// Bytes of all buffers in use, and of memory counted by `note`.
     package var usedBytes: Int { used }
-    /// Its own name, so that nobody outside the module touches it and no access needs to be checked.
+    /// A separate private property: it is not accessible outside the module, so its accesses need
+    /// no exclusivity check.
     private var used = 0
-    /// Bytes of large buffers that are kept for later.
+    /// Bytes of free large buffers.
     package private(set) var keptBytes = 0
     private var kept: [UnsafeMutableRawBufferPointer] = unsafe []
-    /// How many of the kept ones, from the first, were never taken since the last `trim`.
+    /// Number of buffers at the start of `kept` that were not used since the last `trim`.
     private var idle = 0
 
-    /// Called when the first buffer is kept: somebody must `trim` from time to time.
+    /// Called when the first free buffer is kept: the owner must then call `trim` periodically.
     package var whenKeeping: (() -> Void)?
 
-    /// From here on a buffer is a mapping of its own, in bytes.
+    /// Size in bytes from which a buffer is a mapping of its own.
     package static let largeBytes = 32 * 1024
-    /// Mappings are multiples of this, in bytes, so that one fits the next message of about the same size.
+    /// Granularity of mappings, in bytes, so that one fits the next message of similar size.
     private static let step = 64 * 1024
-    /// Sixteen messages of the default limit, in bytes.
+    /// Sixteen messages of the default maximum size, in bytes.
     package static let maxKeptBytes = 16 << 20
-    /// Where in a mapping the buffer begins, in bytes. Behind its frame header the payload would else go to a place in the kernel's pages a
-    /// few bytes beyond its own: there the processor's string copy takes twice the time (by the low 12 bits of both addresses, it seems to
-    /// read what it has just written).
+    /// Offset of the buffer in its mapping, in bytes. Without it, the payload behind a frame header
+    /// would be copied to kernel pages at a slightly larger page offset, and `rep movs` then takes
+    /// twice the time (the low 12 bits of both addresses make the read appear to depend on the
+    /// write).
     private static let lead = 256
 
     package init() {}
@@ -36,7 +40,7 @@ import ApusPlatform
         while let buffer = unsafe kept.popLast() { unsafe Self.unmap(buffer) }
     }
 
-    /// A buffer with room for at least `byteCount` bytes, of any content.
+    /// Returns a buffer of at least `byteCount` bytes with undefined content.
     func take(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
         let buffer: UnsafeMutableRawBufferPointer
         if byteCount < Self.largeBytes {
@@ -52,10 +56,11 @@ import ApusPlatform
         return unsafe buffer
     }
 
-    /// Counts memory of the same kind that others hold, such as an array; less than nothing when it has gone.
+    /// Adds `change` bytes of memory that others hold, such as an array, to the account; negative
+    /// when it is freed.
     package func note(_ change: Int) { used += change }
 
-    /// Makes a buffer larger; it may move. Its first `count` bytes stay.
+    /// Enlarges a buffer, which may move. Its first `count` bytes are preserved.
     func grow(_ buffer: UnsafeMutableRawBufferPointer, to byteCount: Int, keeping count: Int) -> UnsafeMutableRawBufferPointer {
         guard buffer.count < byteCount else { return unsafe buffer }
         if buffer.count >= Self.largeBytes {
@@ -80,7 +85,9 @@ import ApusPlatform
         if isFirst { whenKeeping?() }
     }
 
-    /// Gives back to the kernel what nobody needed since the last call. Whether anything is kept still.
+    /// Unmaps the buffers that stayed unused since the last call.
+    ///
+    /// - Returns: whether any buffer is still kept.
     package func trim() -> Bool {
         for index in 0..<idle {
             let buffer = unsafe kept[index]
@@ -106,7 +113,8 @@ import ApusPlatform
     private static func unmap(_ buffer: UnsafeMutableRawBufferPointer) { unsafe Pages.unmap(mapping(of: buffer)) }
 
     private static func mapping(of buffer: UnsafeMutableRawBufferPointer) -> UnsafeMutableRawBufferPointer {
-        // SAFETY: a large buffer is what `map` or `resize` made: all of a mapping but its first `lead` bytes.
+        // SAFETY: a large buffer is what `map` or `resize` made: all of a mapping but its first
+        // `lead` bytes.
         unsafe UnsafeMutableRawBufferPointer(start: buffer.baseAddress.map { unsafe $0 - lead }, count: buffer.count + lead)
     }
 

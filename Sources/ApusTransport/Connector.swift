@@ -1,21 +1,22 @@
 package import ApusPlatform
 
-/// How a client's sockets are made.
+/// Socket options for client connections.
 package struct ConnectorSettings: Sendable {
-    /// Where they are bound; only destinations of its family are tried.
+    /// The local address; only destinations of its family are tried.
     package var bindAddress: SocketAddress?
-    /// The network interface they use.
+    /// The network interface (`SO_BINDTODEVICE`).
     package var interface: String?
-    /// Probes of a silent peer; nil: none.
+    /// TCP keep-alive; nil for none.
     package var keepAlive: (idleSeconds: Int32, intervalSeconds: Int32, probes: Int32)?
-    /// Between the start of one attempt and the next (RFC 8305 §5).
+    /// Time between the starts of two attempts (RFC 8305 §5).
     package var attemptDelay = Duration.milliseconds(250)
 
     package init() {}
 }
 
-/// Connects to the first of several addresses that answers (RFC 8305): one attempt after another starts, IPv6 first and the families in
-/// turn, 250 ms apart or as soon as one has failed; the first to succeed wins and the others are closed.
+/// Connects to the first of several addresses that accepts (Happy Eyeballs, RFC 8305). Attempts
+/// start 250 ms apart, or at once after a failure, alternating families with IPv6 first. The first
+/// to succeed is used; the others are closed.
 package final class Connector {
     /// An attempt that failed.
     package struct Failure: Error {
@@ -23,16 +24,16 @@ package final class Connector {
         package let error: SystemError
     }
 
-    /// The race's result.
+    /// The result of all attempts.
     package enum Outcome: ~Copyable {
         case connected(OwnedDescriptor, SocketAddress)
-        /// All attempts failed, in this order; empty if there was no address to try.
+        /// All attempts failed, in this order; empty if there was no address.
         case failed([Failure])
     }
 
     private let loop: EventLoop
     private let settings: ConnectorSettings
-    private let pause: Pause
+    private let pause = ClosureTimer()
     private var tell: ((consuming Outcome) -> Void)?
     private var waiting: (six: [SocketAddress], other: [SocketAddress]) = ([], [])
     private var lastWasSix = false
@@ -40,18 +41,18 @@ package final class Connector {
     private var failures: [Failure] = []
     private var isComplete = false
 
-    /// - Parameter tell: is called once, never from inside a call of this class; not after `cancel`.
+    /// - Parameter tell: called once with the outcome, never inside a call of this class, and not
+    ///   after `cancel`.
     package init(_ loop: EventLoop, _ settings: ConnectorSettings, _ tell: @escaping (consuming Outcome) -> Void) {
         self.loop = loop
         self.settings = settings
         self.tell = tell
-        pause = Pause()
-        pause.connector = self
+        pause.body = { [weak self] _, _ in self?.paused() }
     }
 
     deinit { cancel() }
 
-    /// More addresses to try, with their ports.
+    /// Adds addresses to try, with their ports.
     package func add(_ addresses: [SocketAddress]) {
         for address in addresses {
             switch address {
@@ -62,13 +63,13 @@ package final class Connector {
         if attempts.isEmpty { again() }
     }
 
-    /// No further address will come.
+    /// Declares that no more addresses will be added.
     package func complete() {
         isComplete = true
         if attempts.isEmpty { again() }
     }
 
-    /// Closes everything; nothing is told any more.
+    /// Closes all sockets; the outcome is not reported.
     package func cancel() {
         tell = nil
         loop.cancel(pause)
@@ -76,10 +77,10 @@ package final class Connector {
         attempts = []
     }
 
-    /// Goes on in the loop's next turn.
+    /// Continues in the loop's next turn.
     private func again() { loop.schedule(pause, at: loop.now) }
 
-    fileprivate func paused() {
+    private func paused() {
         guard tell != nil else { return }
         while let address = next() {
             start(address)
@@ -91,7 +92,7 @@ package final class Connector {
 
     private var hasMore: Bool { !(waiting.six.isEmpty && waiting.other.isEmpty) }
 
-    /// The families take turns, IPv6 first (RFC 8305 §4).
+    /// The next address, alternating families with IPv6 first (RFC 8305 §4).
     private func next() -> SocketAddress? {
         let takesSix = !waiting.six.isEmpty && (!lastWasSix || waiting.other.isEmpty)
         lastWasSix = takesSix
@@ -135,7 +136,7 @@ package final class Connector {
             attempt.close()
             attempts.removeAll { $0 === attempt }
         }
-        // The next one need not wait for its time.
+        // The next attempt starts at once.
         if hasMore || attempts.isEmpty { again() }
     }
 
@@ -150,21 +151,17 @@ package final class Connector {
         cancel()
         tell?(outcome)
     }
-
-    private final class Pause: TimerNode {
-        weak var connector: Connector?
-        override func timerFired(at now: MonotonicTime) { connector?.paused() }
-    }
 }
 
-/// One socket in the race.
+/// One connection attempt.
 private final class Attempt: EventSource {
     let address: SocketAddress
     private var descriptor: Int32
     private unowned let connector: Connector
     private let loop: EventLoop
 
-    /// Between two tries of a local socket whose listen queue is full: such a connect does not wait by itself.
+    /// Time between attempts on a Unix socket whose listen queue is full: such a connect does not
+    /// wait by itself.
     private static let retryDelay = Duration.milliseconds(5)
 
     init(_ descriptor: Int32, _ address: SocketAddress, _ connector: Connector, _ loop: EventLoop) {
@@ -177,7 +174,8 @@ private final class Attempt: EventSource {
     func connect() throws(SystemError) {
         switch try Socket.connect(descriptor, to: address) {
         case .wouldBlock where address.port == nil: loop.schedule(self, after: Self.retryDelay)
-        // A socket that is connected already is reported writable at once: the outcome is never told from in here.
+        // A socket that is connected already is reported writable in the next turn, so the outcome
+        // is never reported from here.
         case .done, .wouldBlock: try loop.add(self, descriptor: descriptor, for: .writable)
         }
     }
@@ -195,7 +193,7 @@ private final class Attempt: EventSource {
         }
     }
 
-    /// Gives the socket up.
+    /// Releases the socket without closing it.
     func take() -> Int32 {
         defer { descriptor = -1 }
         loop.remove(self, descriptor: descriptor)

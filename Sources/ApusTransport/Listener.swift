@@ -1,14 +1,16 @@
 package import ApusPlatform
 import Glibc
 
-/// Accepts connections from one listening socket, in bounded loops, and survives running out of descriptors.
+/// Accepts connections from one listening socket, in bounded batches, and handles descriptor
+/// exhaustion.
 ///
-/// When the process has none left, the listener gives up a spare descriptor to take the connection that waits and closes it at
-/// once, so that its client learns of it; then it rests instead of spinning on a readiness that it cannot serve.
+/// When no descriptor is left, the listener closes a spare one, accepts a connection with it and
+/// closes that at once, so that the client gets an error. It then pauses instead of spinning on a
+/// readiness that it cannot serve.
 package final class Listener: EventSource {
     /// Borrowed: the slot's owner closes it.
     package let descriptor: Int32
-    private let interest: Readiness
+    private let interest: Interest
     private var spare: OwnedDescriptor?
     private let accepted: (consuming OwnedDescriptor, SocketAddress) -> Void
     private let refused: (SystemError) -> Void
@@ -18,15 +20,17 @@ package final class Listener: EventSource {
 
     private enum State { case idle, accepting, resting, stopped }
 
-    /// Connections taken in one turn before others get theirs.
+    /// Most connections accepted per turn, for fairness to open ones.
     private static let batch = 64
-    /// How long it rests when the process or system is out of resources and no connection ends.
+    /// How long accepting pauses after exhaustion, unless a connection ends.
     private static let rest = Duration.milliseconds(100)
 
     /// - Parameters:
-    ///   - isShared: other processes wait on the same socket, so only one is to be woken.
-    ///   - accepted: gets each connection: non-blocking, close-on-exec.
-    ///   - refused: is told when a connection had to be turned away, at most once per rest.
+    ///   - isShared: whether other processes poll the same socket; then only one is woken
+    ///     (`EPOLLEXCLUSIVE`).
+    ///   - accepted: called with each connection: non-blocking, close-on-exec.
+    ///   - refused: called when a connection was closed for lack of descriptors, at most once per
+    ///     pause.
     package init(
         descriptor: Int32, isShared: Bool, loop: EventLoop, accepted: @escaping (consuming OwnedDescriptor, SocketAddress) -> Void,
         refused: @escaping (SystemError) -> Void
@@ -45,7 +49,7 @@ package final class Listener: EventSource {
         state = .accepting
     }
 
-    /// Accepts no more. What waits in the queue stays there for whoever else holds the socket.
+    /// Stops accepting. Queued connections stay for other processes with the same socket.
     package func stop() {
         guard state != .stopped else { return }
         state = .stopped
@@ -53,21 +57,21 @@ package final class Listener: EventSource {
         loop.cancel(self)
     }
 
-    /// Accepts no more until `resume`; what comes waits in the queue.
+    /// Suspends accepting until `resume`; new connections stay in the queue.
     package func hold() {
         guard state == .accepting else { return }
         loop.remove(self, descriptor: descriptor)
         state = .resting
     }
 
-    /// A descriptor or a place became free: a resting listener goes on at once.
+    /// Resumes accepting at once, after a descriptor or a connection slot became free.
     package func resume() {
         guard state == .resting else { return }
         loop.cancel(self)
         timerFired(at: loop.now)
     }
 
-    /// Takes everything that waits in the queue, before `stop`: nobody else will.
+    /// Accepts all queued connections before `stop`, when no other process will.
     package func acceptWaiting() {
         var taken: Int
         repeat {
@@ -89,7 +93,8 @@ package final class Listener: EventSource {
             } catch {
                 switch error.code {
                 case EMFILE, ENFILE, ENOBUFS, ENOMEM: return exhausted(error)
-                // The peer has gone meanwhile (accept(2): "treat them like EAGAIN by retrying").
+                // The connection was reset in the queue (accept(2): "treat them like EAGAIN by
+                // retrying").
                 default: continue
                 }
             }
@@ -118,6 +123,6 @@ package final class Listener: EventSource {
         }
     }
 
-    /// A second number for the loop's descriptor: a sandbox lets nothing be opened.
+    /// A duplicate of the event loop's descriptor: in the sandbox no file can be opened.
     private func makeSpare() -> OwnedDescriptor? { loop.descriptors.first.flatMap { try? OwnedDescriptor.duplicate($0) } }
 }

@@ -1,15 +1,16 @@
 package import ApusPlatform
 
-/// The one buffer that a worker receives into: what arrives is decoded where it lies, so an idle connection holds none.
+/// The one buffer that a worker receives into. Input is decoded in place, so an idle connection
+/// holds no buffer.
 @safe package final class ReceiveBuffer {
-    /// Room in front of what is received, in bytes: for what a decoder left of the arrival before.
+    /// Room before the received bytes, in bytes, for what a decoder left unconsumed before.
     package static let headroom = 256
 
     private let storage: UnsafeMutableRawBufferPointer
-    /// What one call receives at most, in bytes.
+    /// Most bytes per receive.
     package let capacity: Int
 
-    /// - Parameter capacity: what one call receives at most, in bytes. `put` has room for as many and what was in front of them.
+    /// - Parameter capacity: most bytes per receive. `put` has room for `headroom` more.
     package init(capacity: Int) {
         self.capacity = capacity
         unsafe storage = .allocate(byteCount: 2 * Self.headroom + capacity, alignment: 64)
@@ -17,11 +18,12 @@ package import ApusPlatform
 
     deinit { unsafe storage.deallocate() }
 
-    /// All of it, headroom first. One user at a time: whoever serves a connection's event.
+    /// The whole buffer, headroom first, for the one connection whose event is being served.
     package var span: MutableRawSpan {
         @_lifetime(borrow self)
         get {
-            // SAFETY: the memory lives as long as the buffer, and what arrived later overwrites octets with octets.
+            // SAFETY: the memory lives as long as the buffer, and later input overwrites octets
+            // with octets.
             unsafe _overrideLifetime(MutableRawSpan(_unsafeBytes: storage), borrowing: self)
         }
     }
@@ -34,35 +36,41 @@ package import ApusPlatform
         }
     }
 
-    /// Receives behind the headroom; `.done(0)` is the end.
+    /// Receives behind the headroom.
+    ///
+    /// - Returns: `.done(0)` at the end of input.
     package func receive(from transport: Transport) throws(SystemError) -> IOResult<Int> {
         try unsafe transport.receive(into: room)
     }
 
-    /// Receives what nobody wants.
+    /// Receives and discards bytes.
     package func discard(from transport: Transport) throws(SystemError) -> IOResult<Int> { try unsafe transport.discard(into: room) }
 
     private var room: UnsafeMutableRawBufferPointer {
         unsafe UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom..<Self.headroom + capacity])
     }
 
-    /// Puts what came right behind a TLS handshake behind the headroom.
+    /// Decrypts data received right behind the TLS handshake, behind the headroom.
     package func openReceived(from transport: Transport) throws(SystemError) -> IOResult<Int> {
         try unsafe transport.openReceived(into: room)
     }
 
-    /// Puts bytes right in front of what is received next, and gives where they begin. They are at most as many as the headroom.
+    /// Copies at most `headroom` bytes directly before those received next.
+    ///
+    /// - Returns: the index of their start.
     package func putBefore(_ bytes: [UInt8]) -> Int {
-        precondition(bytes.count <= Self.headroom, "there is no room in front")
+        precondition(bytes.count <= Self.headroom, "expected at most \(Self.headroom) bytes, got \(bytes.count)")
         let start = Self.headroom - bytes.count
         unsafe UnsafeMutableRawBufferPointer(rebasing: storage[start..<Self.headroom]).copyBytes(from: bytes)
         return start
     }
 
-    /// Puts bytes where received ones would be, and gives where they end.
+    /// Copies bytes to where received ones would be.
+    ///
+    /// - Returns: the index of their end.
     package func put(_ bytes: [UInt8]) -> Int {
         let end = Self.headroom + bytes.count
-        unsafe precondition(end <= storage.count, "more than an arrival and what was in front of it")
+        unsafe precondition(end <= storage.count, "expected at most headroom + capacity bytes, got \(bytes.count)")
         unsafe UnsafeMutableRawBufferPointer(rebasing: storage[Self.headroom..<end]).copyBytes(from: bytes)
         return end
     }

@@ -1,40 +1,42 @@
 package import ApusPlatform
 import CCares
 
-/// Names to addresses, by c-ares on the worker's own loop: no thread, and no descriptor while nothing is asked.
+/// Resolves names with c-ares on the worker's loop: no thread, and no descriptor while no query
+/// runs.
 ///
-/// `/etc/hosts` and `/etc/resolv.conf` are read as the system says, anew whenever the first name after a pause is asked for.
-/// `localhost` and names below it are the loopback addresses, whatever the files say, and names below `invalid` do not exist: nobody is asked
-/// (RFC 6761 §6.3, §6.4).
+/// `/etc/hosts` and `/etc/resolv.conf` are read anew for the first query after a pause. `localhost`
+/// and names below it resolve to the loopback addresses whatever the files contain, and names below
+/// `invalid` do not exist; no query is sent for either (RFC 6761 §6.3, §6.4).
 @safe package final class Resolver {
-    /// What is told of a name, in this order: addresses once or twice, then the end.
+    /// Events of a lookup, in this order: addresses, at most twice, then the end.
     package enum Event {
-        /// IPv6 first where both are known. IPv4 alone comes when IPv6 takes more than 50 ms longer (RFC 8305 §3).
+        /// IPv6 first where both are known. IPv4 alone if IPv6 takes more than 50 ms longer (RFC
+        /// 8305 §3).
         case addresses([SocketAddress])
-        /// Nothing more comes. The failure says why there was no address at all.
+        /// No more events; with the failure if there was no address.
         case end(ResolverFailure?)
     }
 
     private let loop: EventLoop
-    /// Name servers instead of the system's: `ADDRESS:PORT`, with commas between them.
+    /// Name servers instead of the system's: comma-separated `ADDRESS:PORT`.
     private let servers: String?
-    private let timer = Timer()
+    private let timer = ClosureTimer()
     private var channel: ares_channel?
-    private var sockets: [Int32: ResolverSocket] = [:]
-    /// Names in progress that more can wait for, because nothing has been told of them yet.
+    private var sockets: [Int32: ClosureSource] = [:]
+    /// Running queries that further lookups may join, because no event has been reported yet.
     private var shared: [String: Query] = [:]
     private var running: [ObjectIdentifier: Query] = [:]
-    /// Queries about which c-ares, or the clock, has said something.
+    /// Queries with a result or an expired timer that is not reported yet.
     private var answered: [Query] = []
 
-    /// How long IPv4 waits for IPv6 (RFC 8305 §3).
+    /// How long a result for IPv4 waits for IPv6 (RFC 8305 §3).
     static let resolutionDelay = Duration.milliseconds(50)
 
-    /// - Parameter servers: name servers instead of the system's, `ADDRESS:PORT` with commas between them.
+    /// - Parameter servers: name servers instead of the system's: comma-separated `ADDRESS:PORT`.
     package init(_ loop: EventLoop, servers: String? = nil) {
         self.loop = loop
         self.servers = servers
-        timer.resolver = self
+        timer.body = { [weak self] _, _ in self?.timerFired() }
     }
 
     deinit {
@@ -45,7 +47,8 @@ import CCares
     /// Whether a descriptor or a timer is in use.
     package var isActive: Bool { unsafe channel != nil }
 
-    /// Asks for a name's addresses; their ports are 0. Nothing is told before this returns, nor after `cancel` of what it gives.
+    /// Resolves a name to addresses with port 0. No event is reported before this returns, nor
+    /// after `cancel` of the lookup.
     package func resolve(_ name: String, _ tell: @escaping (Event) -> Void) -> NameLookup {
         let lookup = NameLookup(self, tell)
         if let query = shared[name] {
@@ -68,12 +71,13 @@ import CCares
         } else {
             ask(query)
         }
-        // Hosts from files are there at once; they are told in the loop's next turn like all others.
+        // Results from files are available at once; they are reported in the loop's next turn like
+        // all others.
         loop.schedule(timer, at: loop.now)
         return lookup
     }
 
-    /// Whether a name is the top-level domain or below it, with or without the root's dot.
+    /// Whether a name is the top-level domain or below it, with or without a trailing dot.
     private static func isName(_ name: String, in domain: String) -> Bool {
         let lowercase = name.lowercased()
         let plain = lowercase.hasSuffix(".") ? String(lowercase.dropLast()) : lowercase
@@ -95,10 +99,12 @@ import CCares
             var hints = ares_addrinfo_hints()
             hints.ai_family = family
             hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-            // Sorting would connect datagram sockets to learn of routes; the race of connects learns it better.
+            // Sorting would connect datagram sockets to compare routes; Happy Eyeballs makes that
+            // unnecessary.
             hints.ai_flags = ARES_AI_NOSORT
             let request = unsafe Unmanaged.passRetained(FamilyRequest(query, family))
-            // SAFETY: c-ares calls back exactly once for each request, at the latest when the channel is destroyed; that releases it.
+            // SAFETY: c-ares calls back exactly once for each request, at the latest when the
+            // channel is destroyed; that releases it.
             unsafe ares_getaddrinfo(
                 channel, query.name, nil, &hints,
                 { argument, status, _, result in
@@ -136,9 +142,9 @@ import CCares
         return unsafe .success(opened)
     }
 
-    /// c-ares has opened, or wants to close, a socket, or wants something else of it.
+    /// c-ares's callback for a socket: it was opened, will be closed, or needs other events.
     private func socketChanged(_ descriptor: Int32, isRead: Bool, isWritten: Bool) {
-        var interest: Readiness = []
+        var interest: Interest = []
         if isRead { interest.insert(.readable) }
         if isWritten { interest.insert(.writable) }
         guard !interest.isEmpty else {
@@ -149,16 +155,16 @@ import CCares
             if let socket = sockets[descriptor] {
                 try loop.update(socket, descriptor: descriptor, for: interest)
             } else {
-                let socket = ResolverSocket(descriptor, self)
+                let socket = ClosureSource { [unowned self] _, readiness in process(descriptor, readiness) }
                 try loop.add(socket, descriptor: descriptor, for: interest)
                 sockets[descriptor] = socket
             }
         } catch {
-            // Unwatched, the query ends by its time; there is no way to refuse a socket here.
+            // The query then times out; a socket cannot be refused here.
         }
     }
 
-    fileprivate func process(_ descriptor: Int32, _ readiness: Readiness) {
+    private func process(_ descriptor: Int32, _ readiness: Readiness) {
         guard let channel = unsafe channel else { return }
         let isHungUp = !readiness.isDisjoint(with: .hangUp)
         let none = ares_socket_t(ARES_SOCKET_BAD)
@@ -167,7 +173,7 @@ import CCares
         settle()
     }
 
-    fileprivate func timerFired() {
+    private func timerFired() {
         if let channel = unsafe channel {
             let none = ares_socket_t(ARES_SOCKET_BAD)
             unsafe ares_process_fd(channel, none, none)
@@ -177,7 +183,7 @@ import CCares
 
     fileprivate func noteAnswer(_ query: Query) { answered.append(query) }
 
-    /// Tells what has become known, never from inside a call of c-ares, and lets go of everything when nothing is asked any more.
+    /// Reports results, never inside a call of c-ares, and destroys the channel when no query runs.
     private func settle() {
         while !answered.isEmpty {
             let queries = answered
@@ -196,13 +202,13 @@ import CCares
         loop.cancel(timer)
         guard let open = unsafe channel else { return }
         unsafe channel = nil
-        // Calls back for what nobody waits for any more, and closes the sockets.
+        // Calls back for cancelled queries, and closes the sockets.
         unsafe ares_destroy(open)
         answered = []
         ares_library_cleanup()
     }
 
-    // MARK: Telling
+    // MARK: Reporting
 
     private func advance(_ query: Query) {
         guard running[ObjectIdentifier(query)] != nil else { return }
@@ -235,27 +241,22 @@ import CCares
         loop.cancel(query)
         running[ObjectIdentifier(query)] = nil
         if shared[query.name] === query { shared[query.name] = nil }
-        // Not at once: this may be called from where c-ares is being served.
+        // Deferred, because this may run inside a call of c-ares.
         if running.isEmpty { loop.schedule(timer, at: loop.now) }
-    }
-
-    private final class Timer: TimerNode {
-        weak var resolver: Resolver?
-        override func timerFired(at now: MonotonicTime) { resolver?.timerFired() }
     }
 }
 
 /// Why a name has no address.
 package struct ResolverFailure: Error, Equatable, CustomStringConvertible {
-    /// The status of c-ares.
+    /// The c-ares status (`ARES_ENOTFOUND`, …).
     package let status: Int32
     init(_ status: Int32) { self.status = status }
 
-    /// The library's words, such as "Domain name not found".
+    /// c-ares's description, such as "Domain name not found".
     package var description: String { unsafe String(cString: ares_strerror(status)) }
 }
 
-/// One who waits for a name's addresses.
+/// A pending lookup of a name.
 package final class NameLookup {
     private let resolver: Resolver
     fileprivate var query: Query?
@@ -266,7 +267,7 @@ package final class NameLookup {
         self.tell = tell
     }
 
-    /// Nothing is told any more.
+    /// Stops reporting events.
     package func cancel() {
         tell = nil
         guard let query else { return }
@@ -281,7 +282,7 @@ package final class NameLookup {
     }
 }
 
-/// What is known of one name. As a timer: IPv4 has waited long enough for IPv6.
+/// The results for one name. It is also the timer that limits how long IPv4 waits for IPv6.
 private final class Query: TimerNode {
     enum Answer {
         case pending
@@ -309,7 +310,7 @@ private final class Query: TimerNode {
         resolver.noteAnswer(self)
     }
 
-    /// Addresses that have not been told, IPv6 first.
+    /// Addresses that have not been reported, IPv6 first.
     func takeKnown() -> [SocketAddress] {
         var known: [SocketAddress] = []
         if case .found(let addresses) = answers.six { (known, answers.six) = (addresses, .told) }
@@ -326,7 +327,7 @@ private final class Query: TimerNode {
         }
     }
 
-    /// Why there is no address: what IPv4 met, which more names have.
+    /// Why there is no address: IPv4's failure, as more names have IPv4 addresses.
     var failure: ResolverFailure? {
         if case .failed(let failure) = answers.four { return failure }
         if case .failed(let failure) = answers.six { return failure }
@@ -334,7 +335,7 @@ private final class Query: TimerNode {
     }
 }
 
-/// What c-ares is asked for: a name's addresses of one family.
+/// A c-ares request for a name's addresses of one family.
 private final class FamilyRequest {
     private let query: Query
     private let family: Int32
@@ -347,7 +348,8 @@ private final class FamilyRequest {
     func answered(_ status: Int32, _ result: UnsafeMutablePointer<ares_addrinfo>?) {
         guard status != ARES_EDESTRUCTION else { return }
         guard status == ARES_SUCCESS, let result = unsafe result else { return query.note(.failed(ResolverFailure(status)), family) }
-        // SAFETY: the list belongs to this callback until it is freed, and its nodes hold addresses as long as their families want.
+        // SAFETY: the list belongs to this callback until it is freed, and its nodes hold addresses
+        // of the length that their families define.
         defer { unsafe ares_freeaddrinfo(result) }
         var addresses: [SocketAddress] = []
         var next = unsafe result.pointee.nodes
@@ -359,17 +361,4 @@ private final class FamilyRequest {
         }
         query.note(addresses.isEmpty ? .failed(ResolverFailure(ARES_ENODATA)) : .found(addresses), family)
     }
-}
-
-/// A socket of c-ares on our loop. c-ares owns the descriptor.
-private final class ResolverSocket: EventSource {
-    private let descriptor: Int32
-    private unowned let resolver: Resolver
-
-    init(_ descriptor: Int32, _ resolver: Resolver) {
-        self.descriptor = descriptor
-        self.resolver = resolver
-    }
-
-    override func ready(_ readiness: Readiness, in loop: EventLoop) { resolver.process(descriptor, readiness) }
 }

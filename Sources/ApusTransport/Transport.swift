@@ -1,31 +1,32 @@
 package import ApusPlatform
 import Glibc
 
-/// One connection's bytes: a socket, the queue in front of it, and TLS where that is spoken. A class, so that using it needs no exclusivity check on its owner.
+/// One connection's bytes: a socket, its output queue, and TLS if used. A class, so that using it
+/// needs no exclusivity check on its owner.
 package final class Transport {
-    /// The socket's number; -1 once closed.
+    /// The socket's descriptor; -1 once closed.
     package var descriptor: Int32 { number }
     private var number: Int32
+    /// Whether output was discarded: the stream must then not end as if it were complete.
+    private var hasDropped = false
     private var queue = WriteQueue()
-    /// What the queue holds, in bytes, as it is: looked at with each write, where an access to the queue would have to be checked.
+    /// The queue's `byteCount`: a separate property, because every write reads it and an access to
+    /// the queue would need an exclusivity check.
     private var queuedBytes = 0
 
-    /// Bytes that were to be written since the beginning, whether they wait or have left.
+    /// Bytes written in total, sent or still queued.
     package var writtenBytes: Int {
         @inline(never) get { written }
     }
     private var written = 0
 
-    /// Output was lost: the peer must not be told that it has all.
-    private var hasDropped = false
-
-    /// Nil while bytes pass as they are.
+    /// Nil without TLS.
     private var tls: TLSSession?
 
-    /// Where copies of what waits are put.
+    /// The allocator of queued copies.
     private let buffers: BufferPool?
 
-    /// - Parameter buffers: the worker's, which counts what waits; nil where nobody does.
+    /// - Parameter buffers: the worker's pool, which counts queued bytes; nil for none.
     package init(_ descriptor: consuming OwnedDescriptor, buffers: BufferPool? = nil) {
         number = descriptor.release()
         self.buffers = buffers
@@ -35,7 +36,7 @@ package final class Transport {
         if number >= 0 { _ = OwnedDescriptor(rawValue: number) }
     }
 
-    /// Closes the socket and drops what is queued.
+    /// Closes the socket and discards queued output.
     package func close() {
         guard number >= 0 else { return }
         if let tls, !hasBufferedOutput, !hasDropped { tls.sendEnd(to: number) }
@@ -44,18 +45,20 @@ package final class Transport {
         dropOutput()
     }
 
-    /// Bytes that wait for the kernel.
+    /// Bytes that the kernel has not taken.
     package var bufferedBytes: Int { queuedBytes + (tls?.sealedBytes ?? 0) }
     package var hasBufferedOutput: Bool { bufferedBytes > 0 }
 
-    /// Receives once; `.done(0)` is the end.
+    /// Receives once.
+    ///
+    /// - Returns: `.done(0)` at the end of input.
     @inline(__always)
     func receive(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         guard let tls else { return try unsafe Socket.receive(number, into: buffer) }
         return try unsafe tls.receive(from: number, into: buffer)
     }
 
-    /// Writes `bytes` after what is queued; what the kernel does not take is copied into the queue.
+    /// Writes `bytes` behind queued output; what the kernel does not take is copied into the queue.
     private func write(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
         guard queuedBytes == 0 else { return unsafe enqueue(copying: bytes) }
         if let tls { return try unsafe write(bytes, through: tls) }
@@ -66,8 +69,9 @@ package final class Transport {
         }
     }
 
-    /// Writes two runs of bytes in one call, such as a header and a payload too large for the cork. What the kernel does not take of the
-    /// second run is queued by reference to `chunk`, if it is the end of that, and copied otherwise.
+    /// Writes two buffers in one call, such as a header and a payload too large for the cork. What
+    /// the kernel does not take of the second is queued by reference if it is the end of `chunk`,
+    /// and copied otherwise.
     private func write(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ chunk: ByteChunk?) throws(SystemError) {
         guard queuedBytes == 0 else {
             unsafe enqueue(copying: first)
@@ -83,7 +87,8 @@ package final class Transport {
             iovec(iov_base: UnsafeMutableRawPointer(mutating: second.baseAddress), iov_len: second.count)
         )
         var failure: SystemError?
-        // SAFETY: both runs outlive the call; the tuple of two iovecs is laid out as an array of two.
+        // SAFETY: both runs outlive the call; the tuple of two iovecs is laid out as an array of
+        // two.
         unsafe withUnsafeMutableBytes(of: &vectors) { raw in
             do throws(SystemError) {
                 if case .done(let count) = try unsafe Socket.send(number, pieces: raw.bindMemory(to: iovec.self)) {
@@ -121,9 +126,10 @@ package final class Transport {
         try unsafe write(buffer.bytes)
     }
 
-    /// Writes both in one call.
+    /// Writes both buffers in one call.
     ///
-    /// - Parameter chunk: where the second lies, if it does: then what must wait of it is not copied.
+    /// - Parameter chunk: the chunk that holds the second buffer, if any; its unsent rest is then
+    ///   queued without a copy.
     package func write(_ first: OutputBuffer, _ second: borrowing RawSpan, in chunk: ByteChunk? = nil) throws(SystemError) {
         written &+= first.count + second.byteCount
         var failure: SystemError?
@@ -145,7 +151,7 @@ package final class Transport {
         queuedBytes += chunk.count
     }
 
-    /// Writes shared bytes at once if nothing is queued; what the kernel does not take is queued by reference.
+    /// Writes shared bytes at once if nothing is queued; the unsent rest is queued by reference.
     @inline(__always)
     package func write(_ chunk: ByteChunk) throws(SystemError) {
         guard queuedBytes == 0 else { return enqueue(chunk) }
@@ -166,9 +172,9 @@ package final class Transport {
         queuedBytes += count
     }
 
-    /// Writes what is queued until the kernel takes no more.
+    /// Writes queued output until the kernel takes no more.
     ///
-    /// - Parameter scratch: an empty buffer in which small pieces may be put together.
+    /// - Parameter scratch: an empty buffer in which small pieces may be coalesced.
     package func flush(gathering scratch: OutputBuffer? = nil) throws(SystemError) -> WriteQueue.Outcome {
         if let tls {
             defer { queuedBytes = queue.byteCount }
@@ -178,7 +184,7 @@ package final class Transport {
         return try queue.write(to: number, gathering: scratch)
     }
 
-    /// - Parameter isIncomplete: Output that never reached this queue was lost, too.
+    /// - Parameter isIncomplete: whether output that never reached this queue was lost too.
     package func dropOutput(isIncomplete: Bool = false) {
         if hasBufferedOutput || isIncomplete { hasDropped = true }
         queue.removeAll()
@@ -186,12 +192,12 @@ package final class Transport {
         queuedBytes = 0
     }
 
-    /// Receives once for nothing: not even TLS looks at it, and so answers nothing.
+    /// Receives once and discards the bytes, without TLS, which therefore sends no response.
     func discard(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         try unsafe Socket.receive(number, into: buffer)
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts down the sending side.
     package func shutdownWrite() {
         if let tls { tls.sendEnd(to: number) }
         try? Socket.shutdownWrite(descriptor)
@@ -199,40 +205,44 @@ package final class Transport {
 
     // MARK: TLS
 
-    /// From here on all bytes pass through `session`, whose handshake comes first: see `handshake`.
+    /// Starts TLS. The handshake must be completed first; see `handshake`.
     package func start(_ session: TLSSession) { tls = session }
 
-    /// Goes on with the handshake: see `TLSSession.handshake`.
+    /// Continues the handshake; see `TLSSession.handshake`.
     package func handshake() throws(TLSError) -> TLSSession.Progress {
         guard let tls else { return .done }
         return try tls.handshake(on: number)
     }
 
-    /// The peer speaks plainly: bytes pass as they are. Gives those that came already.
+    /// Continues without TLS.
+    ///
+    /// - Returns: the bytes received so far.
     package func becomePlain() -> [UInt8] {
         defer { tls = nil }
         return tls?.takeInput() ?? []
     }
 
-    /// The peer has said that it will send no more, while its end of the socket may still be open.
+    /// Whether the peer has ended its output (close_notify); its socket may still be open.
     package var inputHasEnded: Bool { tls?.inputHasEnded ?? false }
 
-    /// The input of TLS ended in a way that anybody in between can bring about (RFC 8446 §6.1).
+    /// Whether the input ended without close_notify, so that an attacker may have truncated it (RFC
+    /// 8446 §6.1).
     package var inputWasCut: Bool { tls?.inputWasCut ?? false }
 
-    /// The alert with which the peer ended TLS, if it did, in words.
+    /// The description of the alert with which the peer ended TLS, if it did.
     package var refusal: String? { tls?.refusal }
 
-    /// What protects these bytes, once the handshake is done.
+    /// The connection's security, once the handshake is done.
     package var security: Security { if let tls { .tls(tls.information()) } else { .plain } }
 
-    /// Opens what came right behind the handshake.
+    /// Decrypts data received right behind the handshake.
     func openReceived(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> IOResult<Int> {
         guard let tls else { return .wouldBlock }
         return try unsafe tls.openEarly(into: buffer, on: number)
     }
 
-    /// Seals and writes: what the kernel does not take of the sealed bytes waits in the session, what was not sealed in the queue.
+    /// Encrypts and writes. Unsent ciphertext is kept in the session, plaintext that was not
+    /// encrypted in the queue.
     private func write(_ bytes: UnsafeRawBufferPointer, through tls: TLSSession) throws(SystemError) {
         var rest = unsafe bytes[...]
         while unsafe !rest.isEmpty {

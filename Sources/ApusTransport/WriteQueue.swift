@@ -2,36 +2,36 @@ package import ApusPlatform
 import DequeModule
 import Glibc
 
-/// An open file that pieces of a queue refer to; closed with the last of them.
+/// An open file referenced by queued pieces; closed with the last of them.
 package final class SharedFile {
     package let descriptor: OwnedDescriptor
     package init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
 }
 
-/// What the kernel has not taken yet, in order. Empty, it owns no memory.
+/// Output that the kernel has not taken, in order. An empty queue owns no memory.
 package struct WriteQueue: ~Copyable {
     fileprivate enum Piece {
-        /// Bytes from `offset` to the chunk's end. Only a chunk of ours may still grow.
+        /// Bytes from `offset` to the chunk's end. Only a chunk made by the queue may still grow.
         case bytes(ByteChunk, offset: Int, isOurs: Bool)
         case file(SharedFile, offset: Int, count: Int)
     }
 
     private var pieces: Deque<Piece> = []
-    /// Bytes that wait, files included.
+    /// Bytes queued, files included.
     package private(set) var byteCount = 0
 
-    /// Small appends are gathered in chunks of this many bytes.
+    /// Capacity of the chunks that collect small appends, in bytes.
     private static let chunkBytes = 16 * 1024
-    /// Bytes that are copied together rather than gathered.
+    /// Most bytes that are coalesced by copying instead of gathered by the kernel.
     private static let maxCopied = 8 * 1024
-    /// Pieces given to the kernel in one call.
+    /// Most pieces per system call.
     private static let maxGathered = 64
 
     package init() {}
 
     package var isEmpty: Bool { pieces.isEmpty }
 
-    /// Appends a reference to bytes that nobody changes any more, from `offset` on.
+    /// Appends a reference to immutable bytes, from `offset` on.
     package mutating func append(_ chunk: ByteChunk, from offset: Int = 0) {
         guard chunk.count > offset else { return }
         pieces.append(.bytes(chunk, offset: offset, isOurs: false))
@@ -51,7 +51,7 @@ package struct WriteQueue: ~Copyable {
         pieces.append(.bytes(chunk, offset: 0, isOurs: true))
     }
 
-    /// Appends `count` bytes of a file from `offset`; they pass from the page cache to the socket without a copy.
+    /// Appends `count` bytes of a file from `offset`; `sendfile(2)` sends them without a copy.
     package mutating func append(_ file: SharedFile, offset: Int, count: Int) {
         guard count > 0 else { return }
         pieces.append(.file(file, offset: offset, count: count))
@@ -71,7 +71,7 @@ package struct WriteQueue: ~Copyable {
 
     /// Writes until the queue is empty or the kernel takes no more.
     ///
-    /// - Throws: the error of the socket, or `EIO` when a file became shorter than it was promised to be.
+    /// - Throws: the socket's error, or `EIO` if a file has become shorter than announced.
     package mutating func write(to socket: Int32, gathering scratch: OutputBuffer? = nil) throws(SystemError) -> Outcome {
         while let first = pieces.first {
             let result: IOResult<Int>
@@ -98,9 +98,9 @@ package struct WriteQueue: ~Copyable {
         return .empty
     }
 
-    /// Moves bytes from the front to an empty buffer, as many as fit.
+    /// Moves as many bytes as fit from the front to an empty buffer.
     ///
-    /// - Throws: the error of a file, or `EIO` when it became shorter than it was promised to be.
+    /// - Throws: a file's error, or `EIO` if it has become shorter than announced.
     mutating func move(to buffer: OutputBuffer) throws(SystemError) {
         precondition(buffer.isEmpty)
         while let first = pieces.first {
@@ -121,8 +121,10 @@ package struct WriteQueue: ~Copyable {
         }
     }
 
-    /// Several small pieces, such as the publications of a turn, copied together: that is cheaper than having the kernel gather them.
-    /// Nil if there is no scratch, or only one piece, or they are large.
+    /// Coalesces several small pieces, such as the publications of a turn, and writes them: cheaper
+    /// than having the kernel gather them.
+    ///
+    /// - Returns: nil if there is no scratch buffer, only one piece, or too many bytes.
     private func writeCopied(to socket: Int32, _ scratch: OutputBuffer?) throws(SystemError) -> (IOResult<Int>, offered: Int)? {
         guard let scratch, scratch.isEmpty, pieces.count > 1, byteCount <= Self.maxCopied else { return nil }
         for piece in pieces {
@@ -134,7 +136,7 @@ package struct WriteQueue: ~Copyable {
         return (try unsafe Socket.send(socket, scratch.bytes), scratch.count)
     }
 
-    /// One call with as many byte pieces as stand in front.
+    /// Writes the byte pieces at the front in one call.
     private func writeGathered(to socket: Int32) throws(SystemError) -> (IOResult<Int>, offered: Int) {
         var offered = 0
         var failure: SystemError?
@@ -158,7 +160,7 @@ package struct WriteQueue: ~Copyable {
         return (result, offered)
     }
 
-    /// Takes `sent` bytes off the front.
+    /// Removes `sent` bytes from the front.
     private mutating func drop(_ sent: Int) {
         byteCount -= sent
         var sent = sent

@@ -213,7 +213,8 @@ long apus_compatible_getpid(void) {
     return -1;
 #endif
 }
-// What an orphan does although its loop is stuck: see apus_guard_orphan. All of it is set before the handler is.
+// What an orphan does although its loop is stuck: see apus_guard_orphan. All of it is set before
+// the handler is.
 static int orphan_listeners[APUS_MAX_GUARDED];
 static volatile sig_atomic_t orphan_listener_count;
 static int orphan_replacement = -1;
@@ -283,7 +284,8 @@ int apus_pass_credentials(int socket) {
 }
 
 ssize_t apus_receive_with_sender(int socket, void *buffer, size_t size, pid_t *sender) {
-    // Room for the credentials and no descriptor: the kernel closes those that somebody sends along.
+    // Room for the credentials and no descriptor: the kernel closes those that somebody sends
+    // along.
     union {
         char bytes[CMSG_SPACE(sizeof(struct ucred))];
         struct cmsghdr aligned;
@@ -342,7 +344,8 @@ ssize_t apus_receive_descriptors(int socket, void *buffer, size_t size, int *des
     *count = 0;
     ssize_t length = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (length < 0) return length;
-    // The kernel puts all of a message's descriptors in one header, and no more than there is room for.
+    // The kernel puts all of a message's descriptors in one header, and no more than there is room
+    // for.
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
         *count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -387,7 +390,8 @@ pid_t apus_lock_holder(int file) {
     return lock.l_pid;
 }
 
-// The memory of argv and the environment, one after the other, is what /proc shows as the command line.
+// The memory of argv and the environment, one after the other, is what /proc shows as the command
+// line.
 static char *title_start;
 static size_t title_room;
 
@@ -428,7 +432,8 @@ void apus_flush_streams(void) { fflush(NULL); }
 void apus_load_time_zone(void) {
     const char *zone = getenv("TZ");
     if (!zone) {
-        // A name is what Foundation knows; the C library looks at the file's date again and again unless TZ is set.
+        // A name is what Foundation knows; the C library looks at the file's date again and again
+        // unless TZ is set.
         char path[512];
         ssize_t length = readlink("/etc/localtime", path, sizeof path - 1);
         path[length > 0 ? length : 0] = 0;

@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -18,12 +20,17 @@
 
 static atomic_bool is_refusing;
 
+// Whether Dispatch has made a descriptor: for its main queue, or for a loop of its own. Both are
+// made once, and are useless in a child that closes descriptors or must not share them.
+static atomic_bool dispatch_is_used;
+
 static void note_once(atomic_flag *is_noted, const char *text) {
     if (!atomic_flag_test_and_set(is_noted)) apus_relay_note(text);
 }
 
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer) || defined(APUS_STATIC)
-// A sanitizer has functions of its own; a static program of ours starts no thread. The system calls are refused all the same.
+// A sanitizer has functions of its own; a static program of ours starts no thread. The system calls
+// are refused all the same.
 #define APUS_INTERPOSES 0
 #else
 #define APUS_INTERPOSES 1
@@ -36,8 +43,9 @@ static void note_once(atomic_flag *is_noted, const char *text) {
         next;                                                                          \
     })
 
-// Takes the place of the C library's. Dispatch retries once a second, for ever, when a thread cannot be started, which would block the loop's
-// only thread, so success is reported. Nobody can wait for a detached thread; for the others the call fails.
+// Takes the place of the C library's. Dispatch retries once a second, for ever, when a thread
+// cannot be started, which would block the loop's only thread, so success is reported. Nobody can
+// wait for a detached thread; for the others the call fails.
 APUS_PUBLIC int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
     if (!atomic_load_explicit(&is_refusing, memory_order_relaxed)) return APUS_NEXT(pthread_create)(thread, attributes, start, argument);
     static atomic_flag is_noted = ATOMIC_FLAG_INIT;
@@ -51,8 +59,9 @@ APUS_PUBLIC int pthread_create(pthread_t *thread, const pthread_attr_t *attribut
     return 0;
 }
 
-// What the sandbox refuses to look up, as it was before: FileManager.createDirectory with intermediate directories calls itself without end where
-// the root directory seems to be missing, and takes an unreadable working directory for "".
+// What the sandbox refuses to look up, as it was before: FileManager.createDirectory with
+// intermediate directories calls itself without end where the root directory seems to be missing,
+// and takes an unreadable working directory for "".
 static char working_directory[PATH_MAX];
 static struct stat root_directory;
 static long memory_pages;
@@ -78,14 +87,39 @@ static int looked_up(int result, const char *path, struct stat *status) {
 APUS_PUBLIC int stat(const char *path, struct stat *status) { return looked_up(APUS_NEXT(stat)(path, status), path, status); }
 APUS_PUBLIC int lstat(const char *path, struct stat *status) { return looked_up(APUS_NEXT(lstat)(path, status), path, status); }
 
-// The C library does not look whether sysinfo fails, and takes uninitialised memory for the size of the machine's.
+// Dispatch opens /proc/THREAD/stat of its threads, and ends the process if it cannot. The sandbox
+// allows the same file by its other name, which only threads of this process have.
+APUS_PUBLIC int open(const char *path, int flags, ...) {
+    mode_t mode = 0;
+    if (flags & (O_CREAT | __O_TMPFILE)) {
+        va_list arguments;
+        va_start(arguments, flags);
+        mode = va_arg(arguments, mode_t);
+        va_end(arguments);
+    }
+    int descriptor = APUS_NEXT(open)(path, flags, mode);
+    if (descriptor >= 0 || errno != EACCES || strncmp(path, "/proc/", 6) != 0) return descriptor;
+    const char *thread = path + 6;
+    size_t digits = strspn(thread, "0123456789");
+    char own[64];
+    if (digits > 0 && digits < 20 && strcmp(thread + digits, "/stat") == 0) {
+        snprintf(own, sizeof own, "/proc/self/task/%s", thread);
+        descriptor = APUS_NEXT(open)(own, flags);
+        if (descriptor < 0) errno = EACCES;
+    }
+    return descriptor;
+}
+
+// The C library does not look whether sysinfo fails, and takes uninitialised memory for the size of
+// the machine's.
 APUS_PUBLIC long sysconf(int name) {
     if (name == _SC_PHYS_PAGES && memory_pages > 0) return memory_pages;
     return APUS_NEXT(sysconf)(name);
 }
 
-// Dispatch and CoreFoundation end the process when they cannot make an epoll instance, an eventfd or a timerfd for an event loop of their own.
-// Without threads that loop would never run: they get copies of descriptors that nothing waits for.
+// Dispatch and CoreFoundation end the process when they cannot make an epoll instance, an eventfd
+// or a timerfd for an event loop of their own. Without threads that loop would never run: they get
+// copies of descriptors that nothing waits for.
 static int spare_epoll = -1, spare_event = -1;
 
 static int spare(int descriptor) {
@@ -97,12 +131,21 @@ static int spare(int descriptor) {
     return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
 }
 
+static void note_caller(void *caller) {
+    if (atomic_load_explicit(&dispatch_is_used, memory_order_relaxed)) return;
+    Dl_info information;
+    if (!dladdr(caller, &information) || !information.dli_fname) return;
+    if (strstr(information.dli_fname, "libdispatch")) atomic_store(&dispatch_is_used, 1);
+}
+
 APUS_PUBLIC int epoll_create1(int flags) {
+    note_caller(__builtin_return_address(0));
     if (atomic_load_explicit(&is_refusing, memory_order_relaxed)) return spare(spare_epoll);
     return APUS_NEXT(epoll_create1)(flags);
 }
 
 APUS_PUBLIC int eventfd(unsigned int value, int flags) {
+    note_caller(__builtin_return_address(0));
     if (atomic_load_explicit(&is_refusing, memory_order_relaxed)) return spare(spare_event);
     return APUS_NEXT(eventfd)(value, flags);
 }
@@ -137,7 +180,8 @@ void apus_refuse_threads(void) {
     atomic_store(&is_refusing, 1);
 }
 
-// The Swift runtime's hooks, with its calling convention (SWIFT_CC(swift)); see swift/Runtime/Concurrency.h. What is missing is null.
+// The Swift runtime's hooks, with its calling convention (SWIFT_CC(swift)); see
+// swift/Runtime/Concurrency.h. What is missing is null.
 #define APUS_SWIFT __attribute__((swiftcall))
 typedef APUS_SWIFT void enqueue(void *job, void *original);
 extern enqueue *swift_task_enqueueGlobal_hook __attribute__((weak));
@@ -146,6 +190,8 @@ extern APUS_SWIFT void swift_job_run(void *job, void *identity, void *implementa
 
 static void (*take_work)(void (*)(void *), void *);
 static void (*take_delayed)(uint64_t, void (*)(void *), void *);
+// Also the application's work for Dispatch's queues, not only the jobs of Swift's runtime.
+static int takes_all;
 
 static void run_job(void *job) { swift_job_run(job, NULL, NULL); }
 
@@ -155,18 +201,23 @@ static APUS_SWIFT void enqueue_job(void *job, void *original) {
 }
 
 int apus_take_jobs(
-    void (*take)(void (*work)(void *), void *context), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context)) {
+    void (*take)(void (*work)(void *), void *context), void (*take_later)(uint64_t nanoseconds, void (*work)(void *), void *context),
+    int all) {
     if (!&swift_task_enqueueGlobal_hook || !swift_job_run) return -1;
     take_work = take;
     take_delayed = take_later;
-    swift_task_enqueueGlobal_hook = enqueue_job;
-    if (&swift_task_enqueueMainExecutor_hook) swift_task_enqueueMainExecutor_hook = enqueue_job;
+    takes_all = all;
+    swift_task_enqueueGlobal_hook = take ? enqueue_job : NULL;
+    if (&swift_task_enqueueMainExecutor_hook) swift_task_enqueueMainExecutor_hook = take ? enqueue_job : NULL;
     return 0;
 }
 
+int apus_dispatch_is_used(void) { return atomic_load(&dispatch_is_used); }
+
 #if APUS_INTERPOSES
-// A dispatch_time_t: nanoseconds of CLOCK_MONOTONIC; with the highest bit alone, of CLOCK_BOOTTIME; with both highest bits, of CLOCK_REALTIME,
-// negated. See _dispatch_time_to_clock_and_value in libdispatch's src/shims/time.h.
+// A dispatch_time_t: nanoseconds of CLOCK_MONOTONIC; with the highest bit alone, of CLOCK_BOOTTIME;
+// with both highest bits, of CLOCK_REALTIME, negated. See _dispatch_time_to_clock_and_value in
+// libdispatch's src/shims/time.h.
 static uint64_t nanoseconds_until(uint64_t when) {
     const uint64_t monotonic = 1ull << 63, wall = 1ull << 62;
     if (when == 0) return 0;
@@ -182,18 +233,48 @@ static const uint64_t dispatch_forever = ~0ull;
 
 static void *dispatch_object(const char *name) { return dlsym(RTLD_DEFAULT, name); }
 
+// Whether a function that Dispatch is to call is one of Swift's runtime, which passes its jobs by
+// few functions: the last is remembered.
+static int is_runtime(void (*work)(void *)) {
+    static void (*_Atomic known)(void *);
+    if (work == atomic_load_explicit(&known, memory_order_relaxed)) return 1;
+    Dl_info its, runtime;
+    if (!swift_job_run || !dladdr((void *)swift_job_run, &runtime) || !dladdr((void *)work, &its)) return 0;
+    if (its.dli_fbase != runtime.dli_fbase) return 0;
+    atomic_store_explicit(&known, work, memory_order_relaxed);
+    return 1;
+}
+
 // Take the place of Dispatch's, whose timers have a thread of their own: Task.sleep and asyncAfter.
 APUS_PUBLIC void dispatch_after_f(uint64_t when, void *queue, void *context, void (*work)(void *)) {
-    if (!take_delayed) return APUS_NEXT(dispatch_after_f)(when, queue, context, work);
+    if (!take_delayed || !(takes_all || is_runtime(work))) return APUS_NEXT(dispatch_after_f)(when, queue, context, work);
     if (when != dispatch_forever) take_delayed(nanoseconds_until(when), work, context);
 }
 
-// Task.yield, and what C libraries give to global and other queues, which would need a thread.
+// Task.yield, jobs of the main actor, and what C libraries give to global and other queues, which
+// would need a thread.
 APUS_PUBLIC void dispatch_async_f(void *queue, void *context, void (*work)(void *)) {
     static void *main_queue;
     if (!main_queue) main_queue = dispatch_object("_dispatch_main_q");
-    if (!take_work || queue == main_queue) return APUS_NEXT(dispatch_async_f)(queue, context, work);
+    int takes = take_work && (is_runtime(work) || (takes_all && queue != main_queue));
+    if (!takes) return APUS_NEXT(dispatch_async_f)(queue, context, work);
     take_work(work, context);
+}
+
+// Task.sleep with a tolerance is a source of the runtime, whose only event resumes the task: it is
+// passed on by the thread of Dispatch on which it fires.
+static void (*_Atomic runtime_event)(void *);
+
+static void pass_event(void *context) {
+    void (*handle)(void *) = runtime_event;
+    if (take_work) return take_work(handle, context);
+    handle(context);
+}
+
+APUS_PUBLIC void dispatch_source_set_event_handler_f(void *source, void (*handler)(void *)) {
+    if (!take_work || !handler || !is_runtime(handler)) return APUS_NEXT(dispatch_source_set_event_handler_f)(source, handler);
+    runtime_event = handler;
+    APUS_NEXT(dispatch_source_set_event_handler_f)(source, pass_event);
 }
 
 // The runtime's own use of it, for a queue that no job comes to, would start a thread.
@@ -217,7 +298,7 @@ static void enqueue_block(void *context) {
 }
 
 APUS_PUBLIC void dispatch_after(uint64_t when, void *queue, void *block) {
-    if (!take_delayed) return APUS_NEXT(dispatch_after)(when, queue, block);
+    if (!take_delayed || !takes_all) return APUS_NEXT(dispatch_after)(when, queue, block);
     if (when == dispatch_forever) return;
     void (*retain)(void *) = (void (*)(void *))dispatch_object("dispatch_retain");
     void *(*copy)(void *) = (void *(*)(void *))dispatch_object("_Block_copy");

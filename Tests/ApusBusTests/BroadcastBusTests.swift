@@ -33,16 +33,18 @@ struct BroadcastBusTests {
         interest = try InterestTable(slots: 3)
     }
 
-    func station(_ slot: Int, generation: Int = 0, outbox: Int? = nil, subscribed: Bool = true) throws -> Station {
+    func station(_ slot: Int, generation: Int = 0, outbox: Int? = nil, subscribed: Bool = true, poller: (any Poller)? = nil) throws
+        -> BusNode
+    {
         var limits = BroadcastBus.Limits()
         if let outbox { limits.maxOutboxBytes = outbox }
-        let station = try Station(slot, mailboxes, interest, generation: generation, limits: limits)
+        let station = try BusNode(slot, mailboxes, interest, generation: generation, limits: limits, poller: poller)
         if subscribed { interest.count(1, topicHash: Self.hash, in: station.bus.place) }
         return station
     }
 
     /// Turns all until nothing more comes.
-    func settle(_ stations: Station...) throws {
+    func settle(_ stations: BusNode...) throws {
         var quiet = 0
         var lastChange = MonotonicTime.now()
         let deadline = lastChange + .seconds(20)
@@ -128,7 +130,7 @@ struct BroadcastBusTests {
         #expect(first.publish([], isText: true, to: "nobody's") == 0)
         #expect(first.publish([], isText: true) == 2)
         try settle(first, second, third)
-        let publication = Station.Event.record(Self.publication(isText: true, []))
+        let publication = BusNode.Event.record(Self.publication(isText: true, []))
         #expect(third.events == [publication])
         #expect(second.events.count == 4)
         #expect(second.events.contains(.requested(.writable, 1 << 4)) && second.events.contains(.requested(.resume, 1 << 4)))
@@ -171,7 +173,7 @@ struct BroadcastBusTests {
     }
 
     /// Numbers rise by one, but for gaps, which say how many are missing.
-    private func check(_ station: Station, said: Int, later: Int) {
+    private func check(_ station: BusNode, said: Int, later: Int) {
         var next = 0
         for text in station.texts {
             if text.hasPrefix("gap 0 ") {
@@ -229,7 +231,7 @@ struct BroadcastBusTests {
     func tooLarge() throws {
         var limits = BroadcastBus.Limits()
         limits.maxRecordBytes = 1000
-        let first = try Station(0, mailboxes, interest, limits: limits)
+        let first = try BusNode(0, mailboxes, interest, limits: limits)
         let second = try station(1)
         first.publish([UInt8](repeating: 0, count: 1000), isText: true)
         try settle(first, second)
@@ -386,21 +388,33 @@ struct BroadcastBusTests {
         #expect(second.events == [.record(Self.publication(isText: false, payload))])
     }
 
-    @Test("a reader that was away, and takes no more for now, hears the rest, in order, when it does", arguments: [true, false])
-    func held(wasAway: Bool) throws {
-        let (first, second) = (try station(0, outbox: 64 << 20), try station(1))
+    enum Absence: CaseIterable {
+        case none, beforeReading, whileReading, whileReadingOn
+    }
+
+    @Test("a reader that was away, and takes no more for now, hears the rest, in order, when it does", arguments: Absence.allCases)
+    func held(_ absence: Absence) throws {
+        let poller = try SteppedPoller()
+        let (first, second) = (try station(0, outbox: 64 << 20), try station(1, poller: poller))
         let filler = String(repeating: "x", count: 1000)
-        if wasAway { try second.loop.turn(timeout: .milliseconds(150)) }
+        if absence == .beforeReading { poller.advance(by: .milliseconds(150)) }
+        let stopsBehind = [Absence.whileReading: 10, .whileReadingOn: 1000][absence]
+        var heardBefore = 0
+        second.whenReceiving = {
+            heardBefore += 1
+            if heardBefore == stopsBehind { poller.advance(by: .milliseconds(150)) }
+        }
         second.takesMore = false
         for index in 0..<5000 { first.publish("\(index) \(filler)") }
         try settle(first, second)
         let heard = second.events.count
-        #expect(wasAway ? heard > 0 && heard < 1000 : heard == 5000, "a turn's worth, or all if it only has much to read")
+        #expect(absence == .none ? heard == 5000 : heard > 0 && heard < 2000, "a turn's worth, or all if it only has much to read")
         second.takesMore = true
         let deadline = MonotonicTime.now() + .seconds(20)
         while second.events.count < 5000, MonotonicTime.now() < deadline {
             try first.turn()
-            try second.loop.turn(timeout: .milliseconds(2))
+            try second.turn()
+            poller.advance(by: .milliseconds(2))
         }
         #expect(second.texts.map { $0.prefix { $0 != " " } } == (0..<5000).map { "\($0)" })
     }
@@ -436,19 +450,19 @@ struct BroadcastBusTests {
         #expect(first.bus.counts.packetsSent == before + 20)
     }
 
-    @Test("an outsider reaches every interested process, from any thread; what does not fit is counted and told")
-    func outsider() throws {
+    @Test("an externalSender reaches every interested process, from any thread; what does not fit is counted and told")
+    func externalSender() throws {
         let (first, second) = (try station(0), try station(1, subscribed: false))
-        let outsider = Outsider(mailboxes, interest)
+        let externalSender = ExternalSender(mailboxes, interest)
         func publish(_ payload: [UInt8]) -> Bool {
-            outsider.publish(topic: Self.topic.rawSpan, hash: Self.hash, isText: true, payload: payload.rawSpan)
+            externalSender.publish(topic: Self.topic.rawSpan, hash: Self.hash, isText: true, payload: payload.rawSpan)
         }
         #expect(publish(Array("hello".utf8)))
         #expect(publish([UInt8](repeating: 65, count: 200_000)), "in parts")
         interest.count(1, protocolIndex: 3, in: Self.place(1))
-        let isSignalled = outsider.signal(protocolIndex: 3, 8, payload: [5].rawSpan)
+        let isSignalled = externalSender.signal(protocolIndex: 3, 8, payload: [5].rawSpan)
         #expect(isSignalled)
-        outsider.request(.resume, protocolIndex: 3)
+        externalSender.request(.resume, protocolIndex: 3)
         try settle(first, second)
         #expect(first.events.count == 2 && first.texts[0] == "hello")
         #expect(first.events[1] == .record(Self.publication(isText: true, [UInt8](repeating: 65, count: 200_000))))
@@ -460,12 +474,12 @@ struct BroadcastBusTests {
             sent += 1
             try #require(sent < 10_000)
         }
-        #expect(!publish([67]) && outsider.recordsDropped == 2)
+        #expect(!publish([67]) && externalSender.recordsDropped == 2)
         try settle(first)
         #expect(first.events.count == sent)
         #expect(publish([68]))
         try settle(first)
-        #expect(first.texts.suffix(2) == ["gap \(Packet.outsider) 2", "D"])
+        #expect(first.texts.suffix(2) == ["gap \(Packet.externalSender) 2", "D"])
     }
 
     @Test("a worker needs where it reads its own mailbox, and where it writes and wakes all others, and nothing else")
@@ -485,7 +499,7 @@ struct BroadcastBusTests {
         let second = try station(1)
         func part(_ process: UInt32, _ offset: Int, isLast: Bool, _ bytes: ArraySlice<UInt8>) -> [UInt8] {
             CopiedPacket(
-                .init(sender: Packet.outsider, process: process, receiver: 1),
+                .init(sender: Packet.externalSender, process: process, receiver: 1),
                 [.part(offset: UInt32(offset), isLast: isLast, bytes: Array(bytes))]
             ).bytes
         }
@@ -500,7 +514,7 @@ struct BroadcastBusTests {
     func unfinished() throws {
         var limits = BroadcastBus.Limits()
         (limits.maxRecordBytes, limits.maxPartialBytes) = (3000, 5000)
-        let second = try Station(1, mailboxes, interest, limits: limits)
+        let second = try BusNode(1, mailboxes, interest, limits: limits)
         interest.count(1, topicHash: Self.hash, in: second.bus.place)
         func part(_ sender: Int, _ count: Int) -> [UInt8] {
             CopiedPacket(
@@ -508,7 +522,7 @@ struct BroadcastBusTests {
                 [.part(offset: 0, isLast: false, bytes: [UInt8](repeating: 0, count: count))]
             ).bytes
         }
-        for sender in [mailboxes.places, 900, Int(Packet.outsider) - 1] { try send(part(sender, 10), to: 1) }
+        for sender in [mailboxes.places, 900, Int(Packet.externalSender) - 1] { try send(part(sender, 10), to: 1) }
         try settle(second)
         #expect(second.bus.counts.packetsRefused == 3 && second.bus.partialBytes == 0)
         for sender in 0..<3 {
@@ -518,7 +532,7 @@ struct BroadcastBusTests {
         #expect(second.texts == ["gap 0 1"] && second.bus.partialBytes == 5000)
         // As many outsiders as anybody may say there are.
         for process in 0..<UInt32(1000) {
-            let header = Packet.Header(sender: Packet.outsider, process: process, receiver: 1)
+            let header = Packet.Header(sender: Packet.externalSender, process: process, receiver: 1)
             try send(CopiedPacket(header, [.part(offset: 0, isLast: false, bytes: [])]).bytes, to: 1)
             if process % 50 == 0 { try second.turn() }
         }

@@ -2,6 +2,7 @@ import ApusBus
 import ApusCodec
 import FuzzTargets
 import Testing
+import TestSupport
 
 @Suite("What travels between workers")
 struct PacketTests {
@@ -22,7 +23,7 @@ struct PacketTests {
             packet: CopiedPacket(Packet.Header(sender: 0x0102, lost: 0x0A0B_0C0D, process: 0x0102_0304, receiver: 0x0506_0708)),
             bytes: [2, 0, 2, 1, 0x0D, 0x0C, 0x0B, 0x0A, 4, 3, 2, 1, 8, 7, 6, 5]),
         Case(
-            name: "an outsider's", packet: CopiedPacket(Packet.Header(sender: Packet.outsider)),
+            name: "an externalSender's", packet: CopiedPacket(Packet.Header(sender: Packet.externalSender)),
             bytes: [2, 0, 0xFF, 0xFF] + [UInt8](repeating: 0, count: 12)),
         Case(
             name: "a text publication",
@@ -106,7 +107,7 @@ struct PacketTests {
     @Test(
         "100,000 mutations of good packets: never a crash, and what is accepted encodes to what was meant", arguments: [1, 2] as [UInt64])
     func mutations(seed: UInt64) throws {
-        var random = Seeded(state: seed)
+        var random = SeededGenerator(seed: seed)
         for _ in 0..<50_000 {
             var bytes = Self.cases.randomElement(using: &random).map(\.bytes) ?? []
             if Bool.random(using: &random) {
@@ -125,18 +126,5 @@ struct PacketTests {
             #expect(packet.bytes.count == bytes.count, "seed \(seed): \(bytes)")
             #expect(try CopiedPacket(packet.bytes) == packet, "seed \(seed): \(bytes)")
         }
-    }
-}
-
-/// SplitMix64: the same numbers for the same seed.
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
     }
 }

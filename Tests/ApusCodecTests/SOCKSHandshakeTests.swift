@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 1928, RFC 1929: a client of SOCKS 5")
+@Suite("RFC 1928, RFC 1929: SOCKS 5 client")
 struct SOCKSHandshakeTests {
     static let credentials = BasicCredentials(user: "me", password: "pw")
 
@@ -9,7 +9,7 @@ struct SOCKSHandshakeTests {
         let testDescription: String
         var destination = SOCKSHandshake.Destination.name("host.test")
         var credentials: BasicCredentials?
-        /// Answers of the proxy, and what is to be sent after each.
+        /// Replies of the proxy, and the bytes to send after each.
         let dialogue: [(answer: [UInt8], step: SOCKSHandshake.Step)]
     }
 
@@ -41,7 +41,7 @@ struct SOCKSHandshakeTests {
             dialogue: [([5, 0], .send(request)), ([5, 0, 0, 1, 0, 0, 0, 0, 0, 0], .open)]),
     ]
 
-    @Test("dialogues, whole, byte by byte and with what belongs to the tunnel behind them", arguments: cases)
+    @Test("handshakes, whole, byte by byte and followed by bytes of the tunnel", arguments: cases)
     func dialogue(_ example: Case) throws {
         for cutsIntoBytes in [false, true] {
             var handshake = try SOCKSHandshake(to: example.destination, port: 8080, credentials: example.credentials)
@@ -67,10 +67,10 @@ struct SOCKSHandshakeTests {
     @Test(
         "refusals",
         arguments: [
-            ([[5, 0xFF]], false, SOCKSViolation.credentialsWanted), ([[5, 0xFF]], true, .noMethod),
+            ([[5, 0xFF]], false, SOCKSViolation.credentialsRequired), ([[5, 0xFF]], true, .noAcceptableMethod),
             ([[4, 0]], false, .malformed("version 4")), ([[5, 2]], false, .malformed("a method that was not offered")),
             ([[5, 1]], false, .malformed("a method that was not offered")), ([[5, 2], [1, 1]], true, .credentialsRefused),
-            ([[5, 2], [5, 0]], true, .malformed("version 5 of the authentication")),
+            ([[5, 2], [5, 0]], true, .malformed("authentication version 5")),
             ([[5, 0], [5, 5, 0, 1, 0, 0, 0, 0, 0, 0]], false, .refused(5)),
             ([[5, 0], [5, 0, 0, 9, 0]], false, .malformed("address type 9")),
             ([[5, 0], [72, 84, 84, 80, 47]], false, .malformed("address type 80")),
@@ -84,7 +84,7 @@ struct SOCKSHandshakeTests {
         #expect(!expected.description.isEmpty)
     }
 
-    @Test("what does not fit a length byte is refused before anything is sent")
+    @Test("a value too long for a length byte is refused before anything is sent")
     func lengths() throws {
         let long = String(repeating: "x", count: 256)
         #expect(throws: SOCKSViolation.hostTooLong(256)) { try SOCKSHandshake(to: .name(long), port: 1, credentials: nil) }
@@ -99,13 +99,14 @@ struct SOCKSHandshakeTests {
 @Suite("RFC 7617: basic credentials")
 struct BasicCredentialsTests {
     @Test(
-        "the RFC's examples", arguments: [("Aladdin", "open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), ("test", "123£", "dGVzdDoxMjPCow==")])
+        "examples of the RFC",
+        arguments: [("Aladdin", "open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), ("test", "123£", "dGVzdDoxMjPCow==")])
     func examples(user: String, password: String, encoded: String) throws {
         #expect(try #require(BasicCredentials(user: user, password: password)).fieldValue == "Basic \(encoded)")
     }
 
     @Test(
-        "a colon in the name, or a control character, is refused",
+        "a user with a colon, or a control character, is refused",
         arguments: [("a:b", "c"), ("a\r\n", "c"), ("a", "c\u{0}"), ("a", "\u{7F}")])
     func refused(user: String, password: String) { #expect(BasicCredentials(user: user, password: password) == nil) }
 }

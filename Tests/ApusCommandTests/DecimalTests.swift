@@ -2,10 +2,10 @@ import Testing
 
 @testable import ApusCommand
 
-@Suite("Numbers as text")
+@Suite("Decimal numbers")
 struct DecimalTests {
     @Test(
-        "a number has the places that are asked for, rounded",
+        "a number is rounded to the requested digits",
         arguments: [
             (0.0, 0, "0"), (0, 3, "0.000"), (1.5, 0, "2"), (0.04, 1, "0.0"), (0.05, 1, "0.1"), (9.999, 2, "10.00"), (0.0625, 3, "0.063"),
             (12345678.9, 1, "12345678.9"), (-0.5, 1, "-0.5"), (-0.01, 1, "0.0"), (1e300, 2, "1e+300"), (.infinity, 1, "inf"),
@@ -14,7 +14,7 @@ struct DecimalTests {
     func places(value: Double, places: Int, expected: String) { #expect(Decimal.text(value, places: places) == expected) }
 
     @Test(
-        "zeros at the end are left out",
+        "trailing zeros are left out",
         arguments: [(0.0, "0"), (100, "100"), (50, "50"), (100.0 / 3, "33.3333"), (12.5, "12.5"), (0.0001, "0.0001")] as [(Double, String)])
     func shortest(value: Double, expected: String) { #expect(Decimal.shortest(value, places: 4) == expected) }
 

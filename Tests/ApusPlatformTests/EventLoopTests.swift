@@ -1,4 +1,6 @@
+import CLinux
 import Glibc
+import Synchronization
 import Testing
 
 @testable import ApusPlatform
@@ -147,6 +149,75 @@ struct EventLoopTests {
         let before = MonotonicTime.now()
         try loop.turn(timeout: .milliseconds(20))
         #expect(MonotonicTime.now().millisecondsSince(before) >= 20)
+    }
+
+    @Test("jobs from several threads run on the loop's thread, each once and each thread's in order")
+    func jobs() throws {
+        final class Log: Sendable { let entries = Mutex<[(thread: Int, number: Int)]>([]) }
+        final class Producer: Sendable {
+            let queue: JobQueue
+            let log: Log
+            let number: Int
+            init(_ queue: JobQueue, _ log: Log, _ number: Int) { (self.queue, self.log, self.number) = (queue, log, number) }
+            func run() {
+                for index in 0..<1000 { queue.execute { [self] in log.entries.withLock { $0.append((number, index)) } } }
+            }
+        }
+        let log = Log()
+        var threads: [pthread_t] = []
+        for number in 0..<4 {
+            var thread = pthread_t()
+            let producer = Unmanaged.passRetained(Producer(loop.jobs, log, number)).toOpaque()
+            pthread_create(
+                &thread, nil,
+                { argument in
+                    argument.map { Unmanaged<Producer>.fromOpaque($0).takeRetainedValue().run() }
+                    return nil
+                }, producer)
+            threads.append(thread)
+        }
+        let deadline = MonotonicTime.now() + .seconds(10)
+        while log.entries.withLock(\.count) < 4000, MonotonicTime.now() < deadline { try loop.turn(timeout: .milliseconds(10)) }
+        for thread in threads { pthread_join(thread, nil) }
+        for number in 0..<4 {
+            let isInOrder = log.entries.withLock { $0.filter { $0.thread == number }.map(\.number) } == Array(0..<1000)
+            #expect(isInOrder, "thread \(number)")
+        }
+    }
+
+    @Test("a job that adds another does not hold the loop: that one runs in the next turn")
+    func jobsOfJobs() throws {
+        let runs = Mutex(0)
+        let jobs = loop.jobs
+        jobs.execute {
+            runs.withLock { $0 += 1 }
+            jobs.execute { runs.withLock { $0 += 1 } }
+        }
+        try loop.turn(timeout: .seconds(10))
+        #expect(runs.withLock { $0 } == 1)
+        try loop.turn(timeout: .seconds(10))
+        #expect(runs.withLock { $0 } == 2)
+    }
+
+    @Test("a full queue refuses a job, but not one of Swift's runtime, and takes more after a turn")
+    func jobBound() throws {
+        let runs = Mutex(0)
+        let job: JobQueue.Job = { runs.withLock { $0 += 1 } }
+        for _ in 0..<JobQueue.capacity { #expect(loop.jobs.execute(job)) }
+        #expect(!loop.jobs.execute(job))
+        loop.jobs.executeAlways(job)
+        try loop.turn(timeout: .seconds(10))
+        #expect(runs.withLock { $0 } == JobQueue.capacity + 1)
+        #expect(loop.jobs.execute(job))
+    }
+
+    @Test("the bits of interest and readiness are those of poll(2), which epoll shares")
+    func bits() {
+        #expect(Interest.readable.rawValue == UInt32(POLLIN) && Readiness.readable.rawValue == EPOLLIN.rawValue)
+        #expect(Interest.writable.rawValue == UInt32(POLLOUT) && Readiness.writable.rawValue == EPOLLOUT.rawValue)
+        #expect(Interest.peerClosed.rawValue == EPOLLRDHUP.rawValue && Readiness.peerClosed.rawValue == EPOLLRDHUP.rawValue)
+        #expect(Readiness.hangUp.rawValue == UInt32(POLLERR | POLLHUP))
+        #expect(Readiness.hangUp.rawValue == EPOLLERR.rawValue | EPOLLHUP.rawValue)
     }
 
     @Test("timers fire in order and never early; one may re-arm itself and cancel another")

@@ -1,5 +1,6 @@
 import ApusPlatform
 import Testing
+import TestSupport
 
 /// Notes when it fired.
 final class Probe: TimerNode {
@@ -7,18 +8,6 @@ final class Probe: TimerNode {
     var fired: [MonotonicTime] = []
     init(_ name: Int = 0) { self.name = name }
     override func timerFired(at now: MonotonicTime) { fired.append(now) }
-}
-
-struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
-    }
 }
 
 @Suite("Timer wheel")
@@ -158,7 +147,7 @@ struct TimerWheelTests {
 
     @Test("random steps against a sorted array", arguments: 0..<60 as Range<UInt64>)
     func model(seed: UInt64) {
-        var random = SplitMix64(seed: seed)
+        var random = SeededGenerator(seed: seed)
         var now = UInt64.random(in: 0...(1 << 40), using: &random)
         var wheel = TimerWheel(now: Self.time(now))
         let nodes = (0..<40).map(Probe.init)

@@ -1,32 +1,33 @@
 import ApusPlatform
 import Testing
+import TestSupport
 
 @testable import ApusSupervisor
 
-@Suite("Adoption: who accepts for a slot that does not serve")
+@Suite("Adoption: the worker that accepts for a slot that does not serve")
 struct AdoptionTests {
     /// Slots and their workers, on a clock of its own.
     private struct Server {
         var adoption = Adoption()
         var now = MonotonicTime(milliseconds: 10_000)
-        var workers: [Adoption.Attendance?]
+        var workers: [Adoption.ReadyWorker?]
 
         init(_ count: Int) {
             workers = []
-            for slot in 0..<count { workers.append(Adoption.Attendance(process: Int32(100 + slot), lastBeat: now)) }
+            for slot in 0..<count { workers.append(Adoption.ReadyWorker(pid: Int32(100 + slot), lastBeat: now)) }
         }
 
-        mutating func look() -> [Adoption.Action] { adoption.look(workers, now: now) }
+        mutating func look() -> [Adoption.Action] { adoption.check(workers, now: now) }
 
         /// Time passes, in which these slots' workers beat.
         mutating func pass(_ milliseconds: UInt64, beating: [Int]) -> [Adoption.Action] {
             now = MonotonicTime(milliseconds: now.milliseconds + milliseconds)
-            for slot in beating { workers[slot] = workers[slot].map { Adoption.Attendance(process: $0.process, lastBeat: now) } }
+            for slot in beating { workers[slot] = workers[slot].map { Adoption.ReadyWorker(pid: $0.pid, lastBeat: now) } }
             return look()
         }
 
         mutating func replace(_ slot: Int, with process: Int32) -> [Adoption.Action] {
-            workers[slot] = Adoption.Attendance(process: process, lastBeat: now)
+            workers[slot] = Adoption.ReadyWorker(pid: process, lastBeat: now)
             return look()
         }
 
@@ -35,23 +36,23 @@ struct AdoptionTests {
             return look()
         }
 
-        func adopter(_ slot: Int) -> Adoption.Adopter { Adoption.Adopter(slot: slot, process: Int32(100 + slot)) }
+        func adopter(_ slot: Int) -> Adoption.Adopter { Adoption.Adopter(slot: slot, pid: Int32(100 + slot)) }
     }
 
-    @Test("nothing is done while everybody beats")
+    @Test("no action while all workers beat")
     func well() {
         var server = Server(4)
         var actions = server.look()
         for _ in 0..<100 { actions += server.pass(200, beating: [0, 1, 2, 3]) }
         #expect(actions.isEmpty)
-        #expect(server.adoption.nextLook == MonotonicTime(milliseconds: server.now.milliseconds + 450))
+        #expect(server.adoption.nextCheck == MonotonicTime(milliseconds: server.now.milliseconds + 450))
     }
 
-    @Test("a worker that is replaced within 100 ms is missed by nobody")
+    @Test("no action for a worker that is replaced within 100 ms")
     func replaced() {
         var server = Server(2)
         var actions = server.look() + server.lose(1)
-        #expect(server.adoption.nextLook == MonotonicTime(milliseconds: server.now.milliseconds + 100))
+        #expect(server.adoption.nextCheck == MonotonicTime(milliseconds: server.now.milliseconds + 100))
         actions += server.pass(99, beating: [0]) + server.replace(1, with: 201)
         #expect(actions.isEmpty)
     }
@@ -74,12 +75,12 @@ struct AdoptionTests {
         #expect(server.pass(449, beating: [0]) == [])
         let begun = server.pass(1, beating: [0])
         #expect(begun == [.steer(except: [1]), .adopt(slot: 1, by: server.adopter(0))])
-        #expect(server.adoption.nextLook == MonotonicTime(milliseconds: server.now.milliseconds + 100))
+        #expect(server.adoption.nextCheck == MonotonicTime(milliseconds: server.now.milliseconds + 100))
         let ended = server.pass(10, beating: [0, 1])
         #expect(ended == [.steer(except: []), .release(slot: 1, by: server.adopter(0))])
     }
 
-    @Test("an adopter that dies or stops is followed by another; one that stops is told when it goes on")
+    @Test("an adopter that dies or stops is followed by another; one that stops is ordered to release when it continues")
     func adopterLost() {
         var server = Server(4)
         _ = server.look() + server.lose(1)
@@ -92,11 +93,11 @@ struct AdoptionTests {
         #expect(
             stopped == [
                 .steer(except: [1, 3]), .release(slot: 1, by: server.adopter(3)),
-                .adopt(slot: 1, by: Adoption.Adopter(slot: 2, process: 202)), .adopt(slot: 3, by: server.adopter(0)),
+                .adopt(slot: 1, by: Adoption.Adopter(slot: 2, pid: 202)), .adopt(slot: 3, by: server.adopter(0)),
             ])
     }
 
-    @Test("where nobody beats nothing is done; who beats first serves all")
+    @Test("no action while no worker beats; the first that beats serves all")
     func nobody() {
         var server = Server(3)
         _ = server.look()
@@ -106,7 +107,7 @@ struct AdoptionTests {
             first == [.steer(except: [0, 2]), .adopt(slot: 0, by: server.adopter(1)), .adopt(slot: 2, by: server.adopter(1))])
     }
 
-    @Test("several slots are shared out among who serves")
+    @Test("several slots are distributed over the workers that serve")
     func shared() {
         var server = Server(6)
         _ = server.look() + server.lose(0) + server.lose(1) + server.lose(2)
@@ -115,12 +116,12 @@ struct AdoptionTests {
         #expect(Set(adopters) == [3, 4, 5])
     }
 
-    @Test("an adopter that could not be told is chosen again")
+    @Test("an adopter that did not get the order is chosen again")
     func untold() {
         var server = Server(2)
         _ = server.look() + server.lose(1) + server.pass(100, beating: [0])
-        server.adoption.failed(slot: 1, now: server.now)
-        #expect(server.adoption.nextLook.map { $0 <= MonotonicTime(milliseconds: server.now.milliseconds + 100) } == true)
+        server.adoption.adoptionFailed(slot: 1, now: server.now)
+        #expect(server.adoption.nextCheck.map { $0 <= MonotonicTime(milliseconds: server.now.milliseconds + 100) } == true)
         #expect(server.pass(100, beating: [0]) == [.adopt(slot: 1, by: server.adopter(0))])
     }
 
@@ -131,21 +132,22 @@ struct AdoptionTests {
         server.workers.removeLast()
         let ended = server.look()
         #expect(ended == [.steer(except: []), .release(slot: 2, by: server.adopter(0))])
-        server.workers.append(Adoption.Attendance(process: 300, lastBeat: server.now))
+        server.workers.append(Adoption.ReadyWorker(pid: 300, lastBeat: server.now))
         #expect(server.look() == [])
     }
 
-    @Test("a worker that is alone has nobody to give anything to")
+    @Test("a single worker has no adopter")
     func alone() {
         var server = Server(1)
         #expect(server.look() + server.pass(5000, beating: []) + server.lose(0) + server.pass(5000, beating: []) == [])
-        #expect(server.adoption.nextLook == nil)
+        #expect(server.adoption.nextCheck == nil)
     }
 
     @Test(
-        "whatever happens, each slot that is away has one adopter that serves, if anybody does", arguments: 1...200 as ClosedRange<UInt64>)
+        "whatever happens, each slot that is away has one adopter that serves, if any worker does",
+        arguments: 1...200 as ClosedRange<UInt64>)
     func seeded(seed: UInt64) {
-        var random = Seeded(state: seed)
+        var random = SeededGenerator(seed: seed)
         let count = Int.random(in: 2...6, using: &random)
         var server = Server(count)
         var adopted: [Int: Adoption.Adopter] = [:]
@@ -172,18 +174,10 @@ struct AdoptionTests {
             let serving = (0..<count).filter { slot in
                 server.workers[slot].map { server.now.millisecondsSince($0.lastBeat) < 450 } ?? false
             }
-            adopted = adopted.filter { server.workers[$0.value.slot]?.process == $0.value.process }
+            adopted = adopted.filter { server.workers[$0.value.slot]?.pid == $0.value.pid }
             guard !serving.isEmpty else { continue }
             #expect(except.allSatisfy { !serving.contains($0) } && Set(adopted.keys) == Set(except), "step \(step)")
             #expect(adopted.values.allSatisfy { serving.contains($0.slot) }, "step \(step)")
-        }
-    }
-
-    private struct Seeded: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return state ^ (state >> 29)
         }
     }
 }

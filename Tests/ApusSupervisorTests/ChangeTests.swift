@@ -2,6 +2,7 @@ import ApusPlatform
 import ApusSupervisor
 import Glibc
 import Testing
+import TestSupport
 
 @Suite("Supervisor: reload, scale, upgrade, with real processes", .serialized, .timeLimit(.minutes(2)))
 struct ChangeTests {
@@ -9,7 +10,7 @@ struct ChangeTests {
     func reload() throws {
         let fixture = try Fixture("workers=3")
         let address = try fixture.address()
-        let masterAtFirst = openDescriptors(of: fixture.pid)
+        let masterAtFirst = ProcessTable.descriptors(of: fixture.pid)
         for number in 1...6 {
             fixture.signal(SIGHUP)
             #expect(fixture.line("log notice: generation \(number) serves with 3 workers") != nil)
@@ -41,7 +42,7 @@ struct ChangeTests {
     func stillborn(behavior: String) throws {
         let fixture = try Fixture("workers=2", "reload=\(behavior)")
         let address = try fixture.address()
-        let before = openDescriptors(of: fixture.pid)
+        let before = ProcessTable.descriptors(of: fixture.pid)
         fixture.signal(SIGHUP)
         #expect(fixture.line("log error: the reload is given up, the present workers go on: worker ") != nil)
         fixture.listen(milliseconds: 100)
@@ -60,10 +61,23 @@ struct ChangeTests {
         fixture.signal(SIGHUP)
         #expect(fixture.line("log notice: generation 1 serves") != nil)
         fixture.signal(SIGHUP)
-        #expect(fixture.line("log notice: the reload waits until the last worker of the generation before has drained") != nil)
+        #expect(fixture.line("log notice: the reload waits until the last worker of the previous generation has drained") != nil)
         let place = fixture.lines.count
         #expect(fixture.line("log notice: generation 2 serves") != nil)
         #expect(fixture.lines[..<place].contains { $0.hasPrefix("left ") } == false)
+        end(fixture)
+    }
+
+    @Test("a stopped worker that a reload replaces is aborted by the watchdog, and its death is logged as that")
+    func stoppedDuringReload() throws {
+        let fixture = try Fixture("workers=1", "heartbeat=2000")
+        _ = try fixture.address()
+        let worker = try #require(fixture.pid(ofSlot: 0, generation: 1))
+        kill(worker, SIGSTOP)
+        fixture.signal(SIGHUP)
+        #expect(fixture.line("log notice: generation 1 serves") != nil)
+        #expect(fixture.line("log error: worker 0 (pid \(worker)) hangs: no heartbeat for ") != nil)
+        #expect(fixture.line("log warning: worker 0 (pid \(worker)) ended: aborted (killed by SIGABRT) after ") != nil)
         end(fixture)
     }
 
@@ -107,7 +121,7 @@ struct ChangeTests {
         let fixture = try Fixture("workers=1", "grace=300")
         let address = try fixture.address()
         var served = 0
-        let before = openDescriptors(of: fixture.pid)
+        let before = ProcessTable.descriptors(of: fixture.pid)
         for _ in 0..<50 {
             for (signal, line) in [(SIGTTIN, "log notice: 2 workers serve"), (SIGTTOU, "log notice: 1 worker serves")] {
                 let start = fixture.lines.count
@@ -211,20 +225,20 @@ struct ChangeTests {
     func failedUpgrade(arguments: [String]) throws {
         let fixture = try Fixture(arguments: ["workers=2"] + arguments)
         let address = try fixture.address()
-        let before = openDescriptors(of: fixture.pid)
+        let before = ProcessTable.descriptors(of: fixture.pid)
         for _ in 0..<2 {
             let place = fixture.lines.count
             fixture.signal(SIGUSR2)
             #expect(fixture.line("log error: the upgrade is given up, this program goes on: ", from: place) != nil)
             #expect(try Client(to: address).readPid(withinMilliseconds: 5000) != nil)
         }
-        // Only those of the new program were told anything.
+        // Only workers of the new program got orders.
         #expect(fixture.lines.allSatisfy { !$0.hasPrefix("command ") || $0.hasSuffix("masterDied") })
         #expect(holdsEventually(before, fixture))
         end(fixture)
     }
 
-    @Test("TERM in the middle of an upgrade: nobody stays behind")
+    @Test("TERM in the middle of an upgrade: no process stays behind")
     func termDuringUpgrade() throws {
         let fixture = try Fixture("workers=2", "program=\(Fixture.path)", "upgrade=silent")
         _ = try fixture.address()
@@ -280,14 +294,14 @@ struct ChangeTests {
         return fixture.count(prefix) == count
     }
 
-    /// The master has the descriptors that it had, as soon as it is through with what it has just said.
+    /// Waits until the master has these descriptors: it may still be busy with what it has logged.
     private func holdsEventually(_ descriptors: [String], _ fixture: Fixture) -> Bool {
         let deadline = MonotonicTime.now() + .seconds(5)
-        while openDescriptors(of: fixture.pid) != descriptors, MonotonicTime.now() < deadline { fixture.listen(milliseconds: 5) }
-        return openDescriptors(of: fixture.pid) == descriptors
+        while ProcessTable.descriptors(of: fixture.pid) != descriptors, MonotonicTime.now() < deadline { fixture.listen(milliseconds: 5) }
+        return ProcessTable.descriptors(of: fixture.pid) == descriptors
     }
 
-    /// Who answers.
+    /// The processes that answer.
     private func serving(_ address: SocketAddress, in fixture: Fixture) -> Set<Int32> {
         Set((0..<200).compactMap { _ in try? Client(to: address).readPid(withinMilliseconds: 5000) })
     }

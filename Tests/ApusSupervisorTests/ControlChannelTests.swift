@@ -6,7 +6,7 @@ import Testing
 @Suite("Control channel")
 struct ControlChannelTests {
     @Test(
-        "reports survive the way, long reasons are cut",
+        "reports are decoded as they were encoded, long reasons truncated",
         arguments: [
             (WorkerReport.ready, WorkerReport.ready), (.failed(reason: ""), .failed(reason: "")),
             (.failed(reason: "grün"), .failed(reason: "grün")),
@@ -25,7 +25,7 @@ struct ControlChannelTests {
     }
 
     @Test(
-        "a worker is told of every place to close, of as many as there may be",
+        "an order to hand over has the indices to close, of as many listeners as there may be",
         arguments: [[], [0], [255, 256, 1000, 65_535], Array(0..<3000)])
     func places(closing: [Int]) {
         #expect(WorkerCommand(record: WorkerCommand.handOver(closing: closing).record) == .handOver(closing: closing))
@@ -63,11 +63,11 @@ struct ControlChannelTests {
     }
 
     @Test(
-        "an order that is cut is none",
+        "a truncated order is rejected",
         arguments: [[6], [6, 0], [6, 0, 1, 0], [7], [7, 0], [7, 0, 1, 0, 2], [4, 1], [8], [1, 0]] as [[UInt8]])
     func cut(record: [UInt8]) { #expect(WorkerCommand(record: record) == nil) }
 
-    @Test("an unknown record is no report", arguments: [[], [0], [0x52, 0x52], [0x58]] as [[UInt8]])
+    @Test("an unknown record is rejected", arguments: [[], [0], [0x52, 0x52], [0x58]] as [[UInt8]])
     func unknown(record: [UInt8]) { #expect(WorkerReport(record: record) == nil) }
 
     @Test("what was sent before the other end closed is read first; sending to it fails without a signal")
@@ -84,7 +84,7 @@ struct ControlChannelTests {
         #expect(!isSent)
     }
 
-    @Test("what the application tells its workers may be large", arguments: [0, 1000, 100_000, 400_000])
+    @Test("records of the application may be large", arguments: [0, 1000, 100_000, 400_000])
     func large(count: Int) throws {
         let pair = try Socket.packetPair().release()
         let worker = ControlChannel(OwnedDescriptor(rawValue: pair.first), maxRecordBytes: WorkerCommand.maxRecordBytes)

@@ -2,6 +2,7 @@ import ApusPlatform
 import ApusSupervisor
 import Glibc
 import Testing
+import TestSupport
 
 /// A running `SupervisorFixture` and what it has said so far. Everything waits for a condition with a deadline.
 final class Fixture {
@@ -12,11 +13,7 @@ final class Fixture {
     private(set) var isAtEnd = false
     private var reaped: ProcessEnd?
 
-    /// The fixture, beside the tests.
-    static let path: String = {
-        let directory = CommandLine.arguments[0].split(separator: "/", omittingEmptySubsequences: false).dropLast()
-        return (directory + ["SupervisorFixture"]).joined(separator: "/")
-    }()
+    static let path = Places.besideTests("SupervisorFixture")
 
     convenience init(_ arguments: String..., environment: [String] = []) throws {
         try self.init(arguments: arguments, environment: environment)
@@ -134,22 +131,4 @@ final class Fixture {
         }
         return true
     }
-}
-
-/// What a process has open, as `/proc` tells: the kinds of its descriptors, sorted.
-func openDescriptors(of pid: Int32) -> [String] {
-    guard let directory = opendir("/proc/\(pid)/fd") else { return [] }
-    defer { closedir(directory) }
-    var kinds: [String] = []
-    while let entry = readdir(directory) {
-        let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        guard name.first?.isNumber == true else { continue }
-        var target = [UInt8](repeating: 0, count: 256)
-        let count = target.withUnsafeMutableBytes { bytes in
-            bytes.withMemoryRebound(to: CChar.self) { $0.baseAddress.map { readlink("/proc/\(pid)/fd/\(name)", $0, 256) } ?? 0 }
-        }
-        let text = String(decoding: target.prefix(max(count, 0)), as: UTF8.self)
-        kinds.append(text.hasPrefix("anon_inode") ? text : String(text.prefix { $0 != ":" }))
-    }
-    return kinds.sorted()
 }

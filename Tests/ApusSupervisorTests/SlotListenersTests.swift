@@ -166,7 +166,7 @@ struct SlotListenersTests {
     private func second(after first: SlotListeners) -> SlotListeners {
         let copy = fcntl(first.descriptors(for: 0)[0], F_DUPFD_CLOEXEC, 3)
         let text = first.handedDown.split(separator: ":").dropLast().joined(separator: ":") + ":\(copy)"
-        return SlotListeners(slots: 1, inherited: SlotListeners.inherit(text))
+        return SlotListeners(slots: 1, inherited: Inheritance.groups(in: text))
     }
 
     @Test("a file that is no socket is never removed")

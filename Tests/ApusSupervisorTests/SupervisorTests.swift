@@ -2,6 +2,7 @@ import ApusPlatform
 import ApusSupervisor
 import Glibc
 import Testing
+import TestSupport
 
 @Suite("Supervisor with real processes", .serialized, .timeLimit(.minutes(2)))
 struct SupervisorTests {
@@ -10,8 +11,8 @@ struct SupervisorTests {
         let fixture = try Fixture("workers=4")
         _ = try fixture.address()
         var victim = try #require(fixture.pid(ofSlot: 0, generation: 1))
-        let masterAtFirst = openDescriptors(of: fixture.pid)
-        let workerAtFirst = openDescriptors(of: victim)
+        let masterAtFirst = ProcessTable.descriptors(of: fixture.pid)
+        let workerAtFirst = ProcessTable.descriptors(of: victim)
         #expect(workerAtFirst.count { $0 == "anon_inode:[eventpoll]" } == 1)
         #expect(workerAtFirst.count { $0 == "anon_inode:[signalfd]" } == 1)
         #expect(workerAtFirst.count { $0 == "anon_inode:[pidfd]" } == 0)
@@ -29,8 +30,8 @@ struct SupervisorTests {
         #expect(gaps.sorted()[2] <= 50, "ms until the successor was ready: \(gaps)")
         #expect(fixture.count("log warning: worker 0") == 5)
         #expect(fixture.line("log warning: worker 0")?.hasSuffix("starting the next at once") == true)
-        #expect(openDescriptors(of: fixture.pid) == masterAtFirst)
-        #expect(openDescriptors(of: victim) == workerAtFirst)
+        #expect(ProcessTable.descriptors(of: fixture.pid) == masterAtFirst)
+        #expect(ProcessTable.descriptors(of: victim) == workerAtFirst)
         #expect(fixture.count("ready 1 ") == 1, "the other slot is untouched")
         try end(fixture, with: SIGTERM, expecting: "stop")
     }
@@ -58,7 +59,7 @@ struct SupervisorTests {
         #expect(fixture.count("ready 1 ") == 1)
     }
 
-    @Test("a worker that sends what is no report is killed for it, is said so once, and replaced")
+    @Test("a worker that sends an unknown record is killed, logged once, and replaced")
     func babbles() throws {
         let fixture = try Fixture("workers=2", "behavior=babble-once")
         _ = try fixture.address()
@@ -78,24 +79,16 @@ struct SupervisorTests {
         _ = try fixture.address()
         let pid = try #require(fixture.pid(ofSlot: 0, generation: 1))
         let other = try #require(fixture.pid(ofSlot: 1, generation: 1))
-        let before = (processorTime(of: fixture.pid), processorTime(of: pid))
+        let before = try (ProcessTable.processorTime(fixture.pid), ProcessTable.processorTime(pid))
         fixture.listen(milliseconds: 1000)
-        let (master, worker) = (processorTime(of: fixture.pid) - before.0, processorTime(of: pid) - before.1)
-        #expect(worker > 100_000_000, "it does not flood")
-        #expect(master < worker / 4, "ns of the processor: \(master) of the master's, \(worker) of the worker's")
+        let master = try ProcessTable.processorTime(fixture.pid) - before.0
+        let worker = try ProcessTable.processorTime(pid) - before.1
+        #expect(worker > .milliseconds(100), "it does not flood")
+        #expect(master < worker / 4, "processor time: master \(master), worker \(worker)")
         kill(other, SIGKILL)
         #expect(fixture.pid(ofSlot: 1, generation: 2) != nil)
         fixture.signal(SIGTERM)
         #expect(fixture.everybodyGone(within: 5))
-    }
-
-    /// Nanoseconds that a process has run, as `/proc` tells.
-    private func processorTime(of pid: Int32) -> UInt64 {
-        guard let file = fopen("/proc/\(pid)/schedstat", "r") else { return 0 }
-        defer { fclose(file) }
-        var line = [CChar](repeating: 0, count: 128)
-        guard fgets(&line, 128, file) != nil else { return 0 }
-        return strtoull(line, nil, 10)
     }
 
     @Test("a stopped worker is replaced, and not only after the grace of a second")
@@ -159,7 +152,7 @@ struct SupervisorTests {
             try #require(fixture.line("log warning: worker 1", from: fixture.lines.count) != nil)
         }
         #expect(fixture.count("error ") == 0)
-        // No worker is left to be told, and the master ends as asked.
+        // No worker is left to get an order, and the master ends.
         fixture.signal(SIGTERM)
         #expect(fixture.everybodyGone(within: 5))
         #expect(fixture.masterEnd() == .exited(0))
@@ -201,7 +194,7 @@ struct SupervisorTests {
         try end(fixture, with: signal, expecting: command)
     }
 
-    @Test("Ctrl-C reaches the whole group, yet each worker is told once, by the master")
+    @Test("Ctrl-C reaches the whole group, yet each worker gets one order, from the master")
     func controlC() throws {
         let fixture = try Fixture("workers=2")
         _ = try fixture.address()
@@ -266,6 +259,16 @@ struct SupervisorTests {
         #expect(!fixture.lines.contains { $0.contains("Backtrace") || $0.contains("Crash:") })
     }
 
+    @Test(
+        "a line on standard error is the reason of a trap that follows at once, not of a later one",
+        arguments: [(10, "trap: a log line (killed by SIGILL) after "), (1500, "trap (killed by SIGILL) after ")])
+    func lineBeforeTrap(milliseconds: Int, expected: String) throws {
+        let fixture = try Fixture("workers=1", "behavior=silent-trap-once", "trap=\(milliseconds)")
+        _ = try fixture.address()
+        #expect(fixture.line("log warning: worker 0")?.contains("ended: \(expected)") == true, "\(fixture.lines)")
+        #expect(fixture.pid(ofSlot: 0, generation: 2) != nil)
+    }
+
     @Test("a second server on the port, or on the socket file, is refused with the reason")
     func portInUse() throws {
         let path = "/tmp/apus-test-\(Process.id)-\(UInt32.random(in: 0...(.max))).sock"
@@ -295,7 +298,7 @@ struct SupervisorTests {
         #expect(winners.count == 1)
     }
 
-    /// Everybody ends, each worker having been told `command` once, and the master says that all is well.
+    /// Sends a signal: each worker gets `command` once, and all processes end, the master with status 0.
     private func end(_ fixture: Fixture, with signal: Int32, expecting command: String) throws {
         fixture.signal(signal)
         #expect(fixture.everybodyGone(within: 5))

@@ -3,7 +3,7 @@ import Testing
 
 @testable import ApusSupervisor
 
-@Suite("Suspects: who was being served when workers died")
+@Suite("Suspects: peers and routes that were being served when workers died")
 struct SuspectsTests {
     private static func serving(_ host: UInt32, port: UInt16 = 4711, route: String? = nil) -> Serving {
         Serving(peer: .ipv4(host, port: port), route: route, description: "")
@@ -48,27 +48,28 @@ struct SuspectsTests {
         for _ in 0..<5 { #expect(died(&suspects, Serving(peer: nil, route: nil, description: ""), at: 0) == []) }
     }
 
-    @Test("a peer is turned away for a minute")
+    @Test("a peer is quarantined for a minute")
     func quarantine() {
         var quarantine = Quarantine()
         let peer = SocketAddress.ipv4(1, port: 0)
-        quarantine.add(peer, at: MonotonicTime(milliseconds: 1000))
+        _ = quarantine.add(peer, now: MonotonicTime(milliseconds: 1000))
         let (during, after) = (
-            quarantine.present(at: MonotonicTime(milliseconds: 60_999)), quarantine.present(at: MonotonicTime(milliseconds: 61_000))
+            quarantine.peers(now: MonotonicTime(milliseconds: 60_999)), quarantine.peers(now: MonotonicTime(milliseconds: 61_000))
         )
         #expect(during.map(\.peer) == [peer] && during.map(\.end) == [MonotonicTime(milliseconds: 61_000)])
         #expect(after.isEmpty)
     }
 
     @Test(
-        "an order to turn away, or to log, survives the way",
+        "an order to quarantine, or to log, is decoded as it was encoded",
         arguments: [
-            WorkerCommand.turnAway(.ipv4(0x7f00_0001, port: 0), until: MonotonicTime(milliseconds: 123_456_789)),
-            .turnAway(.ipv6(high: 0x2001_0db8_0000_0000, low: 1, port: 0, scope: 0), until: MonotonicTime(milliseconds: 0)),
+            WorkerCommand.quarantine(.ipv4(0x7f00_0001, port: 0), until: MonotonicTime(milliseconds: 123_456_789)),
+            .quarantine(.ipv6(high: 0x2001_0db8_0000_0000, low: 1, port: 0, scope: 0), until: MonotonicTime(milliseconds: 0)),
             .logLevel(0), .logLevel(255),
         ])
     func orders(order: WorkerCommand) { #expect(WorkerCommand(record: order.record) == order) }
 
-    @Test("an order that makes no sense is none", arguments: ["", "1", "1 127.0.0.1", "x 127.0.0.1:0", "1 nobody:0", "1 127.0.0.1:0 2"])
+    @Test(
+        "an order that cannot be parsed is rejected", arguments: ["", "1", "1 127.0.0.1", "x 127.0.0.1:0", "1 nobody:0", "1 127.0.0.1:0 2"])
     func senseless(text: String) { #expect(WorkerCommand(record: [8] + text.utf8) == nil) }
 }

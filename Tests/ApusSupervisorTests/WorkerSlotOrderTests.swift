@@ -1,5 +1,6 @@
 import ApusPlatform
 import Testing
+import TestSupport
 
 @testable import ApusSupervisor
 
@@ -72,9 +73,9 @@ struct WorkerSlotOrderTests {
         var bench = SlotBench()
         bench.launch()
         bench.becomeReady()
-        #expect(bench.slot.drain(now: bench.now) == .tell(.drain))
+        #expect(bench.slot.drain(now: bench.now) == .send(.drain))
         #expect(bench.slot.deadline == bench.now + .seconds(30))
-        #expect(bench.slot.stop(now: bench.now) == .tell(.stop))
+        #expect(bench.slot.stop(now: bench.now) == .send(.stop))
         #expect(bench.slot.deadline == bench.now + .seconds(2))
         bench.pass(1000)
         #expect(bench.slot.drain(now: bench.now) == .none)
@@ -84,17 +85,18 @@ struct WorkerSlotOrderTests {
         #expect(bench.slot.isOver && !bench.slot.isAbandoned)
     }
 
-    @Test("a worker that hangs while it drains is aborted, and killed a second later; one that is told to stop has its deadline")
+    @Test("a worker that hangs while it drains is aborted, and killed a second later; one that is ordered to stop has its deadline")
     func hangsInDrain() {
         var bench = SlotBench()
         bench.launch()
         bench.becomeReady()
         _ = bench.slot.drain(.handOver(closing: []), now: bench.now)
         bench.pass(9_999)
-        #expect(bench.slot.lookAtDrain(now: bench.now, lastBeat: bench.lastBeat) == .none)
+        #expect(bench.slot.checkDrain(now: bench.now, lastBeat: bench.lastBeat) == .none)
         bench.pass(1)
-        #expect(bench.slot.lookAtDrain(now: bench.now, lastBeat: bench.lastBeat) == .signal(Signal.abort, to: bench.nextPid))
-        #expect(bench.slot.lookAtDrain(now: bench.now, lastBeat: bench.lastBeat) == .none)
+        #expect(bench.slot.checkDrain(now: bench.now, lastBeat: bench.lastBeat) == .signal(Signal.abort, to: bench.nextPid))
+        #expect(bench.slot.checkDrain(now: bench.now, lastBeat: bench.lastBeat) == .none)
+        #expect(bench.slot.isAborted)
         let aborted = bench.now
         #expect(bench.wake() == .signal(Signal.kill, to: bench.nextPid))
         #expect(bench.now.millisecondsSince(aborted) == 1000)
@@ -108,7 +110,7 @@ struct WorkerSlotOrderTests {
         _ = bench.slot.drain(now: bench.now)
         let deadline = bench.slot.deadline
         bench.pass(29_900)
-        #expect(bench.slot.stop(now: bench.now) == .tell(.stop))
+        #expect(bench.slot.stop(now: bench.now) == .send(.stop))
         #expect(bench.slot.deadline == deadline)
     }
 
@@ -163,7 +165,7 @@ struct WorkerSlotOrderTests {
         "a seeded random walk: one process per slot, no signal to a reaped pid, always over after stop",
         arguments: 0..<200 as Range<UInt64>)
     func randomWalk(seed: UInt64) {
-        var random = SplitMix64(seed: seed)
+        var random = SeededGenerator(seed: seed)
         var slot = WorkerSlot(policy: .init())
         var now = MonotonicTime(milliseconds: 5)
         var living: Int32?
@@ -184,7 +186,7 @@ struct WorkerSlotOrderTests {
                 }
             case .signal(_, let pid):
                 #expect(pid == living, "seed \(seed)")
-            case .tell:
+            case .send:
                 #expect(living != nil, "seed \(seed)")
             }
             #expect(slot.process == living, "seed \(seed)")

@@ -1,20 +1,8 @@
 import ApusPlatform
 import Testing
+import TestSupport
 
 @testable import ApusSupervisor
-
-/// A generator whose draws a test can repeat.
-struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-    init(seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
-    }
-}
 
 /// Draws the top of every range, so that delays are the unshortened ones.
 struct AlwaysMost: RandomNumberGenerator {
@@ -53,7 +41,7 @@ struct SlotBench {
         slot.reportedReady(now: now)
     }
 
-    mutating func die(_ end: ProcessEnd = .signaled(Signal.kill)) -> WorkerSlot.Sequel {
+    mutating func die(_ end: ProcessEnd = .signaled(Signal.kill)) -> WorkerSlot.RestartDecision {
         slot.ended(end, now: now, random: &random)
     }
 
@@ -138,7 +126,7 @@ struct WorkerSlotDeathTests {
 
     @Test("the draw takes off at most half")
     func jitter() {
-        var random = SplitMix64(seed: 7)
+        var random = SeededGenerator(seed: 7)
         for failures in 0..<40 {
             let full = min(100 << UInt64(max(failures, 1) - 1), 30_000)
             let drawn = Set(

@@ -24,8 +24,9 @@ private struct KeepingHandler: LogHandler, @unchecked Sendable {
 struct ExchangeEndTests {
     struct Broken: Error {}
 
-    private static func stage(_ log: Log, answerTimeout: Duration = .seconds(30), _ configure: (inout Server) -> Void) throws -> Stage {
-        try Stage(limits: { $0.answerTimeout = answerTimeout }) { server in
+    private static func stage(_ log: Log, answerTimeout: Duration = .seconds(30), _ configure: (inout Server) -> Void) throws -> TestServer
+    {
+        try TestServer(limits: { $0.answerTimeout = answerTimeout }) { server in
             server.logger = Logger(label: "test") { _ in KeepingHandler(log: log) }
             server.http(.get, at: "/hello") { $0.respond(text: "hello") }
             configure(&server)
@@ -71,7 +72,7 @@ struct ExchangeEndTests {
         client.send("GET /kept HTTP/1.1\r\nHost: a\r\n\r\n")
         try stage.until("the exchange") { kept != nil }
         client.reset()
-        try stage.until("the reset") { stage.context.connectionCount == 0 }
+        try stage.until("the reset") { stage.worker.connectionCount == 0 }
         kept = nil
         #expect(try stage.client().request("GET /hello").text == "hello")
         #expect(log.lines.isEmpty)

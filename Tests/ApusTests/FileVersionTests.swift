@@ -1,19 +1,20 @@
 import ApusCodec
 import Glibc
 import Testing
+import TestSupport
 
 @testable import Apus
 @testable import ApusPlatform
 
 @Suite("Versions and names of files served")
 struct FileVersionTests {
-    static func site(_ root: TemporaryDirectory, at prefix: String = "/", dotFiles: Server.DotFiles = .refused) throws -> Stage {
-        try Stage { $0.files(at: prefix, in: root.path, dotFiles: dotFiles) }
+    static func site(_ root: TemporaryDirectory, at prefix: String = "/", dotFiles: Server.DotFiles = .refused) throws -> TestServer {
+        try TestServer { $0.files(at: prefix, in: root.path, dotFiles: dotFiles) }
     }
 
     static let changed = 1_700_000_000
 
-    // MARK: Validators
+    // MARK: Preconditions
 
     @Test("files of one size and one time that replace each other have different tags, and mix in no range")
     func replaced() throws {
@@ -39,8 +40,8 @@ struct FileVersionTests {
         let after = FileInformation(
             kind: .regular, size: 3, modified: Self.changed, modifiedNanoseconds: 0, inode: 7, changed: Self.changed,
             changedNanoseconds: 2)
-        #expect(Validators(before, now: Self.changed).tag != Validators(after, now: Self.changed).tag)
-        #expect(Validators(before, now: Self.changed).tag == Validators(before, now: Self.changed + 9).tag)
+        #expect(Preconditions(before, now: Self.changed).tag != Preconditions(after, now: Self.changed).tag)
+        #expect(Preconditions(before, now: Self.changed).tag == Preconditions(before, now: Self.changed + 9).tag)
     }
 
     @Test("a file whose time was thrown away has no validators, and conditions on them do not hold", arguments: [0, 1])
@@ -116,7 +117,7 @@ struct FileVersionTests {
         let belowStage = try Self.site(root, at: "/files")
         let below = try belowStage.client()
         #expect(try below.request("GET /files/.well-known/acme").status == 404, "RFC 8615: at the root of the host")
-        let mountedStage = try Stage { $0.files(at: "/.well-known/", in: root.path + "/.well-known") }
+        let mountedStage = try TestServer { $0.files(at: "/.well-known/", in: root.path + "/.well-known") }
         let mounted = try mountedStage.client()
         #expect(try mounted.request("GET /.well-known/acme").text == "text")
         #expect(try mounted.request("GET /.well-known/.env").status == 404)

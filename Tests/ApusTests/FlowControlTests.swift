@@ -18,7 +18,7 @@ struct FlowControlTests {
     /// Takes at most 128 KiB every few milliseconds until `isEnough` holds or the server has ended; gives what came.
     private static func readSlowly(_ client: Client, until isEnough: (Int) -> Bool = { _ in false }) throws -> [UInt8] {
         var bytes: [UInt8] = []
-        let end = ContinuousClock.now + Stage.patience
+        let end = ContinuousClock.now + TestServer.patience
         while !client.isEnded, !isEnough(bytes.count) {
             guard ContinuousClock.now < end else { throw TimedOut(description: "the end, after \(bytes.count) bytes") }
             bytes += client.takeSome(128 * 1024)
@@ -41,8 +41,8 @@ struct FlowControlTests {
 
     @Test("close after send sends everything first, however slowly it is taken")
     func closeAfterSend() throws {
-        let script = Script()
-        let stage = try Stage(script, limits: { $0.closingTimeout = Self.deadline })
+        let script = RecordingHandler()
+        let stage = try TestServer(script, limits: { $0.closingTimeout = Self.deadline })
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         script.socket?.send(binary: Self.large)
         script.socket?.close(code: .normal, reason: "done")
@@ -57,8 +57,8 @@ struct FlowControlTests {
 
     @Test("a peer that takes nothing is cut when it should have answered our close frame")
     func closeUnread() throws {
-        let script = Script()
-        let stage = try Stage(script, limits: { $0.closingTimeout = Self.deadline })
+        let script = RecordingHandler()
+        let stage = try TestServer(script, limits: { $0.closingTimeout = Self.deadline })
         _ = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         script.socket?.send(binary: Self.large)
         script.socket?.close()
@@ -67,8 +67,8 @@ struct FlowControlTests {
 
     @Test("a draining server sends everything before its close frame")
     func drain() throws {
-        let script = Script()
-        let stage = try Stage(
+        let script = RecordingHandler()
+        let stage = try TestServer(
             script,
             limits: {
                 $0.closingTimeout = Self.deadline
@@ -76,7 +76,7 @@ struct FlowControlTests {
             })
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         script.socket?.send(binary: Self.large)
-        stage.context.drain()
+        stage.worker.drain()
         let got = try Self.readSlowly(client) { $0 >= Self.large.count + 14 }
         #expect(Self.difference(Array(got.prefix(Self.large.count + 10)), Self.frame(Self.large)) == nil)
         #expect(got.dropFirst(Self.large.count + 10).first == 0x88)
@@ -86,8 +86,8 @@ struct FlowControlTests {
 
     @Test("a ping and a close frame are read while output waits, and answered behind it")
     func controlFrames() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         script.socket?.send(binary: Self.large)
         client.send(.ping, "alive")
@@ -100,9 +100,9 @@ struct FlowControlTests {
 
     @Test("messages wait while what they would cause waits; pings before them do not, and nothing is lost or out of order")
     func messagesWait() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, message in if case .text("more") = message { socket.send(binary: Self.large) } }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         client.send(.text, "more")
         client.send(.ping, "p")
@@ -116,11 +116,11 @@ struct FlowControlTests {
 
     @Test("messages are read while publications wait for their sender")
     func publicationsWait() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.subscribe(to: "t") }
-        let stage = try Stage(script, limits: { $0.maxBufferedBytes = 64 << 20 })
+        let stage = try TestServer(script, limits: { $0.maxBufferedBytes = 64 << 20 })
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
-        stage.context.publish(Self.large, as: .binary, to: "t")
+        stage.worker.publish(Self.large, as: .binary, to: "t")
         try stage.settle()
         #expect(script.socket?.bufferedBytes ?? 0 > 1 << 20)
         client.send(.text, "upload")
@@ -129,8 +129,8 @@ struct FlowControlTests {
 
     @Test("output that is taken is life; a peer that takes and sends nothing is given up")
     func silence() throws {
-        let script = Script()
-        let stage = try Stage(script, limits: Self.shortenSilence)
+        let script = RecordingHandler()
+        let stage = try TestServer(script, limits: Self.shortenSilence)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         script.socket?.send(binary: Self.large)
         let started = ContinuousClock.now
@@ -143,9 +143,9 @@ struct FlowControlTests {
 
     @Test("a peer whose messages wait and that takes no output is given up")
     func silentBehindOutput() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, _ in socket.send(binary: Self.large) }
-        let stage = try Stage(script, limits: Self.shortenSilence)
+        let stage = try TestServer(script, limits: Self.shortenSilence)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         client.send(Client.frame(.text, "a") + Client.frame(.text, "b"))
         try stage.until("the end") { !script.endings.isEmpty }
@@ -156,9 +156,9 @@ struct FlowControlTests {
 
     @Test("a pause in the middle of a message does not count as the message's")
     func pauseInMessage() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, message in if case .text("pause") = message { socket.pauseReceiving() } }
-        let stage = try Stage(script, limits: { $0.messageProgressTimeout = Self.deadline })
+        let stage = try TestServer(script, limits: { $0.messageProgressTimeout = Self.deadline })
         let client = try stage.webSocket()
         let payload = WebSocketFlowTests.big(100_000)
         let frame = Client.frame(.binary, payload)
@@ -182,9 +182,9 @@ struct FlowControlTests {
 
     @Test("a paused peer that ends is noticed at once if it had sent nothing more")
     func endWhilePaused() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.close()
         try stage.until("the end") { script.endings == ["closed 1006"] }
@@ -192,9 +192,9 @@ struct FlowControlTests {
 
     @Test("what a paused peer had sent before its end is delivered, in order, and then the end")
     func endBehindMessages() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(Client.frame(.text, "a") + Client.frame(.text, "b") + Client.close(1001, "leaving"))
         client.shutdownWrite()
@@ -207,9 +207,9 @@ struct FlowControlTests {
 
     @Test("a paused peer that ended is given up after silenceTimeout")
     func endNeverRead() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(script, limits: Self.shortenSilence)
+        let stage = try TestServer(script, limits: Self.shortenSilence)
         let client = try stage.webSocket()
         client.send(.text, "unread")
         client.shutdownWrite()
@@ -219,9 +219,9 @@ struct FlowControlTests {
 
     @Test("a paused peer is pinged, and not given up")
     func pausedIsPinged() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(
+        let stage = try TestServer(
             script,
             limits: {
                 $0.pingInterval = Self.deadline / 4
@@ -236,7 +236,7 @@ struct FlowControlTests {
     func pausedByAnother() throws {
         var sockets: [WebSocket] = []
         var paused: WebSocket?
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { sockets.append($0) }
         script.whenReceived = { socket, message in
             guard case .text("first") = message else { return }
@@ -245,9 +245,9 @@ struct FlowControlTests {
                 paused = other
             }
         }
-        let stage = try Stage(script, limits: Self.shortenSilence)
+        let stage = try TestServer(script, limits: Self.shortenSilence)
         let clients = try [stage.webSocket(), stage.webSocket()]
-        // Both have arrived when the context looks: whichever is served first pauses the other.
+        // Both have arrived when the worker looks: whichever is served first pauses the other.
         for client in clients { client.send(.text, "first") }
         try stage.settle()
         #expect(script.middle == ["text first"])
@@ -259,9 +259,9 @@ struct FlowControlTests {
 
     @Test("what a peer had sent before its reset is delivered, though output waited for it")
     func resetBehindMessages() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, message in if case .text("more") = message { socket.send(binary: Self.large) } }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket(receiveBufferBytes: Self.littleBuffer)
         client.send(.text, "more")
         try stage.settle()
@@ -277,7 +277,7 @@ struct FlowControlTests {
 
     @Test("a client reads while its own output waits")
     func clientReads() throws {
-        let stage = try Stage(listen: false) { _ in }
+        let stage = try TestServer(listen: false) { _ in }
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url)
         attempt.script.whenOpened = { $0.send(binary: Self.large) }
@@ -290,10 +290,10 @@ struct FlowControlTests {
 
     @Test("a response that comes before the request was taken is the result", arguments: [false, true])
     func earlyResponse(closes: Bool) throws {
-        let stage = try Stage(listen: false) { _ in }
+        let stage = try TestServer(listen: false) { _ in }
         let server = try RawServer(stage)
         var result: Result<HTTPResponse, ConnectError>?
-        stage.context.request(server.httpURL, method: .post, body: Self.large) { result = $0 }
+        stage.worker.request(server.httpURL, method: .post, body: Self.large) { result = $0 }
         let peer = try server.accept()
         _ = try peer.requestHead()
         peer.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmuch")

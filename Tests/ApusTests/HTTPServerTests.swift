@@ -1,6 +1,7 @@
 import Apus
 import ApusCodec
 import Testing
+import TestSupport
 
 @Suite("HTTP/1.1 requests answered")
 struct HTTPServerTests {
@@ -9,8 +10,8 @@ struct HTTPServerTests {
     static let huge = [UInt8](repeating: 0x61, count: 20_000_000)
 
     /// What most tests talk to.
-    static func stage(limits: (inout Limits) -> Void = { _ in }, more: (inout Server) -> Void = { _ in }) throws -> Stage {
-        try Stage(limits: limits) { server in
+    static func stage(limits: (inout Limits) -> Void = { _ in }, more: (inout Server) -> Void = { _ in }) throws -> TestServer {
+        try TestServer(limits: limits) { server in
             server.http(.get, at: "/hello") { $0.respond(text: "hello") }
             server.http(.get, at: "/big") { $0.respond(body: big) }
             server.http(.get, at: "/huge") { $0.respond(body: huge) }
@@ -113,7 +114,7 @@ struct HTTPServerTests {
     func fromTimer() throws {
         let stage = try Self.stage(more: {
             $0.http(.get, at: "/timer") { exchange in
-                exchange.context.schedule(after: .milliseconds(30)) { exchange.respond(text: "in time") }
+                exchange.worker.schedule(after: .milliseconds(30)) { exchange.respond(text: "in time") }
             }
         })
         let client = try stage.client()
@@ -129,7 +130,7 @@ struct HTTPServerTests {
         try stage.until("the request") { exchange != nil }
         #expect(exchange?.isOpen == true)
         client.reset()
-        try stage.until("the reset") { stage.context.connectionCount == 0 }
+        try stage.until("the reset") { stage.worker.connectionCount == 0 }
         #expect(exchange?.isOpen == false)
         exchange?.respond(text: "nobody hears")
         try stage.settle()
@@ -152,7 +153,7 @@ struct HTTPServerTests {
     func unknownMethods() throws {
         let stage = try Self.stage(more: { server in
             server.http(HTTPMethod(rawValue: "PROPFIND"), at: "/dav") { $0.respond(text: "dav") }
-            server.webSocket("chat", at: "/chat") { _ in Script() }
+            server.webSocket("chat", at: "/chat") { _ in RecordingHandler() }
         })
         let client = try stage.client()
         for line in ["FOO /hello", "FOO /nowhere", "get /hello", "FOO /chat"] { #expect(try client.request(line).status == 501, "\(line)") }
@@ -174,7 +175,7 @@ struct HTTPServerTests {
             $0.maxRequestTargetBytes = 500
             $0.requestHeadTimeout = .milliseconds(100)
             $0.bodyTimeout = .milliseconds(100)
-        }) { $0.webSocket("chat", at: "/chat") { _ in Script() } }
+        }) { $0.webSocket("chat", at: "/chat") { _ in RecordingHandler() } }
         let client = try stage.client()
         client.send(refusal.request)
         let response = try client.response(hasBody: false)
@@ -225,7 +226,7 @@ struct HTTPServerTests {
     func absoluteForm() throws {
         let stage = try Self.stage(more: { server in
             server.http(.get, at: "/host") { $0.respond(text: $0.request.head.host ?? "") }
-            server.webSocket("chat", at: "/hello") { _ in Script() }
+            server.webSocket("chat", at: "/hello") { _ in RecordingHandler() }
         })
         let client = try stage.client()
         #expect(try client.request("GET http://b:8080/host").text == "b:8080")
@@ -241,7 +242,7 @@ struct HTTPServerTests {
         #expect(try client.request("GET /hello/").status == 404)
         let wrong = try client.request("GET /echo")
         #expect(wrong.status == 405)
-        #expect(wrong["allow"] == "POST, PUT")
+        #expect(wrong["allow"] == "POST, PUT, OPTIONS")
         #expect(try client.request("DELETE /hello").status == 405)
         let options = try client.request("OPTIONS *")
         #expect(options.status == 204)
@@ -361,7 +362,7 @@ struct HTTPServerTests {
         #expect(rest.isEmpty, "a second answer: \(String(decoding: rest, as: UTF8.self))")
         #expect(!client.isReset)
         client.close()
-        try stage.until("the connection to be gone") { stage.context.connectionCount == 0 }
+        try stage.until("the connection to be gone") { stage.worker.connectionCount == 0 }
     }
 
     @Test("a body at the limit passes")
@@ -382,14 +383,14 @@ struct HTTPServerTests {
         let response = try client.response()
         #expect(response.body.count == count)
         try client.end()
-        try stage.until("the connection to be gone") { stage.context.connectionCount == 0 }
+        try stage.until("the connection to be gone") { stage.worker.connectionCount == 0 }
     }
 
     @Test("what the kernel has not taken yet reaches a client that has shut its side")
     func halfClosedBuffered() throws {
         let directory = try TemporaryDirectory()
         let address = SocketAddress.unix(path: directory.path + "/socket")
-        let stage = try Stage(listen: false) { server in
+        let stage = try TestServer(listen: false) { server in
             server.listen(on: .unix(path: directory.path + "/socket"))
             server.http(.get, at: "/size") { $0.respond(body: [UInt8](repeating: 7, count: Int($0.request.query[0].value) ?? 0)) }
         }
@@ -427,7 +428,7 @@ struct HTTPServerTests {
 
     // MARK: Deadlines
 
-    static func withDeadlines() throws -> Stage {
+    static func withDeadlines() throws -> TestServer {
         try stage(limits: {
             $0.requestHeadTimeout = .milliseconds(200)
             $0.bodyTimeout = .milliseconds(150)
@@ -442,7 +443,7 @@ struct HTTPServerTests {
         while !client.isEnded {
             meanwhile()
             client.poll()
-            if start.duration(to: .now) > Stage.patience { throw TimedOut(description: "the end") }
+            if start.duration(to: .now) > TestServer.patience { throw TimedOut(description: "the end") }
             try client.turn()
         }
         return start.duration(to: .now)
@@ -534,14 +535,14 @@ struct HTTPServerTests {
         let slow = try stage.client()
         stuck.send("GET /huge HTTP/1.1\r\nHost: a\r\n\r\n")
         for _ in 0..<3 { slow.send("GET /huge HTTP/1.1\r\nHost: a\r\n\r\n") }
-        try stage.until("both") { stage.context.connectionCount == 2 }
+        try stage.until("both") { stage.worker.connectionCount == 2 }
         var taken = 0
         try stage.until("the stuck one to be given up") {
             try stage.serve(for: .milliseconds(20))
             taken += slow.takeSome(500_000).count
-            return stage.context.connectionCount < 2
+            return stage.worker.connectionCount < 2
         }
-        #expect(stage.context.connectionCount == 1)
+        #expect(stage.worker.connectionCount == 1)
         #expect(taken < 60_000_000, "the slow one was too fast for this test")
         try stage.until("the rest") {
             let some = slow.takeSome(1 << 20)
@@ -554,7 +555,7 @@ struct HTTPServerTests {
     @Test("an answer that takes its time is not hurried")
     func slowAnswer() throws {
         var exchange: HTTPExchange?
-        let stage = try Stage(limits: {
+        let stage = try TestServer(limits: {
             $0.requestHeadTimeout = .milliseconds(50)
             $0.bodyTimeout = .milliseconds(50)
             $0.keepAliveTimeout = .milliseconds(50)

@@ -17,12 +17,12 @@ private final class Passing: WebSocketHandler {
 
 @Suite("Messages that come in many pieces")
 struct LargeMessageTests {
-    private static func stage(_ handler: Passing) throws -> Stage {
-        try Stage { $0.webSocket("chat", at: "/") { _ in handler } }
+    private static func stage(_ handler: Passing) throws -> TestServer {
+        try TestServer { $0.webSocket("chat", at: "/") { _ in handler } }
     }
 
     /// Sends in pieces of this size, each of which the server has served before the next.
-    static func send(_ bytes: [UInt8], in piece: Int, on client: Client, _ stage: Stage) throws {
+    static func send(_ bytes: [UInt8], in piece: Int, on client: Client, _ stage: TestServer) throws {
         for start in stride(from: 0, to: bytes.count, by: piece) {
             client.send(Array(bytes[start..<min(start + piece, bytes.count)]))
             try stage.turn()

@@ -1,5 +1,6 @@
 import ApusPlatform
 import Testing
+import TestSupport
 
 @testable import Apus
 
@@ -31,7 +32,7 @@ struct LogFileTests {
         #expect(
             texts.count == 4 && texts[0] == "before pid=\(Process.id)" && texts[1] == "behind an empty one pid=\(Process.id)"
                 && texts[3] == "after pid=\(Process.id)")
-        let note = "error apus: a worker has shut down the workers' way to the log; workers that are started from now on have a new one"
+        let note = "error apus: a worker has shut down the workers' log channel; new workers get a new one"
         #expect(texts.count > 2 && texts[2].hasSuffix(note))
     }
 }

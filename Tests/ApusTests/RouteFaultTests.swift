@@ -20,13 +20,27 @@ struct RouteFaultTests {
     }
 
     static let faults: [Fault] = [
-        Fault("http GET at \"items\": expected a path that begins with \"/\"") { $0.http(.get, at: "items") { $0.respond() } },
-        Fault("http GET at \"\": expected a path that begins with \"/\"") { $0.http(.get, at: "") { $0.respond() } },
-        Fault("http GET at \"/x/*\": expected one exact path, got a pattern; files(at:in:) serves all that is below a path") {
-            $0.http(.get, at: "/x/*") { $0.respond() }
+        Fault("http GET at \"items\": expected a path that begins with \"/\", got \"items\"") {
+            $0.http(.get, at: "items") { $0.respond() }
+        },
+        Fault("http GET at \"\": expected a path that begins with \"/\", got \"\"") { $0.http(.get, at: "") { $0.respond() } },
+        Fault("http GET at \"/x/*/y\": expected \"*\" only as the whole last segment, got \"*\" before others") {
+            $0.http(.get, at: "/x/*/y") { $0.respond() }
+        },
+        Fault("http GET at \"/a/:b\": expected one name for each parameter, got \"/a/:b\" and \"/a/:c\"") {
+            $0.get("/a/:c") { _ in .empty() }
+            $0.get("/a/:b") { _ in .empty() }
+        },
+        Fault("http PUT at \"/a\": expected a limit from 0 bytes for the body, got -1") {
+            $0.put("/a", maxBodyBytes: -1) { _ in .empty() }
+        },
+        Fault("fallback at \"*\": expected one fallback, got two") {
+            for _ in 0..<2 { $0.fallback { _ in .empty() } }
         },
         Fault("http GET at \"/a?b\": expected a path, got \"?\" in it") { $0.http(.get, at: "/a?b") { $0.respond() } },
-        Fault("http GET at \"/a/../b\": expected a path without dot segments") { $0.http(.get, at: "/a/../b") { $0.respond() } },
+        Fault("http GET at \"/a/../b\": expected a path without dot segments, got \"..\" in it") {
+            $0.http(.get, at: "/a/../b") { $0.respond() }
+        },
         Fault("http GET at \"/a\": expected each route once, got it twice") {
             $0.http(.get, at: "/a") { $0.respond() }
             $0.http(.post, at: "/a") { $0.respond() }
@@ -39,7 +53,9 @@ struct RouteFaultTests {
         Fault("webSocket a b at \"/\": expected a token as the subprotocol's name (RFC 6455 §4.1)") {
             $0.webSocket("a b", at: "/") { _ in Nothing() }
         },
-        Fault("webSocket echo at \"echo\": expected a path that begins with \"/\"") { $0.webSocket("echo", at: "echo") { _ in Nothing() } },
+        Fault("webSocket echo at \"echo\": expected a path that begins with \"/\", got \"echo\"") {
+            $0.webSocket("echo", at: "echo") { _ in Nothing() }
+        },
         Fault("webSocket echo at \"/\": expected each subprotocol of a path once, got it twice") {
             for _ in 0..<2 { $0.webSocket("echo", at: "/") { _ in Nothing() } }
         },
@@ -47,7 +63,7 @@ struct RouteFaultTests {
             for index in 0..<65 { $0.webSocket("p\(index)", at: "/\(index)") { _ in Nothing() } }
         },
         Fault(
-            "files at \"/x/*\": expected one exact path, got a pattern; files(at:in:) serves all that is below a path; http GET at \"b\": expected a path that begins with \"/\""
+            "files at \"/x/*\": expected a path, got a pattern; files(at:in:) serves all that is below a path; http GET at \"b\": expected a path that begins with \"/\", got \"b\""
         ) {
             $0.files(at: "/x/*", in: "/")
             $0.http(.get, at: "b") { $0.respond() }
@@ -63,7 +79,7 @@ struct RouteFaultTests {
         let error = ConfigurationError.routes(fault.reason)
         #expect(throws: error) { try server.validate() }
         #expect(throws: error) { try server.run() }
-        #expect(throws: error) { _ = try Context(server) }
+        #expect(throws: error) { _ = try Worker(server) }
     }
 
     @Test("64 protocols, and one path with several methods, files and a WebSocket, are fine")

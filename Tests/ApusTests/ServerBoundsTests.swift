@@ -12,7 +12,7 @@ struct ServerBoundsTests {
         var server = Server()
         server.listen(on: .tcp("127.0.0.1", port: 0))
         server.workers = .count(count)
-        let error = ConfigurationError.workers("there are 1 to 1024 workers, not \(count)")
+        let error = ConfigurationError.workers("expected 1 to 1024 workers, got \(count)")
         if isValid { try server.validate() } else { #expect(throws: error) { try server.validate() } }
         if !isValid { #expect(throws: error) { try server.run() } }
     }
@@ -21,9 +21,56 @@ struct ServerBoundsTests {
     func keptDescriptors() {
         var server = Server()
         server.sandbox.keptDescriptors = [0, -1]
-        #expect(throws: ConfigurationError.sandbox("-1 is no descriptor that workers could keep")) {
+        #expect(throws: ConfigurationError.sandbox("keptDescriptors: expected at least 0, got -1")) {
             try server.sandbox.prepare(features: [], logger: server.logger)
         }
+    }
+
+    @Test("a descriptor that is not open cannot be kept")
+    func closedDescriptors() throws {
+        var server = Server()
+        let descriptor = try #require([dup(0)].first { $0 >= 0 })
+        close(descriptor)
+        server.sandbox.keptDescriptors = [0, descriptor]
+        let reason = "keptDescriptors: expected open descriptors, got \(descriptor), which is not open"
+        #expect(throws: ConfigurationError.sandbox(reason)) { try server.validate() }
+    }
+
+    @Test("certificates are checked at most every 10 ms", arguments: [-3000, 0, 9, 10])
+    func certificateInterval(milliseconds: Int) throws {
+        var server = Server()
+        server.listen(on: .tcp("127.0.0.1", port: 0))
+        let interval = Duration.milliseconds(milliseconds)
+        server.certificateCheckInterval = interval
+        if milliseconds >= 10 { return try server.validate() }
+        let error = ConfigurationError.certificateCheckInterval("expected nil or at least 10 ms, got \(interval)")
+        #expect(throws: error) { try server.validate() }
+        #expect(throws: error) { try server.run() }
+    }
+
+    @Test("the pid file and the port file are two files, however they are written")
+    func sameFile() throws {
+        var server = Server()
+        server.listen(on: .tcp("127.0.0.1", port: 0))
+        server.pidFile = "/tmp/apus-one-file"
+        server.portFile = "/tmp/../tmp/apus-one-file"
+        let error = ConfigurationError.file("/tmp/../tmp/apus-one-file", "it is the pid file, too")
+        #expect(throws: error) { try server.validate() }
+        #expect(throws: error) { try server.run() }
+        server.portFile = "/tmp/apus-another-file"
+        try server.validate()
+    }
+
+    @Test("the files of clientTLS are checked")
+    func clientFiles() {
+        var server = Server()
+        server.listen(on: .tcp("127.0.0.1", port: 0))
+        var options = ClientTLS()
+        options.roots = .file("/nowhere/roots.pem")
+        server.clientTLS = [ClientTLS(), options]
+        let error = ConfigurationError.clientTLS(1, "cannot read \"/nowhere/roots.pem\": No such file or directory")
+        #expect(throws: error) { try server.validate() }
+        #expect(throws: error) { try server.run() }
     }
 
     @Test("all faults are found, in the units of a configuration file; validate throws the first")
@@ -44,7 +91,7 @@ struct ServerBoundsTests {
                 "limits.heartbeatTimeout: expected at least 100 ms, got 99 ms",
                 "limits.maxWorkerBufferBytes: expected at least maxBufferedBytes, 300 MiB, got 256 MiB",
                 "limits.silenceTimeout: expected more than pingInterval, 90 s, got 1 min", "127.0.0.1:7 is given twice",
-                "sandbox: -1 is no descriptor that workers could keep", "cannot write \"/nowhere/pid\": No such file or directory",
+                "sandbox: keptDescriptors: expected at least 0, got -1", "cannot write \"/nowhere/pid\": No such file or directory",
             ])
         let first = try #require(faults.first).error
         #expect(throws: first) { try server.validate() }
@@ -54,12 +101,15 @@ struct ServerBoundsTests {
     func sandboxFaults() {
         var options = SandboxOptions()
         options.user = "nosuchuser"
+        options.group = "nosuchgroup"
+        options.keptDescriptors = [-1]
         options.root = "/nowhere"
         options.allows = [.reading("/no1"), .writing("/no2")]
         let reasons = options.faults.map { "\($0)" }
         #expect(
             reasons == [
-                "sandbox: there is no user \"nosuchuser\"", "sandbox: chroot to \"/nowhere\": No such file or directory",
+                "sandbox: there is no user \"nosuchuser\"", "sandbox: there is no group \"nosuchgroup\"",
+                "sandbox: keptDescriptors: expected at least 0, got -1", "sandbox: chroot to \"/nowhere\": No such file or directory",
                 "sandbox: allow reading: \"/no1\": No such file or directory",
                 "sandbox: allow writing: \"/no2\": No such file or directory",
             ])

@@ -5,15 +5,15 @@ import Testing
 @Suite("Connections over TLS whose peers have ways of their own")
 struct TLSConnectionTests {
     static func stage(on address: ListenAddress = .tcp("127.0.0.1", port: 0), _ configure: (inout Server) -> Void = { _ in }) throws
-        -> Stage
+        -> TestServer
     {
         let certificate = try TestCertificate()
         let identity = TLSIdentity(certificateChain: certificate.chain, privateKey: certificate.key)
-        return try Stage(listen: false) {
+        return try TestServer(listen: false) {
             $0.listen(on: address, tls: ServerTLS(identity))
             $0.http(.get, at: "/now") { $0.respond(text: "now") }
             $0.http(.get, at: "/later") { exchange in
-                exchange.context.schedule(after: .milliseconds(20)) { exchange.respond(text: "later") }
+                exchange.worker.schedule(after: .milliseconds(20)) { exchange.respond(text: "later") }
             }
             configure(&$0)
         }
@@ -72,10 +72,10 @@ struct TLSConnectionTests {
 
     @Test("a WebSocket whose handler pauses gets what came with close_notify")
     func pausing() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, _ in
             socket.pauseReceiving()
-            socket.context.schedule(after: .milliseconds(5)) { socket.resumeReceiving() }
+            socket.worker.schedule(after: .milliseconds(5)) { socket.resumeReceiving() }
         }
         let stage = try Self.stage { $0.webSocket("chat", at: "/chat") { _ in script } }
         let peer = try TLSPeer(stage)
@@ -93,7 +93,7 @@ struct TLSConnectionTests {
     func keyUpdates() throws {
         // The kernel holds less for local sockets.
         let place = try TemporaryDirectory()
-        let script = Script()
+        let script = RecordingHandler()
         let stage = try Self.stage(on: .unix(path: place.path + "/socket")) { $0.webSocket("chat", at: "/chat") { _ in script } }
         let peer = try TLSPeer(stage)
         try peer.shakeHands()

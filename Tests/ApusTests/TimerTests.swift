@@ -2,7 +2,7 @@ import Apus
 import ApusPlatform
 import Testing
 
-@Suite("Timers of a context")
+@Suite("Timers of a worker")
 struct TimerTests {
     static let long: [Duration] = [
         .milliseconds(1 << 31), .milliseconds((1 << 31) - 1), .milliseconds(1 << 32), .seconds(1 << 31), .nanoseconds(Int64.max),
@@ -14,21 +14,21 @@ struct TimerTests {
         "0, and what has passed: in the next turn, once",
         arguments: [.zero, .nanoseconds(-1), .seconds(-5), .seconds(Int64.min)] as [Duration])
     func atOnce(delay: Duration) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         var fired = 0
-        stage.context.schedule(after: delay) { fired += 1 }
+        stage.worker.schedule(after: delay) { fired += 1 }
         try stage.settle()
         #expect(fired == 1)
     }
 
     @Test("2^31 ms, 2^63 ns, ms and s: not early, and cancelled like others", arguments: long)
     func notEarly(delay: Duration) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         var fired = 0
-        let timer = stage.context.schedule(after: delay) { fired += 1 }
-        stage.context.schedule(after: delay) { fired += 1 }
+        let timer = stage.worker.schedule(after: delay) { fired += 1 }
+        stage.worker.schedule(after: delay) { fired += 1 }
         var soon = false
-        stage.context.schedule(after: .milliseconds(5)) { soon = true }
+        stage.worker.schedule(after: .milliseconds(5)) { soon = true }
         try stage.until("the short one") { soon }
         try stage.settle()
         #expect(fired == 0)
@@ -42,8 +42,8 @@ struct TimerTests {
 
     @Test("limits of any length: a WebSocket works with them", arguments: long + [.zero])
     func limits(duration: Duration) throws {
-        let script = Script.echo()
-        let stage = try Stage(script) {
+        let script = RecordingHandler.echo()
+        let stage = try TestServer(script) {
             $0.requestHeadTimeout = max(duration, .seconds(1))
             $0.keepAliveTimeout = duration
             $0.pingInterval = max(duration, .seconds(1))
@@ -64,9 +64,9 @@ struct TimerTests {
 
     @Test("a deadline of 0 closes in the next turn")
     func deadline() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.setDeadline(after: .zero, code: .policyViolation, reason: "now") }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         #expect(try stage.webSocket().frame() == .close(1008, "now"))
     }
 }

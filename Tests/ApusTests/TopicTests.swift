@@ -7,23 +7,23 @@ import Testing
 struct TopicTests {
     /// A server whose connections are known in the order they opened.
     final class Room {
-        let script = Script()
-        let stage: Stage
+        let script = RecordingHandler()
+        let stage: TestServer
         private(set) var clients: [Client] = []
         private(set) var sockets: [WebSocket] = []
 
         init(_ count: Int, limits: (inout Limits) -> Void = { _ in }, receiveBufferBytes: Int32? = nil) throws {
-            stage = try Stage(script, limits: limits)
+            stage = try TestServer(script, limits: limits)
             for _ in 0..<count {
                 clients.append(try stage.webSocket(receiveBufferBytes: receiveBufferBytes))
                 sockets.append(try #require(script.socket))
             }
         }
 
-        var context: Context { stage.context }
+        var worker: Worker { stage.worker }
 
         func publish(_ text: String, to topic: String, excluding: WebSocket? = nil) {
-            context.publish(Array(text.utf8), as: .text, to: topic, excluding: excluding)
+            worker.publish(Array(text.utf8), as: .text, to: topic, excluding: excluding)
         }
 
         /// What each client has got until now.
@@ -203,7 +203,7 @@ struct TopicTests {
         for texts in try room.received() { #expect(texts.map { $0.prefix { $0 != " " } } == (0..<3000).map { "\($0)" }) }
         // Chosen so that one frame, two and all have lengths of 7, 16 and 64 bits.
         let sizes = [0, 125, 126, 65_535, 65_536, 200_000, 1]
-        for size in sizes { room.context.publish([UInt8](repeating: 7, count: size), as: .binary, to: "t") }
+        for size in sizes { room.worker.publish([UInt8](repeating: 7, count: size), as: .binary, to: "t") }
         try room.stage.settle()
         for client in room.clients {
             for size in sizes { #expect(try client.frame() == ServerFrame(opcode: 2, payload: [UInt8](repeating: 7, count: size))) }
@@ -301,20 +301,20 @@ struct TopicTests {
 
     @Test("a signal reaches each connection of the protocol at once; writable comes once for any number of requests")
     func all() throws {
-        let (chat, other) = (Script(), Script())
-        let stage = try Stage { server in
+        let (chat, other) = (RecordingHandler(), RecordingHandler())
+        let stage = try TestServer { server in
             server.webSocket("chat", at: "/") { _ in chat }
             server.webSocket("other", at: "/other") { _ in other }
         }
         let clients = try [stage.webSocket(), stage.webSocket(), stage.webSocket("/other")]
         let offered = try #require(chat.socket).webSocketProtocol
-        stage.context.signal(all: offered, 7, payload: [1, 2])
+        stage.worker.signal(all: offered, 7, payload: [1, 2])
         #expect(chat.count("signal 7 [1, 2]") == 2, "before it returns")
-        for _ in 0..<1000 { stage.context.requestWritable(all: offered) }
+        for _ in 0..<1000 { stage.worker.requestWritable(all: offered) }
         #expect(chat.count("writable") == 0)
         try stage.settle()
         #expect(chat.count("writable") == 2)
-        stage.context.requestWritable(all: offered, scope: .worker)
+        stage.worker.requestWritable(all: offered, scope: .worker)
         try stage.settle()
         #expect(chat.count("writable") == 4)
         #expect(other.middle == [])
@@ -325,7 +325,7 @@ struct TopicTests {
         for round in 2...3 {
             try stage.settle()
             #expect(chat.count("text \(round)") == 0, "each waits")
-            stage.context.resumeReceiving(all: offered)
+            stage.worker.resumeReceiving(all: offered)
             try stage.until("the next of each") { chat.count("text \(round)") == 2 }
         }
     }
@@ -334,7 +334,7 @@ struct TopicTests {
     func remote() throws {
         let room = try Room(2)
         room.sockets[0].subscribe(to: "t")
-        let remote = room.context.remote
+        let remote = room.worker.remote
         let id = room.sockets[0].webSocketProtocol.id
         let helpers = Helpers()
         helpers.start(2) { thread in
@@ -362,10 +362,10 @@ struct TopicTests {
         try room.stage.until("resumed") { room.script.count("text waits") == 1 }
     }
 
-    @Test("a context that does not serve keeps only so much for itself")
+    @Test("a worker that does not serve keeps only so much for itself")
     func remoteLimit() throws {
         let room = try Room(1)
-        let (remote, id) = (room.context.remote, room.sockets[0].webSocketProtocol.id)
+        let (remote, id) = (room.worker.remote, room.sockets[0].webSocketProtocol.id)
         for _ in 0..<65_536 { #expect(remote.signal(all: id, 1)) }
         #expect(!remote.signal(all: id, 1))
         try room.stage.settle()

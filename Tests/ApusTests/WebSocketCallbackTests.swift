@@ -61,7 +61,7 @@ struct WebSocketCallbackTests {
         "in every callback, every deed: closed is called exactly once, with the right code", arguments: Callback.allCases,
         Deed.allCases)
     func safety(callback: Callback, deed: Deed) throws {
-        let script = Script(delivery: callback == .fragment ? .fragments : .messages)
+        let script = RecordingHandler(delivery: callback == .fragment ? .fragments : .messages)
         var isDone = false
         let once = { (socket: WebSocket) in
             guard !isDone else { return }
@@ -77,7 +77,7 @@ struct WebSocketCallbackTests {
         case .pong: script.whenPong = once
         case .closed: script.whenClosed = once
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.client()
         client.send(Client.handshake())
         // Whoever terminates in `opened` is faster than the response.
@@ -107,7 +107,7 @@ struct WebSocketCallbackTests {
         #expect(script.endings == [callback == .closed ? "closed 1000" : Self.ending(deed)])
         #expect(script.events.first == "opened")
         #expect(script.events.last?.hasPrefix("closed") == true, "nothing comes behind closed: \(script.events)")
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
         #expect(script.socket?.descriptor == nil)
         #expect(script.socket?.send(text: "late") == .closed)
     }
@@ -116,9 +116,9 @@ struct WebSocketCallbackTests {
         "after terminate nothing more is delivered, although it has been read already",
         arguments: [Delivery.messages, .fragments])
     func nothingBehindTerminate(delivery: Delivery) throws {
-        let script = Script(delivery: delivery)
+        let script = RecordingHandler(delivery: delivery)
         script.whenReceived = { socket, _ in socket.terminate() }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(Client.frame(.text, "a") + Client.frame(.text, "b") + Client.frame(.pong, "c") + Client.close(1000))
         try stage.until("closed") { !script.endings.isEmpty }
@@ -128,9 +128,9 @@ struct WebSocketCallbackTests {
 
     @Test("after close nothing more is delivered, and pings are not answered")
     func nothingBehindClose() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, _ in socket.close() }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(
             Client.frame(.text, "a") + Client.frame(.text, "b") + Client.frame(.ping, "c") + Client.frame(.pong, "d")
@@ -144,7 +144,7 @@ struct WebSocketCallbackTests {
     @Test("a handler may close one socket in the callback of another")
     func another() throws {
         var sockets: [WebSocket] = []
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { sockets.append($0) }
         script.whenReceived = { socket, message in
             for other in sockets where other !== socket {
@@ -152,7 +152,7 @@ struct WebSocketCallbackTests {
                 if case .text("close") = message { other.close(code: .goingAway) } else { other.terminate() }
             }
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let first = try stage.webSocket()
         let second = try stage.webSocket()
         let third = try stage.webSocket()
@@ -168,7 +168,7 @@ struct WebSocketCallbackTests {
         try stage.until("two ends") { script.endings.count >= 2 }
         first.send(Client.close(1000))
         try stage.until("three ends") { script.endings.count == 3 }
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
     }
 }
 

@@ -76,8 +76,8 @@ struct WebSocketEndingTests {
 
     @Test("the handler is told once, the peer gets its answer and the end", arguments: endings)
     func ending(_ ending: Ending) throws {
-        let script = Script()
-        let stage = try Stage(script) { $0.maxMessageBytes = 1000 }
+        let script = RecordingHandler()
+        let stage = try TestServer(script) { $0.maxMessageBytes = 1000 }
         let client = try stage.webSocket()
         client.send(ending.bytes)
         let frame = try client.frame()
@@ -88,14 +88,14 @@ struct WebSocketEndingTests {
         #expect(script.middle == ending.events)
         #expect(script.endings == [ending.closed])
         client.close()
-        try stage.until("the connection to be gone") { stage.context.connectionCount == 0 }
+        try stage.until("the connection to be gone") { stage.worker.connectionCount == 0 }
         #expect(script.endings.count == 1)
     }
 
     @Test("a peer that leaves without a word", arguments: [false, true], [[], fragment, [0x81]])
     func gone(byReset: Bool, before bytes: [UInt8]) throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(bytes)
         try stage.settle()
@@ -103,13 +103,13 @@ struct WebSocketEndingTests {
         try stage.until("closed") { !script.endings.isEmpty }
         try stage.settle()
         #expect(script.events == ["opened", "closed 1006"])
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
     }
 
     @Test("our close, answered: the peer's code and reason are reported, and TCP ends at once")
     func answered() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         script.socket?.close(code: .policyViolation, reason: "because")
         #expect(try client.frame() == .close(1008, "because"))
@@ -118,13 +118,13 @@ struct WebSocketEndingTests {
         client.send(Client.close(1000, "all right"))
         #expect(try client.end().isEmpty)
         #expect(script.events == ["opened", "closed 1000 all right"])
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
     }
 
     @Test("our close, answered by a frame that breaks the protocol: that is what is reported")
     func answeredBadly() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         script.socket?.close()
         #expect(try client.frame() == .close(1000))
@@ -136,8 +136,8 @@ struct WebSocketEndingTests {
 
     @Test("our close, answered by the end of the connection")
     func answeredByEnd() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         script.socket?.close()
         #expect(try client.frame() == .close(1000))
@@ -150,8 +150,8 @@ struct WebSocketEndingTests {
         "our close, never answered: TCP ends when the time has passed, also for a peer that keeps talking",
         arguments: [false, true])
     func neverAnswered(talks: Bool) throws {
-        let script = Script()
-        let stage = try Stage(script) { $0.closingTimeout = .milliseconds(200) }
+        let script = RecordingHandler()
+        let stage = try TestServer(script) { $0.closingTimeout = .milliseconds(200) }
         let client = try stage.webSocket()
         let start = ContinuousClock.now
         script.socket?.close(code: .goingAway)
@@ -165,13 +165,13 @@ struct WebSocketEndingTests {
         #expect(passed < .seconds(3))
         #expect(script.events == ["opened", "closed 1006"])
         try client.end()
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
     }
 
     @Test("our close while receiving is paused still sees the answer")
     func closeWhilePaused() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         script.socket?.pauseReceiving()
         client.send(.text, "waits")
@@ -187,8 +187,8 @@ struct WebSocketEndingTests {
 
     @Test("a silent peer is pinged, then given up with 1006")
     func silent() throws {
-        let script = Script()
-        let stage = try Stage(script) {
+        let script = RecordingHandler()
+        let stage = try TestServer(script) {
             $0.pingInterval = .milliseconds(100)
             $0.silenceTimeout = .milliseconds(300)
         }
@@ -203,8 +203,8 @@ struct WebSocketEndingTests {
 
     @Test("any byte counts as life: the answer to the ping, and part of a frame")
     func life() throws {
-        let script = Script()
-        let stage = try Stage(script) {
+        let script = RecordingHandler()
+        let stage = try TestServer(script) {
             $0.pingInterval = .milliseconds(50)
             $0.silenceTimeout = .milliseconds(400)
         }
@@ -221,9 +221,9 @@ struct WebSocketEndingTests {
 
     @Test("a deadline closes with its code")
     func deadline() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.setDeadline(after: .milliseconds(100), code: .tryAgainLater, reason: "too slow") }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let start = ContinuousClock.now
         let client = try stage.webSocket()
         #expect(try client.frame() == .close(1013, "too slow"))
@@ -235,8 +235,8 @@ struct WebSocketEndingTests {
 
     @Test("a deadline can be moved and lifted")
     func deadlineMoved() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         let socket = try #require(script.socket)
         socket.setDeadline(after: .milliseconds(20))
@@ -252,8 +252,8 @@ struct WebSocketEndingTests {
 
     @Test("a deadline of a connection that has ended does nothing")
     func deadlineAfterEnd() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         script.socket?.setDeadline(after: .milliseconds(50))
         client.close()

@@ -14,7 +14,7 @@ struct WebSocketFlowTests {
 
     @Test("echoes of every size come back whole and in order")
     func echoes() throws {
-        let stage = try Stage(Script.echo())
+        let stage = try TestServer(RecordingHandler.echo())
         let client = try stage.webSocket()
         let sizes = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, 200_000, 1_000_000]
         for size in sizes {
@@ -29,7 +29,7 @@ struct WebSocketFlowTests {
 
     @Test("many messages in one arrival are answered in order")
     func many() throws {
-        let stage = try Stage(Script.echo())
+        let stage = try TestServer(RecordingHandler.echo())
         let client = try stage.webSocket()
         client.send((0..<2000).flatMap { Client.frame(.text, "message \($0)") })
         for index in 0..<2000 { #expect(try client.frame() == .text("message \(index)")) }
@@ -37,8 +37,8 @@ struct WebSocketFlowTests {
 
     @Test("frames that come with the handshake, and octet by octet, are delivered")
     func withHandshake() throws {
-        let script = Script.echo()
-        let stage = try Stage(script)
+        let script = RecordingHandler.echo()
+        let stage = try TestServer(script)
         let client = try stage.client()
         client.send(Array(Client.handshake().utf8) + Client.frame(.text, "at once") + Client.frame(.text, "cut").dropLast(2))
         #expect(try client.response().status == 101)
@@ -55,8 +55,8 @@ struct WebSocketFlowTests {
 
     @Test("a ping is answered with its payload, up to 125 bytes", arguments: [0, 1, 124, 125])
     func ping(size: Int) throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(.ping, String(repeating: "x", count: size))
         #expect(try client.frame() == .pong(String(repeating: "x", count: size)))
@@ -65,8 +65,8 @@ struct WebSocketFlowTests {
 
     @Test("the answer to our ping comes to the handler")
     func ourPing() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         script.socket?.ping([0x61, 0x62])
         #expect(try client.frame() == .ping([0x61, 0x62]))
@@ -75,7 +75,7 @@ struct WebSocketFlowTests {
     }
 
     /// Sends until output waits for a peer that does not read, and stays waiting.
-    static func block(_ socket: WebSocket, _ stage: Stage, piece: Int) throws -> Int {
+    static func block(_ socket: WebSocket, _ stage: TestServer, piece: Int) throws -> Int {
         var sent = 0
         while true {
             while !socket.hasBufferedOutput {
@@ -90,8 +90,8 @@ struct WebSocketFlowTests {
 
     @Test("while output is blocked, one pong waits behind it, and of the pings after that only the last is answered")
     func lastPing() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket(receiveBufferBytes: 4096)
         let socket = try #require(script.socket)
         // So much that the kernel does not take all of it by itself.
@@ -113,9 +113,9 @@ struct WebSocketFlowTests {
 
     @Test("requests for writable coalesce, and what it asks for comes in the next turn")
     func writable() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { for _ in 0..<3 { $0.requestWritable() } }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         _ = try stage.webSocket()
         try stage.settle()
         #expect(script.middle == ["writable"])
@@ -135,8 +135,8 @@ struct WebSocketFlowTests {
 
     @Test("writable comes once nothing is buffered, and then once")
     func writableWhenDrained() throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.webSocket(receiveBufferBytes: 4096)
         let socket = try #require(script.socket)
         let sent = try Self.block(socket, stage, piece: 100_000)
@@ -153,12 +153,12 @@ struct WebSocketFlowTests {
 
     @Test("writable is not called for a socket that closes")
     func writableWhenClosing() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, _ in
             socket.requestWritable()
             socket.close()
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(.text, "a")
         #expect(try client.frame() == .close(1000))
@@ -170,11 +170,11 @@ struct WebSocketFlowTests {
 
     @Test("a pause takes effect at once; order and what was read already are kept")
     func pause() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, message in
             if case .text("2") = message { socket.pauseReceiving() }
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         // More than a header's worth stays behind the pause, and it ends inside a frame.
         let frames = (1...50).flatMap { Client.frame(.text, "\($0)") } + Client.frame(.text, String(repeating: "x", count: 500))
@@ -191,9 +191,9 @@ struct WebSocketFlowTests {
 
     @Test("pausing and resuming at every message loses nothing")
     func pauseOften() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, _ in socket.pauseReceiving() }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send((0..<100).flatMap { Client.frame(.text, "\($0)") } + Client.close(1000))
         try stage.until("all") {
@@ -205,9 +205,9 @@ struct WebSocketFlowTests {
 
     @Test("a pause in opened holds back what came with the handshake")
     func pauseInOpened() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.client()
         client.send(Array(Client.handshake().utf8) + (0..<100).flatMap { Client.frame(.text, "\($0)") })
         #expect(try client.response().status == 101)
@@ -219,9 +219,9 @@ struct WebSocketFlowTests {
 
     @Test("while it is paused, the peer's reset is noticed and a silent peer is not given up", arguments: [false, true])
     func pausedEnd(resets: Bool) throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { $0.pauseReceiving() }
-        let stage = try Stage(script) {
+        let stage = try TestServer(script) {
             $0.pingInterval = .milliseconds(20)
             $0.silenceTimeout = .milliseconds(40)
         }
@@ -241,7 +241,7 @@ struct WebSocketFlowTests {
     @Test("resumed by another connection in the turn in which its peer resets, with much kept: no harm")
     func resumedAndReset() throws {
         var paused: WebSocket?
-        let script = Script()
+        let script = RecordingHandler()
         script.whenReceived = { socket, message in
             switch message {
             case .text("pause"):
@@ -251,7 +251,7 @@ struct WebSocketFlowTests {
             default: break
             }
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let first = try stage.webSocket()
         let second = try stage.webSocket()
         first.send(Client.frame(.text, "pause") + (0..<100).flatMap { Client.frame(.text, "kept \($0)") })
@@ -269,8 +269,8 @@ struct WebSocketFlowTests {
 
     @Test("a peer that reads too slowly gets 1013 behind what was accepted, and others live on")
     func slowConsumer() throws {
-        let script = Script.echo()
-        let stage = try Stage(script) { $0.maxBufferedBytes = 200_000 }
+        let script = RecordingHandler.echo()
+        let stage = try TestServer(script) { $0.maxBufferedBytes = 200_000 }
         let slow = try stage.webSocket(receiveBufferBytes: 4096)
         let socket = try #require(script.socket)
         let other = try stage.webSocket()
@@ -296,8 +296,8 @@ struct WebSocketFlowTests {
 
     @Test("a peer that is sent echoes and never reads is not read from without end")
     func backPressure() throws {
-        let script = Script.echo()
-        let stage = try Stage(script)
+        let script = RecordingHandler.echo()
+        let stage = try TestServer(script)
         let client = try stage.webSocket(receiveBufferBytes: 4096)
         let socket = try #require(script.socket)
         let frame = Client.frame(.binary, Self.big(50_000))
@@ -319,8 +319,8 @@ struct WebSocketFlowTests {
 
     @Test("fragments come as they arrive, with what they know of their frame and message")
     func fragments() throws {
-        let script = Script(delivery: .fragments)
-        let stage = try Stage(script)
+        let script = RecordingHandler(delivery: .fragments)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         let frames =
             Client.frame(.text, "Hello", isFinal: false) + Client.frame(.ping) + Client.frame(.continuation, isFinal: false)
@@ -342,8 +342,8 @@ struct WebSocketFlowTests {
 
     @Test("bad UTF-8 is found in fragments too, before the handler sees it")
     func fragmentsUTF8() throws {
-        let script = Script(delivery: .fragments)
-        let stage = try Stage(script)
+        let script = RecordingHandler(delivery: .fragments)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(Client.frame(.text, "ok", isFinal: false) + Client.frame(.continuation, [0xFF], isFinal: false))
         #expect(try client.frame().closeCode == 1007)
@@ -352,14 +352,14 @@ struct WebSocketFlowTests {
 
     @Test("messages sent in fragments are frames of their own")
     func sendFragments() throws {
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { socket in
             socket.sendFragment(Array("Hel".utf8).span.bytes, as: .text, isLast: false)
             socket.ping()
             socket.sendFragment(Array("lo".utf8).span.bytes, as: .text, isLast: true)
             socket.sendFragment(binary: [1], isLast: true)
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         #expect(try client.frame() == ServerFrame(opcode: 1, isFinal: false, payload: Array("Hel".utf8)))
         #expect(try client.frame() == .ping())

@@ -35,10 +35,10 @@ struct WebSocketOpeningTests {
     func subprotocol(choice: Choice) throws {
         var served: String?
         var socket: WebSocket?
-        let stage = try Stage {
+        let stage = try TestServer {
             for name in ["first", "second"] {
                 $0.webSocket(name, at: "/") { _ in
-                    let script = Script()
+                    let script = RecordingHandler()
                     script.whenOpened = { (served, socket) = ($0.webSocketProtocol.name, $0) }
                     return script
                 }
@@ -56,8 +56,8 @@ struct WebSocketOpeningTests {
 
     @Test("the whole list is echoed to clients that insist on it, when asked for")
     func echoedList() throws {
-        let stage = try Stage {
-            $0.webSocket("b", at: "/") { _ in Script() }
+        let stage = try TestServer {
+            $0.webSocket("b", at: "/") { _ in RecordingHandler() }
             $0.echoesSubprotocolList = true
         }
         let client = try stage.client()
@@ -119,9 +119,9 @@ struct WebSocketOpeningTests {
 
     @Test("refused handshakes", arguments: refusals)
     func refused(refusal: Refusal) throws {
-        let script = Script()
+        let script = RecordingHandler()
         let locked = try HTTPFields(["WWW-Authenticate": "Basic"])
-        let stage = try Stage {
+        let stage = try TestServer {
             $0.webSocket("chat", at: "/") { _ in script }
             $0.webSocket("chat", at: "/locked") { _ in throw Rejection(.unauthorized, "who are <you>?", fields: locked) }
             $0.webSocket("chat", at: "/full") { _ in throw Rejection(.serviceUnavailable) }
@@ -145,8 +145,8 @@ struct WebSocketOpeningTests {
 
     @Test("what is accepted beside the usual", arguments: acceptable)
     func accepted(handshake: String) throws {
-        let script = Script()
-        let stage = try Stage(script)
+        let script = RecordingHandler()
+        let stage = try TestServer(script)
         let client = try stage.client()
         client.send(handshake)
         #expect(try client.response().status == 101)
@@ -155,8 +155,8 @@ struct WebSocketOpeningTests {
 
     @Test("other origins can be allowed")
     func origins() throws {
-        let stage = try Stage {
-            $0.webSocket("chat", at: "/") { _ in Script() }
+        let stage = try TestServer {
+            $0.webSocket("chat", at: "/") { _ in RecordingHandler() }
             $0.origins = .any
         }
         _ = try stage.webSocket(fields: "Origin: http://elsewhere.example\r\n")
@@ -165,9 +165,9 @@ struct WebSocketOpeningTests {
     @Test("the request is there in opened and in the factory, and let go after")
     func requestIsLent() throws {
         var seen: [String] = []
-        let script = Script()
+        let script = RecordingHandler()
         script.whenOpened = { seen.append($0.request?.query.first?.value ?? "") }
-        let stage = try Stage {
+        let stage = try TestServer {
             $0.webSocket("chat", at: "/a") { request in
                 seen.append(request.fields["x"] ?? "")
                 return script
@@ -179,13 +179,13 @@ struct WebSocketOpeningTests {
         #expect(socket.request == nil)
         #expect(socket.peer == (try Socket.localAddress(of: client.descriptor)))
         #expect(socket.isOpen)
-        #expect(socket.context === stage.context)
+        #expect(socket.worker === stage.worker)
     }
 
     @Test("a WebSocket after other requests on the same connection, and requests before it in one arrival")
     func afterRequests() throws {
-        let script = Script.echo()
-        let stage = try Stage {
+        let script = RecordingHandler.echo()
+        let stage = try TestServer {
             $0.webSocket("chat", at: "/") { _ in script }
             $0.http(.get, at: "/page") { $0.respond(text: "page") }
         }

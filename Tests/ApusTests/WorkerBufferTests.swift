@@ -24,8 +24,8 @@ private struct NotingHandler: LogHandler {
 struct WorkerBufferTests {
     private static let limit = 1 << 20
 
-    private static func stage(_ script: Script, _ notes: Notes = Notes()) throws -> Stage {
-        try Stage { server in
+    private static func stage(_ script: RecordingHandler, _ notes: Notes = Notes()) throws -> TestServer {
+        try TestServer { server in
             server.logger = Logger(label: "test") { _ in NotingHandler(notes: notes) }
             server.limits.maxWorkerBufferBytes = limit
             server.limits.maxMessageBytes = 400_000
@@ -37,7 +37,7 @@ struct WorkerBufferTests {
     }
 
     /// Clients, each with half a message, of which the last was refused.
-    private static func fill(_ stage: Stage, _ notes: Notes) throws -> [Client] {
+    private static func fill(_ stage: TestServer, _ notes: Notes) throws -> [Client] {
         let half = Client.frame(.binary, [UInt8](repeating: 7, count: 300_000)).dropLast(150_000)
         var clients: [Client] = []
         while notes.lines.isEmpty {
@@ -53,7 +53,7 @@ struct WorkerBufferTests {
     @Test("who begins a message too many is closed with 1013, the others go on, and there is room again when they are done")
     func messages() throws {
         let notes = Notes()
-        let stage = try Self.stage(Script.echo(), notes)
+        let stage = try Self.stage(RecordingHandler.echo(), notes)
         var clients = try Self.fill(stage, notes)
         #expect((4...7).contains(clients.count), "each holds what has come, and at most what it has announced")
         let refused = clients.removeLast()
@@ -77,11 +77,11 @@ struct WorkerBufferTests {
     @Test("connections that end, however they do, give back what they held")
     func endings() throws {
         let notes = Notes()
-        let stage = try Self.stage(Script.echo(), notes)
+        let stage = try Self.stage(RecordingHandler.echo(), notes)
         for (index, client) in try Self.fill(stage, notes).enumerated() {
             if index % 2 == 0 { client.reset() } else { client.close() }
         }
-        try stage.until("all gone") { stage.context.connectionCount == 0 }
+        try stage.until("all gone") { stage.worker.connectionCount == 0 }
         for _ in 0..<10 {
             let client = try stage.webSocket()
             client.send(Client.frame(.binary, [UInt8](repeating: 1, count: 400_000)))
@@ -92,7 +92,7 @@ struct WorkerBufferTests {
     @Test("who does not read is sent one message beyond the limit, then closed with 1013; who reads is served")
     func output() throws {
         let notes = Notes()
-        let script = Script()
+        let script = RecordingHandler()
         let stage = try Self.stage(script, notes)
         var sockets: [WebSocket] = []
         var clients: [Client] = []
@@ -129,7 +129,7 @@ struct WorkerBufferTests {
     @Test("who waits for room hears of it, though memory is short and what waited has left with a message")
     func writable() throws {
         let notes = Notes()
-        let script = Script()
+        let script = RecordingHandler()
         let stage = try Self.stage(script, notes)
         let reader = try stage.webSocket(receiveBufferBytes: 4096)
         let socket = try #require(script.socket)
@@ -170,13 +170,13 @@ struct WorkerBufferTests {
     @Test("a request whose body does not fit is answered with 503")
     func bodies() throws {
         let notes = Notes()
-        let stage = try Self.stage(Script.echo(), notes)
+        let stage = try Self.stage(RecordingHandler.echo(), notes)
         let clients = try Self.fill(stage, notes)
         let poster = try stage.client()
         poster.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + String(repeating: "x", count: 300_000))
         #expect(try poster.response().status == 503)
         for client in clients { client.reset() }
-        try stage.until("all gone") { stage.context.connectionCount <= 1 }
+        try stage.until("all gone") { stage.worker.connectionCount <= 1 }
         let again = try stage.client()
         again.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + String(repeating: "x", count: 300_000))
         #expect(try again.response().status == 200)

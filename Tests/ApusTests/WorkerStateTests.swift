@@ -12,36 +12,36 @@ struct WorkerStateTests {
         var server = Server()
         server.logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         server.listen(on: .tcp("127.0.0.1", port: 0))
-        server.webSocket("chat", at: "/") { _ in Script() }
+        server.webSocket("chat", at: "/") { _ in RecordingHandler() }
         return server
     }
 
-    @Test("they are made in the order declared, found by handlers, and ended in the opposite order when the context has ended")
+    @Test("they are made in the order declared, found by handlers, and ended in the opposite order when the worker has ended")
     func life() throws {
         let notes = Notes()
         var server = server(notes)
-        let count = server.workerState { context in
-            notes.lines.append("make count in \(context.worker.slot) of \(context.worker.count)")
+        let count = server.workerState { worker in
+            notes.lines.append("make count in \(worker.identity.slot) of \(worker.identity.count)")
             return 7
         } end: { count, _ in
             notes.lines.append("end \(count)")
         }
-        let names = server.workerState { context -> [String] in
+        let names = server.workerState { worker -> [String] in
             notes.lines.append("make names")
-            return ["count is \(context[count])"]
-        } end: { names, context in
-            notes.lines.append("end \(names) while \(context[count])")
+            return ["count is \(worker[count])"]
+        } end: { names, worker in
+            notes.lines.append("end \(names) while \(worker[count])")
         }
-        let context = try Context(server)
+        let worker = try Worker(server)
         #expect(notes.lines == ["make count in 0 of 1", "make names"])
-        context[count] += 1
-        context[names].append("more")
-        #expect(context[count] == 8 && context[names] == ["count is 7", "more"])
-        context.stop()
-        try context.run()
+        worker[count] += 1
+        worker[names].append("more")
+        #expect(worker[count] == 8 && worker[names] == ["count is 7", "more"])
+        worker.stop()
+        try worker.run()
         let ends = ["end [\"count is 7\", \"more\"] while 8", "end 8"]
         #expect(Array(notes.lines.dropFirst(2)) == ends)
-        try context.service(timeout: .zero)
+        try worker.service(timeout: .zero)
         #expect(notes.lines.count == 4, "once")
     }
 
@@ -49,7 +49,7 @@ struct WorkerStateTests {
     func separate() throws {
         var server = server(Notes())
         let state = server.workerState { _ in 0 }
-        let contexts = try [Context(server), Context(server)]
+        let contexts = try [Worker(server), Worker(server)]
         contexts[0][state] = 1
         #expect(contexts.map { $0[state] } == [1, 0])
     }
@@ -58,6 +58,6 @@ struct WorkerStateTests {
     func broken() throws {
         var server = server(Notes())
         _ = server.workerState { _ in throw Broken() } as WorkerState<Int>
-        #expect(throws: ConfigurationError.system("a worker's state cannot be made: Broken()")) { try Context(server) }
+        #expect(throws: ConfigurationError.system("cannot make a worker's state: Broken()")) { try Worker(server) }
     }
 }

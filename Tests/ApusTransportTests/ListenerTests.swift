@@ -2,6 +2,7 @@ import ApusPlatform
 import ApusTransport
 import Glibc
 import Testing
+import TestSupport
 
 @Suite("The listener")
 struct ListenerTests {
@@ -164,18 +165,12 @@ struct ListenerTests {
 /// The program beside this one that runs out of descriptors.
 enum ListenerFixture {
     static func run() throws -> [String: Int] {
-        var buffer = [CChar](repeating: 0, count: 4096)
-        try #require(readlink("/proc/self/exe", &buffer, buffer.count - 1) > 0)
-        let directory = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        let program = String(directory[..<(directory.lastIndex(of: "/") ?? directory.endIndex)]) + "/ListenerFixture"
-        let pipe = try #require(popen("exec '\(program)' </dev/null", "re"))
-        defer { pclose(pipe) }
+        let program = try ChildProcess([Places.besideTests("ListenerFixture")])
+        try #require(try program.wait(within: .seconds(30)) == .exited(0), "\(program.standardError)")
         var report: [String: Int] = [:]
-        var line = [CChar](repeating: 0, count: 256)
-        while fgets(&line, Int32(line.count), pipe) != nil {
-            let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            let parts = text.split(separator: ":")
-            if parts.count == 2 { report[String(parts[0])] = Int(parts[1].filter { $0 != "\n" && $0 != " " }) }
+        for line in program.standardOutput.split(separator: "\n") {
+            let parts = line.split(separator: ":")
+            if parts.count == 2 { report[String(parts[0])] = Int(parts[1].drop { $0 == " " }) }
         }
         return report
     }

@@ -2,6 +2,7 @@ import ApusPlatform
 import ApusTransport
 import Glibc
 import Testing
+import TestSupport
 
 @Suite("The write queue")
 struct WriteQueueTests {
@@ -30,7 +31,7 @@ struct WriteQueueTests {
 
     @Test("a mixture of pieces leaves in order through a tiny buffer", arguments: 1...12 as ClosedRange<UInt64>)
     func order(seed: UInt64) throws {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let pair = try SocketPair(sendBufferBytes: 4608)
         let content = pattern(300_000)
         let file = SharedFile(try temporaryFile(content))

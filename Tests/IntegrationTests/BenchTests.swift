@@ -33,8 +33,8 @@ extension Integration {
         @Test(
             "a server of another kind is no result but a failure",
             arguments: [
-                (["echo"], "/worker", "before it got one"), (["echo"], "/board", "before it got one"),
-                (["echo"], "/broadcast", "no echo server"), (["fanout"], "/worker", "not sent here"), (["fanout"], "/", "reached all"),
+                (["echo"], "/worker", "before it received one"), (["echo"], "/board", "before it received one"),
+                (["echo"], "/broadcast", "not an echo server"), (["fanout"], "/worker", "not sent here"), (["fanout"], "/", "reached all"),
             ])
         func otherKind(load: [String], path: String, words: String) throws {
             let server = try ApusServer(workers: 2)

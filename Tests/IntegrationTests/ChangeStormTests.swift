@@ -6,17 +6,6 @@ import Testing
 extension Integration {
     @Suite("Changes under load")
     struct ChangeStorm {
-        private struct SplitMix64: RandomNumberGenerator {
-            var state: UInt64
-            mutating func next() -> UInt64 {
-                state &+= 0x9E37_79B9_7F4A_7C15
-                var value = state
-                value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-                value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-                return value ^ (value >> 31)
-            }
-        }
-
         private enum Act: CaseIterable {
             case kill, stop, resume, reload, more, fewer, upgrade
 
@@ -28,11 +17,8 @@ extension Integration {
             }
         }
 
-        /// APUS_SEEDS=FIRST-LAST chooses others, for deploy/soak.
-        static let seeds: ClosedRange<UInt64> = {
-            let bounds = getenv("APUS_SEEDS").map { String(cString: $0).split(separator: "-").compactMap { UInt64($0) } } ?? []
-            return bounds.count == 2 && bounds[0] <= bounds[1] ? bounds[0]...bounds[1] : 1...50
-        }()
+        /// Tests/Tools/soak sets APUS_SEEDS.
+        static let seeds = SeededGenerator.seeds(1...50)
 
         /// A connection may be lost with a worker that had accepted it when the test stopped it; any other end is a failure.
         @Test("seeded mixes of kill, stop, continue, reload, scale and upgrade: nothing refused, nothing left over")
@@ -61,7 +47,7 @@ extension Integration {
             func log() -> String { server.process.standardError.split(separator: "\n").suffix(40).joined(separator: "\n") }
             // Between a fork and its pidfd a master has one less.
             func descriptors(_ master: pid_t) throws -> Int {
-                try StoppedWorkers.pausing(master) { Files.names(in: "/proc/\(master)/fd").count }
+                try StoppedWorkers.pausing(master) { ProcessTable.descriptorCount(of: master) }
             }
 
             var target = 2
@@ -70,7 +56,7 @@ extension Integration {
             // By number of workers: what the master has open.
             var expected: [Int: Int] = [:]
             for seed in Self.seeds {
-                var random = SplitMix64(state: seed)
+                var random = SeededGenerator(seed: seed)
                 var acts: [String] = []
                 for _ in 0..<Int.random(in: 1...4, using: &random) {
                     let act = Act.allCases.randomElement(using: &random) ?? .kill

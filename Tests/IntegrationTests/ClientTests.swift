@@ -212,7 +212,7 @@ extension Integration {
                 let refused = try Self.connect(arguments + ["--proxy", "\(wrong)127.0.0.1:\(proxy.port)"], input: "hi\\n")
                 #expect(refused.status == 76 && refused.error.contains("40"), "\(refused)")
                 if refused.error.contains("407") {
-                    #expect(refused.error.contains(wrong.isEmpty ? "wants a user" : "does not take the user"), "\(refused)")
+                    #expect(refused.error.contains(wrong.isEmpty ? "are required" : "were refused"), "\(refused)")
                 }
             }
         }
@@ -292,7 +292,7 @@ extension Integration {
             let client = try ChildProcess([
                 "sh", "-c", "printf 'hi\\n' | \"$0\" connect \"$1\" --reconnect --count 1", Places.command, "ws://127.0.0.1:\(port)/",
             ])
-            let hasTried = Deadline(after: .seconds(10)).wait { client.standardError.contains("again in") }
+            let hasTried = Deadline(after: .seconds(10)).wait { client.standardError.contains("retrying in") }
             try #require(hasTried)
             let server = try ApusServer(workers: 1, "--listen", "127.0.0.1:\(port)")
             #expect(try client.wait(within: .seconds(60)) == .exited(0), "\(client.standardError)")
@@ -308,11 +308,13 @@ extension Integration {
                 "mkfifo in go; exec 3<>in; \"$0\" connect \"$1\" --reconnect <in 3>&- & exec 4>in; "
                 + "echo 'close 1001' >&4; exec 3>&-; read line <go; exec 4>&-; wait $!"
             let client = try ChildProcess(["sh", "-c", command, Places.command, "ws://127.0.0.1:\(peer.port)/"], in: directory.path)
-            let hasTold = Deadline(after: .seconds(10)).wait { client.standardError.contains("apus: closed with 1001 as told; again in") }
+            let hasTold = Deadline(after: .seconds(10)).wait {
+                client.standardError.contains("apus: closed with 1001 as told; retrying in")
+            }
             #expect(hasTold, "\(client.standardError)")
             peer.process.kill()
             try #require(
-                Deadline(after: .seconds(30)).wait { client.standardError.contains("refused; again in") }, "\(client.standardError)")
+                Deadline(after: .seconds(30)).wait { client.standardError.contains("refused; retrying in") }, "\(client.standardError)")
             try Files.write("go\n".utf8, to: directory.path + "/go")
             #expect(try client.wait(within: .seconds(10)) == .exited(69), "\(client.standardError)")
         }
@@ -381,7 +383,7 @@ extension Integration {
         @Test("the cases of Autobahn's fuzzing server are passed")
         func autobahn() throws {
             for (options, patterns, count, informational) in Self.autobahn {
-                let arguments = [Places.besideTests("AutobahnClient") + options, "900", "\(count)"] + patterns
+                let arguments = [Places.besideTests("EchoFixture") + " autobahn" + options, "900", "\(count)"] + patterns
                 let output = try run([Places.python, Places.peer("kosoku_server.py")] + arguments, within: .seconds(960))
                 #expect(output == "\(count) cases, \(informational) informational, 0 not as they must be\n")
             }

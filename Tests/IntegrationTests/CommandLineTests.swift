@@ -39,7 +39,7 @@ extension Integration {
                 words: ["LOCKED.key\" is encrypted, and no passphrase was given", "--tls-key-passphrase FILE", "(--tls-key)"]),
             Mistake(
                 arguments: ["--tls-certificate", "LOCKED.pem", "--tls-key", "LOCKED.key", "--tls-key-passphrase", "/nowhere"], status: 78,
-                words: ["passphrase cannot be read from \"/nowhere\"", "--tls-key-passphrase"]),
+                words: ["tls.passphrase: cannot read \"/nowhere\"", "--tls-key-passphrase"]),
             Mistake(
                 arguments: ["--listen", "unix:/nowhere/socket"], status: 78,
                 words: ["--listen", "/nowhere/socket", "No such file"]),

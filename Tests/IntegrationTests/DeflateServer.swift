@@ -1,17 +1,18 @@
 import Glibc
 import TestSupport
 
-/// An echo server on one loop, in a process whose memory is looked at: `Tests/Support/DeflateFixture` says what it takes.
+/// An echo server with permessage-deflate, on one loop in a process of its own, whose memory the
+/// tests measure: `EchoFixture serve`, with its settings.
 final class DeflateServer {
     let process: ChildProcess
     let port: UInt16
 
     init(_ settings: [String]) throws {
-        let process = try ChildProcess([Places.besideTests("DeflateFixture"), "serve"] + settings)
+        let process = try ChildProcess([Places.besideTests("EchoFixture"), "serve", "deflate=1"] + settings)
         self.process = process
         guard Deadline(after: .seconds(10)).wait(until: { process.standardOutput.hasSuffix("\n") || process.hasEnded != nil }),
             let port = UInt16(process.standardOutput.dropLast())
-        else { throw TestFailure("DeflateFixture did not come up: \(process.standardOutput)\(process.standardError)") }
+        else { throw TestFailure("EchoFixture did not come up: \(process.standardOutput)\(process.standardError)") }
         self.port = port
     }
 

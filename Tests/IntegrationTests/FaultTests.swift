@@ -113,7 +113,7 @@ extension Integration {
             }
         }
 
-        private var openDescriptors: Int { Files.names(in: "/proc/\(worker)/fd").count }
+        private var openDescriptors: Int { ProcessTable.descriptorCount(of: worker) }
 
         struct Fault: Sendable, CustomTestStringConvertible {
             let call: Faults.Call

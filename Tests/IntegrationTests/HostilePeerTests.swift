@@ -28,6 +28,13 @@ extension Integration {
             }
             try client.send(RawFrame(opcode: 2, isCompressed: true, payload: [0xFF]))
             #expect(try client.frame().closeCode == 1007)
+            // The pool keeps a few large buffers for the next messages; they are the worker's, too.
+            let plain = try server.open("")
+            let large = RawFrame(opcode: 2, payload: [UInt8](repeating: 1, count: 60_000)).masked
+            for _ in 0..<8 {
+                try plain.send(large + large)
+                for _ in 0..<2 { _ = try plain.frame() }
+            }
         }
 
         private static func report(_ what: String, _ growth: Int) {

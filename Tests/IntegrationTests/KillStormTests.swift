@@ -52,26 +52,14 @@ private final class Storm: Sendable {
     }
 }
 
-/// Draws from a seed: an LCG, its high bits folded in.
-private struct SeededNumbers: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return state ^ (state >> 29)
-    }
-}
-
 extension Integration {
     @Suite("Workers that are killed, stopped and crashed under load")
     struct KillStorm {
         enum Deed: String, CaseIterable, Sendable { case kill, stop }
 
         private static let clients = 16
-        /// APUS_SEEDS=FIRST-LAST and APUS_STORM_SECONDS choose others, for deploy/soak.
-        private static let seeds: ClosedRange<UInt64> = {
-            let bounds = getenv("APUS_SEEDS").map { String(cString: $0).split(separator: "-").compactMap { UInt64($0) } } ?? []
-            return bounds.count == 2 && bounds[0] <= bounds[1] ? bounds[0]...bounds[1] : 1...2
-        }()
+        /// `Tests/Tools/soak storms` sets APUS_SEEDS and APUS_STORM_SECONDS.
+        private static let seeds = SeededGenerator.seeds(1...2)
         private static let length = Duration.seconds(getenv("APUS_STORM_SECONDS").flatMap { Int(String(cString: $0)) } ?? 6)
 
         /// A connection that a dying worker has accepted dies with it, and one that a stopped worker has accepted waits, which nobody can help. Any
@@ -106,7 +94,7 @@ extension Integration {
 
         /// How often it was done.
         private static func rage(_ deed: Deed, _ seed: UInt64, _ storm: Storm, of master: pid_t) throws -> Int {
-            var random = SeededNumbers(state: seed)
+            var random = SeededGenerator(seed: seed)
             var count = 0
             let end = Deadline(after: length)
             while !end.hasPassed {

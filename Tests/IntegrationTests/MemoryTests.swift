@@ -16,7 +16,7 @@ extension Integration {
             let before = try pids.map(ProcessTable.privateBytes).reduce(0, +)
             // Each from an address of its own, so that each finds free ports.
             let clients = try (1...workers).map { source in
-                try ChildProcess([Places.besideTests("IdleClients"), "\(server.port)", "\(source)", "\(Self.socketsPerClient)"])
+                try ChildProcess([Places.besideTests("EchoFixture"), "idle", "\(server.port)", "\(source)", "\(Self.socketsPerClient)"])
             }
             for client in clients {
                 let isOpen = Deadline(after: .seconds(30)).wait { client.standardOutput == "open\n" || client.hasEnded != nil }

@@ -12,13 +12,22 @@ extension Integration {
             let port: UInt16
             private let directory = try? TemporaryDirectory()
 
-            init(_ options: [String] = [], environment: [String: String?] = [:], asNobody: Bool = false) throws {
+            /// - Parameter resolver: the text of /etc/resolv.conf, beside /etc/hosts with `somewhere.test`; only root can replace them.
+            init(
+                _ options: [String] = [], environment: [String: String?] = [:], asNobody: Bool = false, resolver: String? = nil
+            ) throws {
                 let place = try #require(directory).path
                 let ports = place + "/ports"
                 var command = [Places.besideTests("OrdinaryFixture"), ports] + options
                 if asNobody {
                     chmod(place, 0o777)
                     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] + command
+                }
+                if let resolver {
+                    try Files.write(resolver.utf8, to: place + "/resolv.conf")
+                    try Files.write("127.0.0.1 localhost somewhere.test\n".utf8, to: place + "/hosts")
+                    let script = "for i in resolv.conf hosts; do mount --bind '\(place)/'$i /etc/$i || exit 1; done; exec \"$@\""
+                    command = ["unshare", "-m", "sh", "-c", script, "sh"] + command
                 }
                 let unset = environment.filter { $0.value == nil }.flatMap { ["-u", $0.key] }
                 process = try ChildProcess(["env"] + unset + command, environment: environment.compactMapValues { $0 })
@@ -60,6 +69,8 @@ extension Integration {
                 Answer(deed: "delayed", text: "went on"), Answer(deed: "source", text: "went on"), Answer(deed: "timer", text: "went on"),
                 Answer(deed: "workingDirectory", text: "true"), Answer(deed: "memory", text: "true"), Answer(deed: "yield", text: "3"),
                 Answer(deed: "directories", text: "refused"),
+                Answer(deed: "pipe", text: "x"), Answer(deed: "ownState", text: "refused"), Answer(deed: "otherState", text: "refused"),
+                Answer(deed: "task-threads", text: "[true]"),
                 Answer(deed: "task-sleep", text: "[\"slept\", \"cancelled\"] true"), Answer(deed: "main-actor", text: "later"),
             ]
         }
@@ -149,7 +160,7 @@ extension Integration {
             #expect(String(decoding: try client.frame().payload, as: UTF8.self) == "127.0.0.1:\(client.localPort) true")
         }
 
-        @Test("worker states outlive whenWorkerStops, and what it prints is written")
+        @Test("worker states outlive onWorkerStop, and what it prints is written")
         func stops() throws {
             let server = try Ordinary()
             server.process.signal(SIGTERM)
@@ -157,14 +168,92 @@ extension Integration {
             #expect(server.process.standardOutput.contains("stopped with a state\n"), "\(server.process.standardOutput)")
         }
 
-        @Test("the permission .threads: Dispatch works, under the filter")
-        func threads() throws {
-            let server = try Ordinary(["threads"])
+        @Test("the permission .threads: Dispatch works, under the filter", arguments: ["threads", "off"])
+        func threads(option: String) throws {
+            let server = try Ordinary([option])
             let first = try #require(server.worker)
             #expect(try server.answer("/threads") == "500500")
             #expect(try server.answer("/task") == "true")
             #expect(try server.answer("/task-sleep") == "[\"slept\", \"cancelled\"] true")
             #expect(try server.answer("/main-actor") == "later")
+            #expect(try server.answer("/pool") == "lives")
+            if option == "threads" {
+                #expect(try server.answer("/ownState") == "refused")
+                #expect(try server.answer("/otherState") == "refused")
+            }
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("tasks run on the worker's loop, with threads beside it, too", arguments: [[], ["threads"], ["off"]])
+        func tasksOnLoop(options: [String]) throws {
+            let server = try Ordinary(options)
+            let first = try #require(server.worker)
+            for _ in 0..<10 { #expect(try server.answer("/task-threads") == "[true]") }
+            if !options.isEmpty { for _ in 0..<5 { #expect(try server.answer("/task-storm") == "\(499 * 250)") } }
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test("a task of the master does not run, is an error of the log, and hinders no worker", arguments: ["start-task", "ready-task"])
+        func masterTasks(option: String) throws {
+            let server = try Ordinary([option])
+            #expect(server.logs("error apus: expected no Task in the master (onStart, onReady, reload), got one"))
+            let first = try #require(server.worker)
+            kill(first, SIGKILL)
+            let isReplaced = Deadline(after: .seconds(10)).wait { server.worker.map { $0 != first } ?? false }
+            #expect(isReplaced, "\(server.process.standardError)")
+            #expect(try server.answer("/task") == "true")
+            let log = server.process.standardError
+            #expect(log.ranges(of: "expected no Task").count == 1, "\(log)")
+            #expect(!server.process.standardOutput.contains("in the master"))
+        }
+
+        @Test(
+            "run() refuses a process that has used Dispatch, before it opens or writes anything", arguments: ["early-task", "early-queue"])
+        func earlyDispatch(option: String) throws {
+            let directory = try TemporaryDirectory()
+            let process = try ChildProcess([Places.besideTests("OrdinaryFixture"), directory.path + "/ports", option])
+            #expect(try process.wait(within: .seconds(20)) != .exited(0))
+            let text = "expected no Task, Dispatch queue or run loop in a process that calls run()"
+            #expect(process.standardError.contains(text), "\(process.standardError)")
+        }
+
+        @Test("a worker does not start after Dispatch was used in the master: the error names what may be used where")
+        func masterQueue() throws {
+            let directory = try TemporaryDirectory()
+            let process = try ChildProcess([Places.besideTests("OrdinaryFixture"), directory.path + "/ports", "start-queue"])
+            #expect(try process.wait(within: .seconds(20)) != .exited(0))
+            let text = "worker 0 does not start: exit 78 (expected no Task, Dispatch queue or run loop in the master"
+            #expect(process.standardError.contains(text), "\(process.standardError)")
+        }
+
+        @Test("a thread of onStart takes no signal of the master's")
+        func masterThread() throws {
+            let server = try Ordinary(["start-thread"])
+            let first = try #require(server.worker)
+            server.process.signal(SIGHUP)
+            let isReplaced = Deadline(after: .seconds(10)).wait { server.worker.map { $0 != first } ?? false }
+            #expect(isReplaced, "\(server.process.standardError)")
+            server.process.signal(SIGTERM)
+            #expect(try server.process.wait(within: .seconds(10)) == .exited(0))
+        }
+
+        @Test("the permission .connecting: the C library's resolver works, with a name server that refuses", .enabled(if: geteuid() == 0))
+        func resolver() throws {
+            let server = try Ordinary(["connecting"], resolver: "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+            let first = try #require(server.worker)
+            #expect(try server.answer("/resolve?path=somewhere.test") == "true true")
+            #expect(try server.answer("/resolve?path=nobody.test") == "false false")
+            #expect(server.worker == first, "\(server.process.standardError)")
+        }
+
+        @Test(
+            "the permissions .threads and .connecting: URLSession resolves names and receives answers", .enabled(if: geteuid() == 0))
+        func urlSession() throws {
+            let server = try Ordinary(["threads", "connecting"], resolver: "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+            let first = try #require(server.worker)
+            for host in ["127.0.0.1", "localhost", "somewhere.test"] {
+                #expect(try server.answer("/url?path=http://\(host):\(server.port)/json") == "{\"a\":1}")
+            }
             #expect(server.worker == first, "\(server.process.standardError)")
         }
 

@@ -59,7 +59,7 @@ extension Integration {
             #expect(Deadline(after: .seconds(20)).wait { peer.standardOutput.hasSuffix("\n") })
             let ports = peer.standardOutput.split(whereSeparator: \.isWhitespace).map(String.init)
             #expect(ports.count == 16)
-            let output = try run([Places.besideTests("DeflateFixture"), "connect"] + ports, within: .seconds(300))
+            let output = try run([Places.besideTests("EchoFixture"), "ask"] + ports, within: .seconds(300))
             #expect(output == "\(ports.count * 16) connections went well\n")
         }
 

@@ -106,13 +106,12 @@ extension Integration {
             #expect(try client.receiveToEnd() == [])
         }
 
-        @Test("Expect: 100-continue is answered before the body comes")
+        @Test("Expect: 100-continue for a path that takes no body is answered without it")
         func expectContinue() throws {
             let client = try server.connect()
             try client.send("POST /worker HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-            #expect(try client.response().status == 100)
-            try client.send("hello")
-            #expect(try client.response().status == 405)
+            let answer = try client.response()
+            #expect(answer.status == 405 && answer["connection"] == "close")
         }
     }
 }

@@ -6,8 +6,6 @@ extension Integration {
     /// What a server has little of, and what peers take of it.
     @Suite("Descriptors and other resources")
     struct Resources {
-        private static func descriptors(_ pid: pid_t) -> Int { Files.names(in: "/proc/\(pid)/fd").count }
-
         private static func lines(_ server: ApusServer) -> Int { server.process.standardError.split(separator: "\n").count }
 
         /// - Parameter knows: the worker has had the limit since its start, and stops accepting before it has no descriptor left; else the limit
@@ -31,7 +29,7 @@ extension Integration {
             let worker = try #require(ProcessTable.children(of: process.pid).first?.pid)
             let known = try RawClient(port: port)
             #expect(try known.request("GET /worker").status == 200)
-            let before = Self.descriptors(worker)
+            let before = ProcessTable.descriptorCount(of: worker)
             if !knows { try run(["prlimit", "--pid", "\(worker)", "--nofile=64"]) }
 
             let started = ContinuousClock.now
@@ -58,7 +56,7 @@ extension Integration {
             // All but those there is room for. Where `accept` fails, some of the newest went, too.
             #expect(silent[0].hasHungUp && silent.count { $0.hasHungUp } > 100)
             #expect(try known.request("GET /worker").status == 200, "who has made a request stays")
-            if knows { #expect(Self.descriptors(worker) < 64) }
+            if knows { #expect(ProcessTable.descriptorCount(of: worker) < 64) }
             #expect(process.standardError.contains("no room for new connections") != knows, "\(process.standardError)")
 
             for client in silent { client.end() }
@@ -66,7 +64,7 @@ extension Integration {
             #expect(try RawClient(port: port).request("GET /worker").status == 200)
             #expect(ContinuousClock.now - freed <= .milliseconds(100))
             patient.end()
-            #expect(Deadline(after: .seconds(5)).wait { Self.descriptors(worker) == before })
+            #expect(Deadline(after: .seconds(5)).wait { ProcessTable.descriptorCount(of: worker) == before })
             let said = process.standardError.split(separator: "\n").count
             #expect(knows ? said < 10 : said < 200, "\(process.standardError)")
         }
@@ -75,7 +73,7 @@ extension Integration {
         func resets() async throws {
             let server = try ApusServer(workers: 2, "--log-level", "notice")
             let workers = server.workers
-            let before = workers.map(Self.descriptors)
+            let before = workers.map(ProcessTable.descriptorCount)
             let lines = Self.lines(server)
             _ = try await Threads.run(4) { thread in
                 for round in 0..<5000 {
@@ -92,7 +90,7 @@ extension Integration {
                 }
             }
             #expect(server.workers == workers)
-            #expect(Deadline(after: .seconds(10)).wait { workers.map(Self.descriptors) == before })
+            #expect(Deadline(after: .seconds(10)).wait { workers.map(ProcessTable.descriptorCount) == before })
             #expect(Self.lines(server) == lines, "\(server.process.standardError)")
             #expect(try server.connect().request("GET /worker").status == 200)
         }
@@ -108,7 +106,7 @@ extension Integration {
                 try client.upgrade(path: "/broadcast")
                 return client
             }
-            func open() -> Int { workers.map(Self.descriptors).reduce(0, +) }
+            func open() -> Int { workers.map(ProcessTable.descriptorCount).reduce(0, +) }
             let before = open()
             let deaf = try (0..<1000).map { _ in
                 let client = try RawClient(port: server.port, keepsLittle: true)

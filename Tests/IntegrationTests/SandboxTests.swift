@@ -131,11 +131,14 @@ extension Integration {
             let output = try run([Places.command, "serve", "--sandbox-selftest"])
             let lines = output.split(separator: "\n")
             for line in lines.dropLast() { #expect(line.hasPrefix("ok   "), "\(line)") }
-            #expect(try #require(lines.last).hasSuffix(" attempts, 0 otherwise than wanted"))
+            #expect(try #require(lines.last).hasSuffix(" attempts, 0 unexpected results"))
             let whole = lines.filter { $0.contains(", all layers: ") }
-            let allowed = whole.filter { $0.contains("wanted allowed") }
-            let permitted = ["threads: start a thread", "reading: read a file", "writing: create and rename", "connecting: a TCP socket"]
-            let possible = ["a mounted root", "send on", "with the master's orders"] + permitted
+            let allowed = whole.filter { $0.contains("expected allowed") }
+            let permitted = [
+                "threads: start a thread", "threads: list the threads", "connecting: a pair of stream sockets", "reading: read a file",
+                "writing: create and rename", "connecting: a TCP socket",
+            ]
+            let possible = ["a mounted root", "send on", "with the master's orders", "a pipe"] + permitted
             #expect(allowed.count == possible.count)
             #expect(allowed.allSatisfy { line in possible.contains { line.contains($0) } })
             let forbidden = [
@@ -146,7 +149,7 @@ extension Integration {
                 "keyctl",
                 "int 0x80",
             ]
-            for name in forbidden { #expect(whole.contains { $0.contains(name) && $0.contains("wanted refused") }, "\(name)") }
+            for name in forbidden { #expect(whole.contains { $0.contains(name) && $0.contains("expected refused") }, "\(name)") }
         }
 
         // MARK: Deaths
@@ -176,6 +179,7 @@ extension Integration {
                 Death(path: "/do/freeTwice", text: "trap (killed by SIGABRT)", kind: "trap=1"),
                 Death(path: "/do/segfault", text: "segfault (killed by SIGSEGV)", kind: "segfault=1"),
                 Death(path: "/do/stack", text: "segfault (killed by SIG", kind: "segfault=1"),
+                Death(path: "/run", text: "Fatal error: expected run() to be called outside of handlers", kind: "trap=1"),
                 Death(path: "/do/exit", text: "exit 3 after", kind: "exit=1"),
             ])
         func deaths(death: Death) throws {
@@ -234,6 +238,24 @@ extension Integration {
             #expect(server.process.standardError.contains("only a warning\n"))
         }
 
+        @Test("what the sandbox refuses to a client names the permission, and server.clientTLS")
+        func hints() throws {
+            let server = try Misbehaving(["roots=/nowhere/authority.pem", "unlisted"])
+            for address in ["http://127.0.0.1:\(server.port)/", "http://somewhere.test/"] {
+                let text = try RawClient(port: server.port).request("GET /fetch", "X-Address: \(address)").text
+                #expect(text.contains("the worker lacks the permission .connecting"), "\(text)")
+            }
+            for options in [[], ["connect"]] {
+                let server = try Misbehaving(["roots=/etc/hostname", "unlisted"] + options)
+                let text = try RawClient(port: server.port).request("GET /fetch", "X-Address: https://127.0.0.1:\(server.port)/").text
+                let hint = options.isEmpty ? "the worker lacks the permission .connecting" : "add the same options to server.clientTLS"
+                #expect(text.contains(hint), "\(text)")
+            }
+            let allowed = try Misbehaving(["connect"])
+            let text = try RawClient(port: allowed.port).request("GET /fetch", "X-Address: http://127.0.0.1:1/").text
+            #expect(text.contains("refused") && !text.contains("permission"), "\(text)")
+        }
+
         @Test("allowsConnect: sockets, names and certificates, but no other file, and nothing to listen with")
         func connecting() throws {
             let server = try Misbehaving(["connect"])
@@ -253,7 +275,7 @@ extension Integration {
         @Test("allowsConnect: a handler's clients resolve names, connect, and check certificates against the system's authorities")
         func clients() throws {
             let place = try TemporaryDirectory()
-            try run([Places.package + "/deploy/dev-cert", place.path])
+            try run([Places.package + "/Tests/Tools/dev-cert", place.path])
             let certificate = ["--tls-certificate", place.path + "/localhost.pem", "--tls-key", place.path + "/localhost.key"]
             let secure = try ApusServer(options: certificate)
             let server = try Misbehaving(["connect"])
@@ -275,7 +297,7 @@ extension Integration {
         @Test("a client's authorities are read before the sandbox is entered", .enabled(if: geteuid() == 0))
         func clientTLS() throws {
             let place = try TemporaryDirectory()
-            try run([Places.package + "/deploy/dev-cert", place.path])
+            try run([Places.package + "/Tests/Tools/dev-cert", place.path])
             let certificate = ["--tls-certificate", place.path + "/localhost.pem", "--tls-key", place.path + "/localhost.key"]
             let secure = try ApusServer(options: certificate)
             // Nobody but root may enter.
@@ -315,7 +337,7 @@ extension Integration {
             arguments: [
                 Refusal(options: ["--user", "no-such-user"], reason: "there is no user \"no-such-user\""),
                 Refusal(options: ["--user", "nobody", "--group", "no-such-group"], reason: "there is no group \"no-such-group\""),
-                Refusal(options: ["--group", "nogroup"], reason: "a group wants a user to go with it"),
+                Refusal(options: ["--group", "nogroup"], reason: "a group requires a user"),
                 Refusal(options: ["--chroot", "/no/such/directory"], reason: "sandbox: chroot to \"/no/such/directory\": "),
             ])
         func refusals(refusal: Refusal) throws {

@@ -222,7 +222,7 @@ extension Integration {
                 "/bin/sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec \"$0\" serve 3</dev/null", Places.command,
             ])
             #expect(try process.wait(within: .seconds(5)) == .exited(78))
-            #expect(process.standardError.contains("descriptor 3 (web) of LISTEN_FDS is no listening stream socket"))
+            #expect(process.standardError.contains("descriptor 3 (web) of LISTEN_FDS is not a listening stream socket"))
         }
 
         @Test("a second instance with the pid file of one that runs does not start; the file of one that was killed is taken")
@@ -232,7 +232,7 @@ extension Integration {
             let first = try ApusServer(workers: 1, "--pid-file", file)
             let second = try ChildProcess([Places.command, "serve", "--listen", "127.0.0.1:0", "--pid-file", file])
             #expect(try second.wait(within: .seconds(5)) == .exited(78))
-            #expect(second.standardError.contains("process \(first.process.pid) runs already"))
+            #expect(second.standardError.contains("process \(first.process.pid) is already running"))
             #expect(Files.text(file) == "\(first.process.pid)\n")
             first.process.signal(SIGKILL)
             _ = try first.process.wait(within: .seconds(5))

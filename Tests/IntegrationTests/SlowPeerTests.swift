@@ -34,7 +34,7 @@ extension Integration {
             try Files.write([UInt8](repeating: 7, count: 20 << 20), to: place.path + "/big.bin")
             let server = try ApusServer(workers: 1, "--root", place.path)
             let worker = server.workers[0]
-            func descriptors() -> Int { Files.names(in: "/proc/\(worker)/fd").count }
+            func descriptors() -> Int { ProcessTable.descriptorCount(of: worker) }
             let before = descriptors()
             let url = "http://127.0.0.1:\(server.port)\(attack.path)"
             let started = ContinuousClock.now

@@ -314,7 +314,7 @@ extension Integration {
                     Certificates.options("localhost") + ["--tls-client-certificate", "required", "--tls-ca", path("nonsense.pem")],
                     ["nonsense.pem"]
                 ),
-                (["--tls-certificate", path("pipe.pem"), "--tls-key", path("localhost.key")], ["pipe.pem", "no regular file"]),
+                (["--tls-certificate", path("pipe.pem"), "--tls-key", path("localhost.key")], ["pipe.pem", "not a regular file"]),
                 (["--tls-certificate", path("weak.pem"), "--tls-key", path("weak.key")], ["weak.pem", "too small"]),
                 (
                     Certificates.options("localhost") + ["--tls-ocsp", path("localhost.pem")],
@@ -386,7 +386,7 @@ extension Integration {
 
             // A pipe that nobody writes to must not hold the master.
             try #require(unlink(chain) == 0 && mkfifo(chain, 0o600) == 0)
-            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("chain.pem\": it is no regular file") })
+            #expect(Deadline(after: .seconds(10)).wait { server.process.standardError.contains("chain.pem\": not a regular file") })
             for worker in workers { kill(worker, SIGKILL) }
             #expect(Deadline(after: .seconds(10)).wait { Set(server.workers).isDisjoint(with: workers) && server.workers.count == 2 })
             #expect(try shown() == "other", "a successor shows the new one")

@@ -75,7 +75,7 @@ extension Integration {
             let next = try #require(Files.text(server.place.path + "/pid").flatMap { pid_t($0.dropLast()) })
             #expect(next != server.process.pid)
             kill(next, SIGUSR2)
-            let reason = "the program before this one, pid \(server.process.pid), has not ended yet"
+            let reason = "the previous program, pid \(server.process.pid), has not ended yet"
             #expect(server.says("the upgrade is given up, this program goes on: \(reason)"))
             #expect(Files.text(server.place.path + "/pid.oldbin") == "\(server.process.pid)\n")
             #expect(Files.text(server.place.path + "/pid") == "\(next)\n")
@@ -105,7 +105,7 @@ extension Integration {
             #expect(server.says("generation 1 serves", in: "a.log"))
             server.process.signal(SIGTTIN)
             #expect(server.says("2 workers serve", in: "b.log"))
-            #expect(server.says("the port file is \(server.place.path)/one until the server is started anew", in: "a.log"))
+            #expect(server.says("the port file is \(server.place.path)/one until the server is restarted", in: "a.log"))
             #expect(server.names("one") == ["one", "onepid"])
             #expect(server.names("two") == [])
             server.process.signal(SIGTERM)
@@ -153,7 +153,7 @@ extension Integration {
             process.signal(SIGUSR1)
             let isSaid = Deadline(after: .seconds(5)).wait {
                 read()
-                return text.contains("log lines lost: standard error took no more")
+                return text.contains("log lines lost: standard error was not writable")
             }
             #expect(isSaid, "\(text)")
             for _ in 0..<100 {

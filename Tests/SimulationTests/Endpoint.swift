@@ -1,5 +1,6 @@
 import ApusCodec
 import FuzzTargets
+import TestSupport
 
 /// What an endpoint's owner sees.
 enum SimulatedEvent: Equatable {

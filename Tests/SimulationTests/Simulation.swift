@@ -1,5 +1,6 @@
 import ApusCodec
 import FuzzTargets
+import TestSupport
 
 /// A client's codec against a server's over a pipe that splits, delays and, in some runs, cuts; never reorders. All of it follows from the
 /// seed: what is said, when, who closes, with which code, who breaks the protocol and how.

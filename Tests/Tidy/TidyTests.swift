@@ -15,7 +15,7 @@ struct Tidy {
     /// Known breaches: file and rule.
     static let debts: Set<String> = [
         // Only for the names of errno's values, which belong into SystemError.
-        "Sources/Apus/HTTP/FileMount.swift imports Glibc",
+        "Sources/Apus/Files/FileMount.swift imports Glibc",
         "Sources/ApusTransport/Listener.swift imports Glibc",
         "Sources/ApusTransport/Transport.swift imports Glibc",
         "Sources/ApusTransport/WriteQueue.swift imports Glibc",
@@ -31,13 +31,15 @@ struct Tidy {
         "ApusBus": ["ApusPlatform", "Synchronization"],
         "ApusSupervisor": ["ApusPlatform", "ApusBus", "CSeccomp", "Logging"],
         "Apus": ["ApusCodec", "ApusTransport", "ApusBus", "ApusPlatform", "ApusSupervisor", "Logging", "CoreMetrics", "Synchronization"],
+        "ApusFoundation": ["Apus", "Foundation", "FoundationEssentials"],
+        "Examples": ["Apus", "ApusFoundation", "Glibc"],
         "ApusCommand": ["Apus", "ApusPlatform", "ArgumentParser", "CYAML", "Glibc", "Histogram", "Logging"],
     ]
 
     /// Where `unsafe` may stand.
     static let unsafePlaces = [
-        "Sources/ApusPlatform/", "Sources/ApusTransport/", "Sources/ApusBus/", "Sources/ApusCodec/Kernels/",
-        "Sources/ApusSupervisor/Sandbox/SystemCallFilter.swift", "Sources/ApusSupervisor/Sandbox/SandboxSelfTest.swift",
+        "Sources/ApusPlatform/", "Sources/ApusTransport/", "Sources/ApusBus/", "Sources/ApusCodec/Primitives/",
+        "Sources/ApusSupervisor/Sandbox/SystemCallFilter.swift", "Sources/ApusSupervisor/Sandbox/SandboxAttempt.swift",
         "Sources/ApusCommand/Configuration/YAMLReader.swift",
     ]
 
@@ -51,8 +53,10 @@ struct Tidy {
             .map { String($0.dropFirst(Places.package.count + 1)) }
     }
 
+    static func text(of file: String) -> String { Files.text(Places.package + "/" + file) ?? "" }
+
     static func lines(of file: String) -> [Line] {
-        (Files.text(Places.package + "/" + file) ?? "").split(separator: "\n", omittingEmptySubsequences: false).enumerated()
+        text(of: file).split(separator: "\n", omittingEmptySubsequences: false).enumerated()
             .map { Line(file: file, number: $0.offset + 1, text: $0.element) }
     }
 
@@ -78,13 +82,36 @@ struct Tidy {
         #expect(Self.unsettled(breaches, kind: " imports ") == [])
     }
 
+    @Test("the engine does not know that there are several processes")
+    func engine() {
+        for folder in ["Stream", "HTTP", "Files", "WebSocket", "Client", "Broker"] {
+            let files = Self.files(in: "Sources/Apus/\(folder)", ".swift")
+            #expect(!files.isEmpty, "no files in \(folder)")
+            for line in files.flatMap(Self.lines) where line.text.contains("import ApusSupervisor") {
+                Issue.record("\(line.place) imports the supervisor")
+            }
+        }
+    }
+
+    @Test("only one file names epoll")
+    func poller() throws {
+        let call = try Regex(#"\b(?:epoll_|EPOLL)"#)
+        for file in Self.files(in: "Sources", ".swift") where !file.hasSuffix("/EpollPoller.swift") {
+            // The sandbox's table of system calls.
+            if file.hasSuffix("/SystemCalls.swift") { continue }
+            for line in Self.lines(of: file) where line.text.contains(call) && !line.isComment {
+                Issue.record("\(line.place): \(line.text)")
+            }
+        }
+    }
+
     @Test("every target of Sources has its arrows here")
     func targets() {
         let shims = Set(Files.names(in: Places.package + "/Sources")).subtracting(Self.arrows.keys)
         #expect(shims.allSatisfy { $0.hasPrefix("C") }, "\(shims)")
     }
 
-    @Test("unsafe stands only where the kernel, a C library or a kernel of bytes is met")
+    @Test("unsafe stands only where the kernel, a C library or a byte primitive is met")
     func unsafe() throws {
         let word = try Regex(#"\bunsafe\b"#)
         var breaches: Set<String> = []
@@ -117,7 +144,8 @@ struct Tidy {
         let call = try Regex(#"\b(?:u|nano)?sl[e]ep\s*\(|^\s*sl[e]ep\b"#)
         // The ordinary code of a stranger, which is what is tested there, does both.
         let strangers = "OrdinaryFixture"
-        for file in Self.files(in: "Tests", ".swift", ".py", ".sh") + Self.files(in: "deploy", "") where !file.contains(strangers) {
+        let scripts = Self.files(in: "Tests/Tools", "") + Self.files(in: "deploy", "")
+        for file in Self.files(in: "Tests", ".swift", ".py", ".sh") + scripts where !file.contains(strangers) {
             for line in Self.lines(of: file) where line.text.contains(call) { Issue.record("\(line.place): \(line.text)") }
         }
     }
@@ -143,11 +171,14 @@ struct Tidy {
         let readme = try #require(Files.text(Places.package + "/README.md"))
         let settings = try #require(Files.text(Places.package + "/Sources/ApusCommand/Configuration/LimitSettings.swift"))
         let property = try Regex(#"public var (\w+)"#)
-        for line in Self.lines(of: "Sources/Apus/Server/Limits.swift") {
+        var count = 0
+        for line in Self.lines(of: "Sources/Apus/Master/Limits.swift") {
             guard let name = try property.firstMatch(in: line.text)?.output[1].substring else { continue }
+            count += 1
             #expect(readme.contains("| `\(name)` |"), "the README's table has no \(name)")
             #expect(settings.contains("(\"\(name)\", "), "a configuration file cannot set \(name)")
         }
+        #expect(count > 20, "the limits are found")
     }
 }
 

@@ -1,25 +1,25 @@
-// Where a `Location` leads (RFC 3986 §5.2, RFC 9110 §10.2.2).
+// Resolves the `Location` of a redirect (RFC 3986 §5.2, RFC 9110 §10.2.2).
 extension ClientAddress {
-    /// The address that `reference`, from an answer of this one, names. The kind of conversation stays: `http` becomes `ws` when this is
-    /// a WebSocket's. A fragment is dropped.
+    /// Resolves `reference`, a response's `Location`, against this address. A WebSocket address
+    /// stays one: `http` becomes `ws`. The fragment is dropped.
     ///
     /// - Throws: `ConnectError.address`.
     func resolving(_ reference: String) throws(ConnectError) -> ClientAddress {
         let text = reference.prefix { $0 != "#" }
         if let scheme = Self.schemeEnd(text) {
             let found = try ClientAddress(parsing: String(text))
-            guard !found.scheme.isUnix else { throw .address(reference, "an answer cannot lead to a local socket (\(scheme))") }
+            guard !found.scheme.isUnix else { throw .address(reference, "a redirect to a local socket is not followed (\(scheme))") }
             return found.speaking(webSocket: self.scheme.isWebSocket)
         }
         if text.hasPrefix("//") {
-            guard !scheme.isUnix else { throw .address(reference, "a local socket has no scheme to keep") }
+            guard !scheme.isUnix else { throw .address(reference, "expected a URL or a path, got //HOST from a local socket") }
             return try ClientAddress(parsing: "\(scheme.rawValue):\(text)")
         }
         let moved = try Self.check(Self.merge(String(text), with: target), reference)
         return ClientAddress(scheme: scheme, host: host, port: port, target: moved, credentials: credentials)
     }
 
-    /// `http` for `ws` and the reverse, as wanted.
+    /// The scheme with the same security and transport, for WebSocket or HTTP.
     private func speaking(webSocket: Bool) -> ClientAddress {
         let spoken: Scheme =
             switch scheme {
@@ -30,7 +30,7 @@ extension ClientAddress {
         return ClientAddress(scheme: spoken, host: host, port: port, target: target, credentials: credentials)
     }
 
-    /// The scheme that a reference begins with, if it does.
+    /// The scheme of an absolute reference; nil for a relative one.
     private static func schemeEnd(_ text: Substring) -> Substring? {
         guard let colon = text.firstRange(of: "://") else { return nil }
         let scheme = text[..<colon.lowerBound]
@@ -39,7 +39,7 @@ extension ClientAddress {
 
     private static func check(_ target: String, _ reference: String) throws(ConnectError) -> String {
         for byte in target.utf8 where !(0x21...0x7E).contains(byte) {
-            throw .address(reference, "only visible ASCII may stand in it")
+            throw .address(reference, "expected visible ASCII only")
         }
         return target
     }

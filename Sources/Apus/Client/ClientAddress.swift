@@ -1,18 +1,20 @@
 import ApusCodec
 import ApusPlatform
 
-/// Where a client connects, from a URL: `ws`, `wss`, `http`, `https`, or `ws+unix` and `http+unix` for a local socket.
+/// A client's destination, from a URL: `ws`, `wss`, `http`, `https`, or `ws+unix` and `http+unix`
+/// for a Unix socket.
 ///
-/// `ws://host[:port][/path][?query]`, IPv6 addresses in brackets; `ws+unix:///path/of/socket[:/path?query]`. A user and a password in front
-/// of the host become `Authorization: Basic`.
+/// `ws://[USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY]`, IPv6 addresses in brackets;
+/// `ws+unix:///PATH/OF/SOCKET[:/PATH][?QUERY]`. User and password are sent as
+/// `Authorization: Basic`.
 public struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
-    /// What is spoken, and on what.
+    /// The protocol, and the transport below it.
     public enum Scheme: String, Sendable {
         case ws, wss, http, https
         case webSocketUnix = "ws+unix"
         case httpUnix = "http+unix"
 
-        /// Whether it runs on TLS.
+        /// Whether the connection uses TLS.
         public var isSecure: Bool {
             switch self {
             case .wss, .https: true
@@ -20,7 +22,7 @@ public struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
             }
         }
 
-        /// Whether it opens a WebSocket.
+        /// Whether the request opens a WebSocket.
         public var isWebSocket: Bool {
             switch self {
             case .ws, .wss, .webSocketUnix: true
@@ -35,20 +37,20 @@ public struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
             }
         }
 
-        /// 80 or 443.
+        /// 443 with TLS, else 80.
         public var defaultPort: UInt16 { isSecure ? 443 : 80 }
     }
 
     public let scheme: Scheme
-    /// A name or an address, without brackets; of a local socket its path.
+    /// A name, or an address without brackets; for a Unix socket its path.
     public let host: String
-    /// 1 to 65535; of no meaning for a local socket.
+    /// 1 to 65535; 0 for a Unix socket.
     public let port: UInt16
-    /// Path and query as they stand in the request line; begins with `/`.
+    /// Path and query as in the request line; begins with `/`.
     public let target: String
     let credentials: BasicCredentials?
 
-    /// - Throws: `ConnectError.address` that says what is wrong and what would be right.
+    /// - Throws: `ConnectError.address` with what was expected.
     public init(parsing text: String) throws(ConnectError) {
         do {
             self = try Self.parse(text)
@@ -65,7 +67,7 @@ public struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
         self.credentials = credentials
     }
 
-    /// The value of `Host`: without the port if it is the scheme's own.
+    /// The value of `Host`, without the scheme's default port.
     public var authority: String {
         if scheme.isUnix { return "localhost" }
         return port == scheme.defaultPort ? bracketedHost : "\(bracketedHost):\(port)"
@@ -73,12 +75,13 @@ public struct ClientAddress: Hashable, Sendable, CustomStringConvertible {
 
     var bracketedHost: String { host.contains(":") ? "[\(host)]" : host }
 
-    /// The address if the host is one, or a local socket; nil if it is a name.
+    /// The socket address of a numeric host or of a Unix socket; nil for a name.
     var numericAddress: SocketAddress? {
         scheme.isUnix ? .unix(path: host) : SocketAddress(numericHost: host, port: port)
     }
 
-    /// Whether both lead to the same server in the same way (RFC 6454): what is meant for one may be told the other.
+    /// Whether scheme security, host and port are the same (RFC 6454): credentials for one may be
+    /// sent to the other.
     func hasSameOrigin(as other: ClientAddress) -> Bool {
         scheme.isSecure == other.scheme.isSecure && scheme.isUnix == other.scheme.isUnix && port == other.port
             && host.lowercased() == other.host.lowercased()
@@ -97,25 +100,25 @@ extension ClientAddress {
         init(_ reason: String) { self.reason = reason }
     }
 
-    private static let wanted = "it wants ws://HOST[:PORT][/PATH], or wss, http, https, ws+unix"
+    private static let wanted = "expected ws://HOST[:PORT][/PATH], or wss, http, https, ws+unix"
 
     static func parse(_ text: String) throws(Malformed) -> ClientAddress {
         if let start = text.firstRange(of: "://")?.upperBound {
             let authority = text[start...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
             if let character = authority.first(where: { !$0.isASCII }) {
-                throw Malformed("the host holds \"\(character)\": names beyond ASCII are written in punycode, with xn--")
+                throw Malformed("host: expected ASCII, got \"\(character)\"; write other names in punycode (xn--…)")
             }
         }
         for byte in text.utf8 where !(0x21...0x7E).contains(byte) {
             let digits = String(byte, radix: 16, uppercase: true)
-            throw Malformed("byte 0x\(digits.count < 2 ? "0" : "")\(digits): only visible ASCII may stand in it; percent-encode the rest")
+            throw Malformed("expected visible ASCII, got byte 0x\(digits.count < 2 ? "0" : "")\(digits): percent-encode it")
         }
         guard let colon = text.firstRange(of: "://") else { throw Malformed(wanted) }
         guard let scheme = Scheme(rawValue: text[..<colon.lowerBound].lowercased()) else {
             throw Malformed("scheme \(text[..<colon.lowerBound]): \(wanted)")
         }
         let rest = text[colon.upperBound...]
-        guard !rest.contains("#") else { throw Malformed("a fragment: it is never sent (RFC 6455 §3)") }
+        guard !rest.contains("#") else { throw Malformed("expected no fragment (RFC 6455 §3)") }
         if scheme.isUnix { return try parseUnix(scheme, rest) }
         let end = rest.firstIndex { $0 == "/" || $0 == "?" } ?? rest.endIndex
         var authority = rest[..<end]
@@ -130,54 +133,55 @@ extension ClientAddress {
 
     private static func target(_ text: Substring) -> String { text.hasPrefix("/") ? String(text) : "/\(text)" }
 
-    /// `/path/of/socket`, then perhaps a colon and the target.
+    /// `/PATH/OF/SOCKET[:/PATH]`.
     private static func parseUnix(_ scheme: Scheme, _ rest: Substring) throws(Malformed) -> ClientAddress {
         let end = rest.firstRange(of: ":/")?.lowerBound ?? rest.endIndex
-        guard let path = decode(rest[..<end]) else { throw Malformed("a path with a broken percent-encoding") }
+        guard let path = decode(rest[..<end]) else { throw Malformed("invalid percent-encoding in the socket's path") }
         guard path.hasPrefix("/"), path.utf8.count <= SocketAddress.maxUnixPathBytes else {
             throw Malformed(
-                "it wants \(scheme.rawValue):///PATH/OF/SOCKET[:/PATH], the socket's path with 1 to \(SocketAddress.maxUnixPathBytes) bytes"
+                "expected \(scheme.rawValue):///PATH/OF/SOCKET[:/PATH], the socket's path of 1 to \(SocketAddress.maxUnixPathBytes) bytes"
             )
         }
         return ClientAddress(scheme: scheme, host: path, port: 0, target: target(rest[end...].dropFirst()))
     }
 
-    /// `host[:port]`, brackets around an IPv6 address.
+    /// `HOST[:PORT]`, brackets around an IPv6 address.
     static func parseAuthority(_ text: Substring, defaultPort: UInt16) throws(Malformed) -> (host: String, port: UInt16) {
         var host = text
         var digits: Substring?
         if text.hasPrefix("[") {
-            guard let end = text.firstIndex(of: "]") else { throw Malformed("an IPv6 address without its closing bracket") }
+            guard let end = text.firstIndex(of: "]") else { throw Malformed("expected a closing bracket after the IPv6 address") }
             host = text[text.index(after: text.startIndex)..<end]
             let behind = text[text.index(after: end)...]
-            guard behind.isEmpty || behind.hasPrefix(":") else { throw Malformed("\"\(behind)\" behind the bracket: it wants :PORT") }
+            guard behind.isEmpty || behind.hasPrefix(":") else { throw Malformed("expected :PORT after the bracket, got \"\(behind)\"") }
             if !behind.isEmpty { digits = behind.dropFirst() }
             guard host.contains(":"), SocketAddress(numericHost: String(host), port: 0) != nil else {
-                throw Malformed("\"\(host)\" is no IPv6 address")
+                throw Malformed("expected an IPv6 address in brackets, got \"\(host)\"")
             }
         } else {
             if let colon = text.firstIndex(of: ":") {
                 host = text[..<colon]
                 digits = text[text.index(after: colon)...]
-                guard digits?.contains(":") == false else { throw Malformed("an IPv6 address stands in brackets: [\(text)]") }
+                guard digits?.contains(":") == false else { throw Malformed("expected brackets around the IPv6 address: [\(text)]") }
             }
             try checkName(host)
         }
         guard let digits else { return (String(host), defaultPort) }
         guard let port = UInt16(digits), port > 0, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
-            throw Malformed("port \"\(digits)\": it wants 1 to 65535")
+            throw Malformed("expected port 1 to 65535, got port \"\(digits)\"")
         }
         return (String(host), port)
     }
 
-    /// What resolvers take: labels of 1 to 63 letters, digits, hyphens and underscores; 253 bytes in all.
+    /// Accepts labels of 1 to 63 letters, digits, hyphens and underscores; at most 253 bytes in
+    /// total.
     private static func checkName(_ host: Substring) throws(Malformed) {
-        guard !host.isEmpty else { throw Malformed("a host is missing: \(wanted)") }
+        guard !host.isEmpty else { throw Malformed("the host is missing: \(wanted)") }
         let name = host.hasSuffix(".") ? host.dropLast() : host
-        guard name.utf8.count <= 253 else { throw Malformed("a host of \(name.utf8.count) bytes: it may have 253") }
+        guard name.utf8.count <= 253 else { throw Malformed("host: expected at most 253 bytes, got \(name.utf8.count)") }
         for label in name.split(separator: ".", omittingEmptySubsequences: false) {
             guard (1...63).contains(label.utf8.count) else {
-                throw Malformed("host \"\(host)\" has a label that is empty or over 63 bytes")
+                throw Malformed("host \"\(host)\": expected labels of 1 to 63 bytes")
             }
             for byte in label.utf8 {
                 switch byte {
@@ -185,7 +189,7 @@ extension ClientAddress {
                     UInt8(ascii: "-"), UInt8(ascii: "_"):
                     continue
                 default:
-                    throw Malformed("host \"\(host)\" holds \"\(Character(UnicodeScalar(byte)))\": letters, digits, - and _ make names")
+                    throw Malformed("host \"\(host)\": expected letters, digits, - and _, got \"\(Character(UnicodeScalar(byte)))\"")
                 }
             }
         }
@@ -195,11 +199,11 @@ extension ClientAddress {
         let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         guard let user = decode(parts[0]), let password = decode(parts.count > 1 ? parts[1] : ""),
             let credentials = BasicCredentials(user: user, password: password)
-        else { throw Malformed("user or password hold a control character or a broken percent-encoding") }
+        else { throw Malformed("user or password: expected valid percent-encoding without control characters") }
         return credentials
     }
 
-    /// Percent-decodes; nil if that is not UTF-8 or holds NUL.
+    /// Percent-decodes; nil if the result is not UTF-8 or contains NUL.
     static func decode(_ text: Substring) -> String? {
         var bytes: [UInt8] = []
         var rest = text.utf8[...]

@@ -1,12 +1,12 @@
 import ApusPlatform
 import ApusTransport
 
-/// One attempt at one address: its name is resolved, one of its addresses is connected, and the connection is given to an `OpeningSession`,
-/// which goes through the proxy, TLS and the request.
+/// One attempt at one address: resolves the name, connects to one of the addresses and starts an
+/// `OpeningSession`, which handles proxy, TLS and request.
 final class ClientAttempt {
     private enum State {
         case idle
-        /// Names and connects overlap: an address that is known early is connected to while others are asked for.
+        /// Lookup and connect overlap: the first addresses are tried while the lookup continues.
         case reaching(Connector, NameLookup?, DeadlineTimer)
         case opening(Connection)
         case over
@@ -16,17 +16,18 @@ final class ClientAttempt {
     let proxy: Proxy?
     let options: ClientOptions
     let dialogue: any ClientDialogue
-    private unowned let context: Context
+    private unowned let worker: Worker
     private let settings: ConnectorSettings
     private let failed: (ConnectError) -> Void
     private var state = State.idle
 
-    /// - Parameter failed: is called at most once, never from inside `start` or `cancel`, and not if the dialogue has taken an answer.
+    /// - Parameter failed: called at most once, never from inside `start` or `cancel`, and not
+    ///   after the dialogue has accepted a response.
     init(
-        _ context: Context, to address: ClientAddress, through proxy: Proxy?, options: ClientOptions, dialogue: any ClientDialogue,
+        _ worker: Worker, to address: ClientAddress, through proxy: Proxy?, options: ClientOptions, dialogue: any ClientDialogue,
         failed: @escaping (ConnectError) -> Void
     ) throws(ConnectError) {
-        self.context = context
+        self.worker = worker
         self.address = address
         self.proxy = proxy
         self.options = options
@@ -36,7 +37,7 @@ final class ClientAttempt {
     }
 
     func start() {
-        let connector = Connector(context.loop, settings) { [unowned self] outcome in reached(outcome) }
+        let connector = Connector(worker.loop, settings) { [unowned self] outcome in reached(outcome) }
         let host = proxy?.host ?? address.host
         let port = proxy?.port ?? address.port
         if let numeric = proxy.map({ SocketAddress(numericHost: $0.host, port: port) }) ?? address.numericAddress {
@@ -45,12 +46,12 @@ final class ClientAttempt {
             connector.complete()
             return
         }
-        let lookup = context.clientSide.resolver.resolve(host) { [unowned self] event in resolved(event, host, port) }
+        let lookup = worker.clientRuntime.resolver.resolve(host) { [unowned self] event in resolved(event, host, port) }
         state = .reaching(connector, lookup, deadline(.name, options.timeouts.name))
     }
 
     private func deadline(_ stage: ConnectError.Stage, _ duration: Duration) -> DeadlineTimer {
-        context.schedule(after: duration) { [unowned self] in fail(.timeout(stage)) }
+        worker.schedule(after: duration) { [unowned self] in fail(.timeout(stage)) }
     }
 
     private func resolved(_ event: Resolver.Event, _ host: String, _ port: UInt16) {
@@ -72,11 +73,13 @@ final class ClientAttempt {
             fail(.connect(failures.map { ($0.address, $0.error.reason + remark) }))
         case .connected(let socket, let address):
             stopReaching()
-            let connection = Connection(socket, context: context)
-            context.adopt(connection)
+            let connection = Connection(socket, worker: worker)
+            worker.add(connection)
             state = .opening(connection)
             do {
-                try connection.open(OpeningSession(connection, self))
+                let session = OpeningSession(connection, self)
+                try connection.start(session)
+                session.begin()
             } catch {
                 fail(.connect([(address, error.reason)]))
             }
@@ -90,10 +93,10 @@ final class ClientAttempt {
         timer.cancel()
     }
 
-    /// What TLS needs; shared with other attempts, so that sessions are resumed.
-    func tlsContext() throws(ConnectError) -> TLSContext { try context.clientSide.tlsContext(for: options.tls) }
+    /// The TLS context, shared with other attempts so that sessions are resumed.
+    func tlsContext() throws(ConnectError) -> TLSContext { try worker.clientRuntime.tlsContext(for: options.tls) }
 
-    /// The dialogue has taken the answer.
+    /// The dialogue has accepted the response.
     func succeeded() { state = .over }
 
     func fail(_ error: ConnectError) {
@@ -103,7 +106,9 @@ final class ClientAttempt {
 
     func cancel() { close() }
 
-    /// Ends whatever goes on; gives whether anything did.
+    /// Stops the attempt.
+    ///
+    /// - Returns: whether it was still running.
     @discardableResult
     private func close() -> Bool {
         switch state {

@@ -2,51 +2,43 @@ import ApusCodec
 import ApusPlatform
 import ApusTransport
 
-/// A WebSocket that a client asked for: it is being opened, is open, or waits to be opened again. Keep it to cancel it.
+/// A client's WebSocket over all its connections: opening, open, or waiting to reconnect. Keep it
+/// to cancel it.
 public final class ClientConnection {
     fileprivate var task: ClientTask?
     /// The WebSocket while it is open.
     public fileprivate(set) var socket: WebSocket?
+    fileprivate var opened = MonotonicTime.distantPast
 
     fileprivate init() {}
 
-    /// Whether nothing more will come of it.
+    /// The WebSocket has ended.
+    ///
+    /// - Parameter code: if the peer ended an open connection; nil if this side closed it.
+    func didEnd(_ code: CloseCode?, at now: MonotonicTime) {
+        socket = nil
+        task?.ended(code, wasOpenFor: .milliseconds(now.millisecondsSince(opened)))
+    }
+
+    /// Whether no event will follow.
     public var isOver: Bool { socket == nil && (task?.isOver ?? true) }
 
-    /// Gives up: what is being opened fails with `ConnectError.cancelled`; what is open is closed with 1000; nothing is opened again.
+    /// Stops it. A pending attempt fails with `ConnectError.cancelled`, an open WebSocket is closed
+    /// with 1000 and not opened again.
     public func cancel() {
         task?.cancel()
         socket?.close()
     }
-}
 
-extension Context {
-    /// Opens a WebSocket to a server (libwebsockets' `lws_client_connect_extended`).
-    ///
-    /// Either the handler that `makeHandler` gives is told `opened`, or `failed` is called, once and never from inside this call. With
-    /// `ClientOptions.reconnect` that is so for each time it is opened, and `failed` ends it.
-    ///
-    /// - Parameters:
-    ///   - address: `ws://host[:port]/path?query`, `wss://…`, or `ws+unix:///path/of/socket:/path?query`.
-    ///   - subprotocols: in order of preference.
-    ///   - headers: further fields of the request. `Authorization` overrides what the address says of user and password.
-    ///   - origin: the value of `Origin`, for servers that want one.
-    ///   - makeHandler: called with the server's answer when that opens a WebSocket; throws to refuse it (libwebsockets'
-    ///     `LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH`).
-    ///   - failed: what went wrong.
-    @discardableResult
-    public func connect(
-        to address: String, subprotocols: [String] = [], headers: HTTPFields = HTTPFields(), origin: String? = nil,
-        options: ClientOptions = ClientOptions(), makeHandler: @escaping (HTTPResponseHead) throws -> any WebSocketHandler,
-        failed: @escaping (ConnectError) -> Void
+    /// Starts the first attempt; see `Worker.connect`.
+    static func start(
+        _ request: WebSocketRequest, to address: String, on worker: Worker, failed: @escaping (ConnectError) -> Void
     ) -> ClientConnection {
         let connection = ClientConnection()
-        let request = WebSocketRequest(
-            subprotocols: subprotocols, headers: headers, origin: origin, options: options, makeHandler: makeHandler)
         let task = ClientTask(
-            self, to: ClientAddress.forWebSocket(address), options: options,
-            makeDialogue: { (address, isElsewhere) throws(ConnectError) in
-                try WebSocketDialogue(request, to: address, isElsewhere: isElsewhere, for: connection)
+            worker, to: ClientAddress.forWebSocket(address), options: request.options,
+            makeDialogue: { (address, isCrossOrigin) throws(ConnectError) in
+                try WebSocketDialogue(request, to: address, isCrossOrigin: isCrossOrigin, for: connection)
             }, failed: failed)
         connection.task = task
         task.start()
@@ -55,12 +47,11 @@ extension Context {
 }
 
 extension ClientAddress {
-    /// The address of a WebSocket.
     fileprivate static func forWebSocket(_ text: String) -> Result<ClientAddress, ConnectError> {
         do {
             let address = try ClientAddress(parsing: text)
             guard address.scheme.isWebSocket else {
-                return .failure(.address(text, "scheme \(address.scheme.rawValue): a WebSocket wants ws, wss or ws+unix"))
+                return .failure(.address(text, "scheme \(address.scheme.rawValue): expected ws, wss or ws+unix"))
             }
             return .success(address)
         } catch {
@@ -69,7 +60,7 @@ extension ClientAddress {
     }
 }
 
-/// What a client asks for.
+/// The application's parameters for the opening handshake.
 struct WebSocketRequest {
     let subprotocols: [String]
     let headers: HTTPFields
@@ -79,13 +70,13 @@ struct WebSocketRequest {
 }
 
 extension HTTPFields {
-    /// The request's own fields, those of the application's closure, and the address's credentials.
+    /// The request's own fields, those of `additionalFields`, and the address's credentials.
     static func ofClient(
-        _ headers: HTTPFields, _ options: ClientOptions, to address: ClientAddress, isElsewhere: Bool
+        _ headers: HTTPFields, _ options: ClientOptions, to address: ClientAddress, isCrossOrigin: Bool
     ) throws(ConnectError) -> HTTPFields {
         var fields = headers
-        // They were meant for another server.
-        if isElsewhere { for name in ["authorization", "proxy-authorization", "cookie"] { fields.remove(name) } }
+        // These fields were set for another origin.
+        if isCrossOrigin { for name in ["authorization", "proxy-authorization", "cookie"] { fields.remove(name) } }
         do {
             if let additional = try options.additionalFields?(address) {
                 for (name, value) in additional { try fields.append(name, value) }
@@ -108,7 +99,8 @@ private final class WebSocketDialogue: ClientDialogue {
     let requestBytes: [UInt8]
     private let connection: ClientConnection
 
-    init(_ request: WebSocketRequest, to address: ClientAddress, isElsewhere: Bool, for connection: ClientConnection) throws(ConnectError) {
+    init(_ request: WebSocketRequest, to address: ClientAddress, isCrossOrigin: Bool, for connection: ClientConnection) throws(ConnectError)
+    {
         self.request = request
         self.address = address
         self.connection = connection
@@ -116,13 +108,13 @@ private final class WebSocketDialogue: ClientDialogue {
         self.key = key
         let extensions = request.options.extensions
         if let conflict = ExtensionNegotiation.conflict(in: extensions) { throw .extensions(conflict, nil) }
-        let fields = try HTTPFields.ofClient(request.headers, request.options, to: address, isElsewhere: isElsewhere)
+        let fields = try HTTPFields.ofClient(request.headers, request.options, to: address, isCrossOrigin: isCrossOrigin)
         var bytes: [UInt8] = []
         do {
             try Handshake.appendRequest(
-                host: request.options.host(for: address, isElsewhere: isElsewhere), target: address.target, key: key.span,
+                host: request.options.host(for: address, isCrossOrigin: isCrossOrigin), target: address.target, key: key.span,
                 subprotocols: request.subprotocols,
-                extensions: ExtensionNegotiation.offers(of: extensions), origin: isElsewhere ? nil : request.origin, fields: fields,
+                extensions: ExtensionNegotiation.offers(of: extensions), origin: isCrossOrigin ? nil : request.origin, fields: fields,
                 to: &bytes)
         } catch {
             throw .request("\(error)")
@@ -130,7 +122,7 @@ private final class WebSocketDialogue: ClientDialogue {
         requestBytes = bytes
     }
 
-    func take(_ head: HTTPResponseHead, on transport: Connection) throws(ConnectError) {
+    func take(_ head: HTTPResponseHead, _ opening: OpeningSession, on stream: ByteStream) throws(ConnectError) {
         let (subprotocol, chain) = try agree(head)
         let handler: any WebSocketHandler
         do {
@@ -138,22 +130,19 @@ private final class WebSocketDialogue: ClientDialogue {
         } catch {
             throw .refused(error, head)
         }
-        // The application may have cancelled it meanwhile.
-        guard case .opening(let session) = transport.phase else { return }
-        session.succeeded()
+        // The application may have cancelled the attempt in `makeHandler`.
+        guard stream.session === opening else { return }
+        opening.succeeded()
         let spoken = WebSocketProtocol(name: subprotocol ?? "", path: address.target, id: .init(client: subprotocol ?? "")) { _ in
             throw Rejection(.notImplemented)
         }
         let socket = WebSocket(
             spoken, role: .client, hasSubprotocol: subprotocol != nil, extensions: chain, handler: handler, request: nil,
-            connection: transport)
-        let opened = transport.context.loop.now
-        socket.rareState.whenEnded = { [connection, loop = transport.context.loop] code in
-            connection.socket = nil
-            connection.task?.ended(code, wasOpenFor: .milliseconds(loop.now.millisecondsSince(opened)))
-        }
+            stream: stream)
+        socket.client = connection
         connection.socket = socket
-        transport.becomeWebSocket(socket)
+        connection.opened = stream.worker.loop.now
+        stream.become(socket)
         socket.begin()
         connection.task?.succeeded()
         handler.opened(socket)

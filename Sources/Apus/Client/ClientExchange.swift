@@ -2,19 +2,19 @@ import ApusCodec
 import ApusPlatform
 import ApusTransport
 
-/// What an application does with the answer to an HTTP request of its own. Order: `received(head)`, then its content as it arrives, then
-/// `ended`; or `failed` at any point. Called on the context's thread.
+/// Receives the response to a client's HTTP request. Order: `received(head)`, the content in parts,
+/// then `ended`; or `failed` at any point. Called on the worker's thread.
 public protocol HTTPResponseHandler: AnyObject {
-    /// The final answer's head has come.
+    /// Called with the head of the final response.
     func received(_ head: HTTPResponseHead, in exchange: ClientExchange)
 
-    /// A part of the answer's content, decoded from chunks where it came in chunks.
+    /// Called with a part of the content, without chunk framing.
     func received(_ content: RawSpan, in exchange: ClientExchange)
 
-    /// The answer is complete.
+    /// The response is complete.
     func ended(_ exchange: ClientExchange)
 
-    /// There will be no answer, or no more of it. Nothing is told after this.
+    /// The response will not arrive or not be completed. No call follows.
     func failed(_ error: ConnectError, in exchange: ClientExchange)
 }
 
@@ -23,7 +23,7 @@ extension HTTPResponseHandler {
     public func received(_ content: RawSpan, in exchange: ClientExchange) {}
 }
 
-/// An answer with all of its content.
+/// A response with all of its content.
 public struct HTTPResponse: Sendable {
     public let head: HTTPResponseHead
     public let body: [UInt8]
@@ -31,12 +31,12 @@ public struct HTTPResponse: Sendable {
     public var status: HTTPStatus { head.status }
 }
 
-/// A request of this side's on its way, and its answer.
+/// A client's HTTP request and its response.
 public final class ClientExchange {
     private enum State {
-        /// No final answer has come.
+        /// No final response has arrived.
         case waiting
-        case receiving(Connection, HTTPBodyDecoder)
+        case receiving(ByteStream, HTTPBodyDecoder)
         case over
     }
 
@@ -44,11 +44,13 @@ public final class ClientExchange {
     fileprivate var task: ClientTask?
     private var handler: (any HTTPResponseHandler)?
     private var isPaused = false
+    /// When the wait for content times out; nil while nothing is awaited.
+    private(set) var deadline: MonotonicTime?
     fileprivate let options: ClientOptions
     fileprivate let headers: HTTPFields
     fileprivate var method: HTTPMethod
     fileprivate var body: [UInt8]
-    /// The head of the answer, once it has come.
+    /// The head of the response, once received.
     public private(set) var response: HTTPResponseHead?
 
     fileprivate init(
@@ -61,12 +63,13 @@ public final class ClientExchange {
         self.handler = handler
     }
 
-    /// Whether nothing more comes.
+    /// Whether no event will follow.
     public var isOver: Bool {
         if case .over = state { true } else { false }
     }
 
-    /// Gives up: the handler's `failed` is told `ConnectError.cancelled`, unless it is over already.
+    /// Stops it: the handler's `failed` is called with `ConnectError.cancelled` unless the exchange
+    /// has ended.
     public func cancel() {
         switch state {
         case .waiting: task?.cancel()
@@ -75,32 +78,37 @@ public final class ClientExchange {
         }
     }
 
-    /// Stops to take content: soon the server can send no more. No deadline runs meanwhile.
+    /// Stops reading content, so that flow control stops the server. No timeout runs meanwhile.
     public func pauseReceiving() { setPaused(true) }
 
-    /// Goes on.
+    /// Resumes after `pauseReceiving`.
     public func resumeReceiving() { setPaused(false) }
 
     private func setPaused(_ paused: Bool) {
         guard paused != isPaused else { return }
         isPaused = paused
-        guard case .receiving(let connection, _) = state else { return }
+        guard case .receiving(let stream, _) = state else { return }
         if paused {
-            connection.pauseReading(.application)
-            connection.context.loop.cancel(connection)
+            stream.pauseReading(.application)
+            deadline = nil
+            stream.deadlineChanged()
         } else {
-            connection.resumeReading(.application)
-            expectContent(connection)
+            stream.resumeReading(.application)
+            expectContent(on: stream)
         }
     }
 
-    private func expectContent(_ connection: Connection) {
-        connection.context.loop.schedule(connection, after: options.timeouts.body)
+    private func expectContent(on stream: ByteStream) {
+        deadline = stream.time(after: options.timeouts.body)
+        stream.deadlineChanged()
     }
 
-    // MARK: What the connection tells
+    // MARK: Events
 
-    /// Answers that lead elsewhere are followed as RFC 9110 §15.4 says: with GET after 303, and after 301 and 302 to POST.
+    /// Follows a redirect if allowed. RFC 9110 §15.4: a 303, and a 301 or 302 to POST, are followed
+    /// with GET.
+    ///
+    /// - Returns: whether it is followed.
     fileprivate func isFollowed(_ head: HTTPResponseHead) -> Bool {
         guard options.maxRedirects > 0, head.status.leadsElsewhere, head.fields.contains("location") else { return false }
         let becomesGet = head.status.code == 303 ? method != .head : head.status.code <= 302 && method == .post
@@ -108,88 +116,104 @@ public final class ClientExchange {
         return true
     }
 
-    fileprivate func begin(_ head: HTTPResponseHead, _ framing: HTTPBodyFraming, on connection: Connection) {
+    fileprivate func begin(_ head: HTTPResponseHead, _ framing: HTTPBodyFraming, on stream: ByteStream) {
         task?.succeeded()
         response = head
-        state = .receiving(connection, HTTPBodyDecoder(framing: framing, maxBytes: options.maxResponseBodyBytes, toleratesPadding: true))
-        connection.becomeExchange(self)
-        expectContent(connection)
+        state = .receiving(stream, HTTPBodyDecoder(framing: framing, maxBytes: options.maxResponseBodyBytes, toleratesPadding: true))
+        stream.become(ExchangeSession(self))
+        expectContent(on: stream)
         if isPaused {
             isPaused = false
             setPaused(true)
         }
         handler?.received(head, in: self)
-        // A body without content is complete without another byte.
-        if !isPaused, case .receiving(_, let decoder) = state { read(decoder, connection, upTo: 0) }
+        // An empty body is complete without another byte.
+        guard !isPaused, case .receiving(_, let decoder) = state else { return }
+        var position = 0
+        stream.follow(read(decoder, stream, stream.worker.receiveBuffer, from: &position, until: 0))
     }
 
-    /// Reads content from the context's receive buffer.
-    func process(_ position: inout Int, until end: Int) {
-        guard case .receiving(let connection, let decoder) = state, !isPaused else { return }
-        expectContent(connection)
-        read(decoder, connection, from: &position, upTo: end)
+    fileprivate func received(_ bytes: ReceiveBuffer, _ position: inout Int, until end: Int) -> Next {
+        guard case .receiving(let stream, let decoder) = state, !isPaused else { return .more }
+        expectContent(on: stream)
+        return read(decoder, stream, bytes, from: &position, until: end)
     }
 
-    private func read(_ decoder: HTTPBodyDecoder, _ connection: Connection, upTo end: Int) {
-        var none = end
-        read(decoder, connection, from: &none, upTo: end)
-    }
-
-    private func read(_ decoder: HTTPBodyDecoder, _ connection: Connection, from position: inout Int, upTo end: Int) {
+    private func read(
+        _ decoder: HTTPBodyDecoder, _ stream: ByteStream, _ bytes: ReceiveBuffer, from position: inout Int, until end: Int
+    ) -> Next {
         var decoder = decoder
-        let buffer = connection.context.receiveBuffer
         do throws(HTTPViolation) {
-            while let event = try decoder.next(buffer.bytes.extracting(..<end).octets, from: &position) {
-                state = .receiving(connection, decoder)
+            while let event = try decoder.next(bytes.bytes.extracting(..<end).octets, from: &position) {
+                state = .receiving(stream, decoder)
                 switch event {
-                case .data(let range): handler?.received(buffer.bytes.extracting(range), in: self)
-                case .end: return finish(connection)
+                case .data(let range): handler?.received(bytes.bytes.extracting(range), in: self)
+                case .end: return complete()
                 }
-                guard case .receiving = state, !isPaused else { return }
+                guard case .receiving = state, !isPaused else { return .more }
             }
-            state = .receiving(connection, decoder)
+            state = .receiving(stream, decoder)
         } catch {
             position = end
             fail(.body(error.description))
         }
+        return .more
     }
 
-    /// The peer will send no more: the end of a body that is not framed otherwise.
-    func peerEnded() {
-        guard case .receiving(let connection, var decoder) = state else { return }
-        // A body whose end only the connection's end tells is complete only if the server said so in TLS.
-        if connection.transport.inputWasCut { return fail(.closed(.body)) }
-        do {
-            try decoder.finish()
-            finish(connection)
-        } catch {
+    /// The peer has shut down its sending side, which ends a body without framing.
+    fileprivate func inputEnded() -> Next {
+        guard case .receiving(let stream, var decoder) = state else { return .more }
+        // A close-delimited body is complete only after a proper TLS closure (RFC 9112 §9.8).
+        guard !stream.inputWasCut, (try? decoder.finish()) != nil else {
             fail(.closed(.body))
+            return .more
         }
+        return complete()
     }
 
-    func connectionLost() { fail(.closed(.body)) }
-
-    func deadlinePassed() {
-        guard case .receiving(let connection, _) = state else { return }
-        if connection.hasBufferedOutput, connection.outputHasProgressed() { return expectContent(connection) }
+    fileprivate func deadlineReached() {
+        guard case .receiving(let stream, _) = state else { return }
+        if stream.hasBufferedOutput, stream.outputHasProgressed() { return expectContent(on: stream) }
         fail(.timeout(.body))
+    }
+
+    /// Starts the first attempt; see `Worker.request`.
+    static func start(
+        _ method: HTTPMethod, _ address: String, headers: HTTPFields, body: [UInt8], options: ClientOptions,
+        handler: any HTTPResponseHandler, on worker: Worker
+    ) -> ClientExchange {
+        var options = options
+        // Only the application knows whether its request is safe to repeat.
+        options.reconnect = nil
+        let exchange = ClientExchange(method, headers: headers, body: body, options: options, handler: handler)
+        let task = ClientTask(
+            worker, to: ClientAddress.forHTTP(address), options: options,
+            makeDialogue: { (address, isCrossOrigin) throws(ConnectError) in
+                try HTTPDialogue(exchange, to: address, isCrossOrigin: isCrossOrigin)
+            }, failed: { exchange.fail($0) })
+        exchange.task = task
+        task.start()
+        return exchange
     }
 
     // MARK: The end
 
-    private func finish(_ connection: Connection) {
+    private func complete() -> Next {
+        guard case .receiving(let stream, _) = state else { return .more }
         state = .over
-        connection.close()
+        // Close first: the handler may send another request to the same server.
+        stream.close()
         let handler = handler
         self.handler = nil
         handler?.ended(self)
+        return .more
     }
 
     fileprivate func fail(_ error: ConnectError) {
         if case .over = state { return }
-        if case .receiving(let connection, _) = state {
+        if case .receiving(let stream, _) = state {
             state = .over
-            connection.close()
+            stream.close()
         }
         state = .over
         let handler = handler
@@ -198,51 +222,12 @@ public final class ClientExchange {
     }
 }
 
-extension Context {
-    /// Sends an HTTP request and gives the answer to a handler as it arrives. One connection for each; `Connection: close` is sent.
-    ///
-    /// The handler is told `ended` or `failed`, once and never from inside this call. Answers of any status are answers, except those that
-    /// lead elsewhere and are followed (`ClientOptions.maxRedirects`).
-    ///
-    /// - Parameters:
-    ///   - address: `http://host[:port]/path?query`, `https://…`, or `http+unix:///path/of/socket:/path?query`.
-    ///   - headers: any fields but `Host`, `Connection`, `Content-Length` and `Transfer-Encoding`.
-    ///   - body: sent with `Content-Length`.
-    @discardableResult
-    public func request(
-        _ address: String, method: HTTPMethod = .get, headers: HTTPFields = HTTPFields(), body: [UInt8] = [],
-        options: ClientOptions = ClientOptions(), handler: any HTTPResponseHandler
-    ) -> ClientExchange {
-        var options = options
-        // Whether a request may be repeated only the application knows.
-        options.reconnect = nil
-        let exchange = ClientExchange(method, headers: headers, body: body, options: options, handler: handler)
-        let task = ClientTask(
-            self, to: ClientAddress.forHTTP(address), options: options,
-            makeDialogue: { (address, isElsewhere) throws(ConnectError) in
-                try HTTPDialogue(exchange, to: address, isElsewhere: isElsewhere)
-            }, failed: { exchange.fail($0) })
-        exchange.task = task
-        task.start()
-        return exchange
-    }
-
-    /// The same, with the whole answer at once; its body has at most `ClientOptions.maxResponseBodyBytes`.
-    @discardableResult
-    public func request(
-        _ address: String, method: HTTPMethod = .get, headers: HTTPFields = HTTPFields(), body: [UInt8] = [],
-        options: ClientOptions = ClientOptions(), whenDone: @escaping (Result<HTTPResponse, ConnectError>) -> Void
-    ) -> ClientExchange {
-        request(address, method: method, headers: headers, body: body, options: options, handler: Collector(whenDone))
-    }
-}
-
 extension ClientAddress {
     fileprivate static func forHTTP(_ text: String) -> Result<ClientAddress, ConnectError> {
         do {
             let address = try ClientAddress(parsing: text)
             guard !address.scheme.isWebSocket else {
-                return .failure(.address(text, "scheme \(address.scheme.rawValue): a request wants http, https or http+unix"))
+                return .failure(.address(text, "scheme \(address.scheme.rawValue): expected http, https or http+unix"))
             }
             return .success(address)
         } catch {
@@ -251,8 +236,8 @@ extension ClientAddress {
     }
 }
 
-/// Keeps content until all of it is there.
-private final class Collector: HTTPResponseHandler {
+/// Collects content until the response is complete.
+final class ResponseCollector: HTTPResponseHandler {
     private let whenDone: (Result<HTTPResponse, ConnectError>) -> Void
     private var body: [UInt8] = []
 
@@ -268,22 +253,47 @@ private final class Collector: HTTPResponseHandler {
     func failed(_ error: ConnectError, in exchange: ClientExchange) { whenDone(.failure(error)) }
 }
 
-/// One request and the head of its answer.
+/// The phase that receives the content of a response.
+private final class ExchangeSession: Session {
+    private let exchange: ClientExchange
+
+    init(_ exchange: ClientExchange) { self.exchange = exchange }
+
+    func received(_ bytes: ReceiveBuffer, _ position: inout Int, until end: Int) -> Next {
+        exchange.received(bytes, &position, until: end)
+    }
+
+    func inputEnded() -> Next { exchange.inputEnded() }
+
+    func peerEndedWhilePaused(hasUnread: Bool) -> Next { hasUnread ? .more : exchange.inputEnded() }
+
+    var deadline: MonotonicTime? { exchange.deadline }
+
+    func deadlineReached(at now: MonotonicTime) -> Next {
+        exchange.deadlineReached()
+        return .more
+    }
+
+    func ended(_ end: StreamEnd) { exchange.fail(.closed(.body)) }
+}
+
+/// One request and the head of its response.
 private final class HTTPDialogue: ClientDialogue {
     private let exchange: ClientExchange
     private let method: HTTPMethod
     let requestBytes: [UInt8]
 
-    init(_ exchange: ClientExchange, to address: ClientAddress, isElsewhere: Bool) throws(ConnectError) {
+    init(_ exchange: ClientExchange, to address: ClientAddress, isCrossOrigin: Bool) throws(ConnectError) {
         self.exchange = exchange
         method = exchange.method
-        let fields = try HTTPFields.ofClient(exchange.headers, exchange.options, to: address, isElsewhere: isElsewhere)
+        let fields = try HTTPFields.ofClient(exchange.headers, exchange.options, to: address, isCrossOrigin: isCrossOrigin)
         let hasBody = !exchange.body.isEmpty || [.post, .put, .patch].contains(method)
         var bytes: [UInt8] = []
         do {
             guard method != .connect else { throw HTTPFieldError.invalidMethod("CONNECT") }
             try HTTPEncoder.appendRequestHead(
-                method: method, target: address.target, host: exchange.options.host(for: address, isElsewhere: isElsewhere), fields: fields,
+                method: method, target: address.target, host: exchange.options.host(for: address, isCrossOrigin: isCrossOrigin),
+                fields: fields,
                 framing: hasBody ? .counted(exchange.body.count) : .none, persistence: .close, to: &bytes)
         } catch {
             throw .request("\(error)")
@@ -291,12 +301,11 @@ private final class HTTPDialogue: ClientDialogue {
         requestBytes = bytes + exchange.body
     }
 
-    func take(_ head: HTTPResponseHead, on connection: Connection) throws(ConnectError) {
+    func take(_ head: HTTPResponseHead, _ opening: OpeningSession, on stream: ByteStream) throws(ConnectError) {
         guard head.status != .switchingProtocols else { throw .malformedAnswer("101 without having been asked to switch") }
         if exchange.isFollowed(head) { throw .redirect("not followed", head) }
         let framing = head.bodyFraming(for: method)
-        guard case .opening(let session) = connection.phase else { return }
-        session.succeeded()
-        exchange.begin(head, framing, on: connection)
+        opening.succeeded()
+        exchange.begin(head, framing, on: stream)
     }
 }

@@ -2,66 +2,69 @@ import ApusCodec
 import ApusPlatform
 import ApusTransport
 
-/// How a client connects.
+/// How a client connects, and within which limits.
 public struct ClientOptions {
     /// WebSocket extensions to offer, in order of preference.
     public var extensions: [any WebSocketExtension] = []
-    /// Nil: what `Context.proxy` says.
+    /// Nil: `Worker.proxy`.
     public var proxy: ProxyChoice?
-    /// How `wss` and `https` are secured: by default the server's certificate must lead to a root of the system's and hold for the
-    /// address's host.
+    /// TLS for `wss` and `https`. By default the server's certificate must chain to a system root
+    /// and be valid for the address's host.
     public var tls = ClientTLS()
-    /// The value of the request's Host, `host[:port]`; nil: that of the address. An answer that leads to another origin is followed with that
-    /// origin's own. What TLS asks for and verifies is another matter: `ClientTLS.serverName`.
+    /// The value of `Host`, `HOST[:PORT]`; nil: the address's. Redirects to another origin use that
+    /// origin's. The name that TLS sends and verifies is `ClientTLS.serverName`.
     public var host: String?
-    /// How long each stage may take.
+    /// Time limits, per stage.
     public var timeouts = Timeouts()
-    /// A numeric address of this host to connect from; only servers of its family can be reached.
+    /// A local numeric address to bind to; only servers of the same address family can be reached.
     public var bindAddress: String?
-    /// The network interface to connect by, such as `eth0`.
+    /// The network interface to use, such as `eth0`; 1 to 15 bytes.
     public var interface: String?
-    /// Probes of a silent peer by the kernel; nil: none. A WebSocket has its own pings: see `Limits.pingInterval`.
+    /// TCP keep-alive; nil: off. WebSockets also have pings: see `Limits.pingInterval`.
     public var keepAlive: KeepAlive?
-    /// Answers that lead elsewhere (301, 302, 303, 307, 308) are followed so many times, but never from TLS to plain. What was given as
-    /// `Authorization`, `Proxy-Authorization`, `Cookie` or origin is told only to the origin it was given for. 0: none is followed.
+    /// Most redirects (301, 302, 303, 307, 308) that are followed; 0: none. A redirect from TLS to
+    /// plain text is never followed. `Authorization`, `Proxy-Authorization`, `Cookie` and `Origin`
+    /// are sent to the first origin only.
     public var maxRedirects = 0
-    /// Connect again when an attempt has failed or the server has gone; nil: never.
+    /// When to reconnect after a failed attempt or a lost connection; nil: never.
     public var reconnect: ReconnectPolicy?
-    /// Further fields of the request, asked for with each attempt and each redirection (libwebsockets'
-    /// `LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER`). What it throws ends the attempt with `ConnectError.request`.
+    /// Called for further fields of the request, before each attempt and each redirect
+    /// (libwebsockets' `LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER`). An error that it throws ends
+    /// the attempt with `ConnectError.request`.
     public var additionalFields: ((ClientAddress) throws -> HTTPFields)?
-    /// Told before each pause of `reconnect`: what failed (nil: an open connection has ended) and how long it will be.
-    public var whenRetrying: ((ConnectError?, Duration) -> Void)?
-    /// Bytes of the body of an HTTP answer; more fails with `ConnectError.body`.
+    /// Called before each pause of `reconnect`, with the error (nil: an open connection has ended)
+    /// and the length of the pause.
+    public var onRetry: ((ConnectError?, Duration) -> Void)?
+    /// Bytes of an HTTP response's body; a larger one fails with `ConnectError.body`.
     public var maxResponseBodyBytes = 1 << 20
 
     public init() {}
 
-    /// How long each stage of opening may take. None is prolonged by bytes that trickle, except the body's.
+    /// Time limits of each stage. Only progress of a body extends its limit.
     public struct Timeouts: Sendable, Hashable {
-        /// Until the host's name is resolved.
+        /// To resolve the host's name.
         public var name = Duration.seconds(5)
-        /// Until one of its addresses is connected.
+        /// To connect to one of its addresses.
         public var connect = Duration.seconds(10)
-        /// Until the proxy has opened the tunnel.
+        /// For the proxy to open the tunnel.
         public var proxy = Duration.seconds(10)
-        /// Until TLS has shaken hands.
+        /// For the TLS handshake.
         public var tls = Duration.seconds(10)
-        /// From the request to the end of the answer's head.
+        /// From the request to the end of the response's head.
         public var answer = Duration.seconds(10)
-        /// Between two arrivals of an answer's body, or two departures of a request's.
+        /// Between two reads of a response's body, or two writes of a request's.
         public var body = Duration.seconds(10)
 
         public init() {}
     }
 
-    /// The kernel's probes of a silent peer (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`).
+    /// TCP keep-alive (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`).
     public struct KeepAlive: Sendable, Hashable {
-        /// Silence before the first probe; whole seconds.
+        /// Idle time before the first probe; whole seconds, 1 to 32767.
         public var idle: Duration
-        /// Between probes; whole seconds.
+        /// Between probes; whole seconds, 1 to 32767.
         public var interval: Duration
-        /// How many may go unanswered.
+        /// Unanswered probes before the connection is dropped; 1 to 127.
         public var probes: Int
 
         public init(idle: Duration = .seconds(60), interval: Duration = .seconds(15), probes: Int = 4) {
@@ -72,20 +75,22 @@ public struct ClientOptions {
     }
 
     /// The value of Host for a request to `address`.
-    func host(for address: ClientAddress, isElsewhere: Bool) -> String { isElsewhere ? address.authority : host ?? address.authority }
+    func host(for address: ClientAddress, isCrossOrigin: Bool) -> String { isCrossOrigin ? address.authority : host ?? address.authority }
 
-    /// What sockets are made with.
+    /// The options for sockets.
+    ///
+    /// - Throws: `ConnectError.request` for an invalid `bindAddress` or `interface`.
     func connectorSettings() throws(ConnectError) -> ConnectorSettings {
         var settings = ConnectorSettings()
         if let bindAddress {
             guard let address = SocketAddress(numericHost: bindAddress, port: 0) else {
-                throw .request("bindAddress \(bindAddress.debugDescription) is not a numeric IPv4 or IPv6 address")
+                throw .request("bindAddress: expected a numeric IPv4 or IPv6 address, got \(bindAddress.debugDescription)")
             }
             settings.bindAddress = address
         }
         if let interface {
             guard (1...15).contains(interface.utf8.count) else {
-                throw .request("interface \(interface.debugDescription): a network interface's name has 1 to 15 bytes")
+                throw .request("interface: expected a name of 1 to 15 bytes, got \(interface.debugDescription)")
             }
             settings.interface = interface
         }

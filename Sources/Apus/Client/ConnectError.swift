@@ -1,62 +1,62 @@
 import ApusCodec
 import ApusPlatform
 
-/// Why a client's attempt did not become what was asked for: the stage that failed, and how.
+/// Why a connect or a request failed: the stage and the reason.
 public enum ConnectError: Error, Sendable, CustomStringConvertible {
-    /// What was done when it failed, in the order in which it is done.
+    /// The stages of an attempt, in order.
     public enum Stage: String, Sendable, Hashable {
-        /// The address, the fields and the rest of what was asked for are looked at.
+        /// Checking the address, the fields and the options.
         case request
-        /// The host's name is resolved.
+        /// Resolving the host's name.
         case name
-        /// A connection is made, to the server or to the proxy.
+        /// Connecting to the server or the proxy.
         case connect
-        /// The proxy is asked for a tunnel.
+        /// Opening the proxy's tunnel.
         case proxy
-        /// TLS shakes hands.
+        /// The TLS handshake.
         case tls = "TLS"
-        /// The request was sent, the head of the answer is awaited.
+        /// From the request to the end of the response's head.
         case answer
-        /// The body of an answer comes in.
+        /// Receiving the response's body.
         case body
     }
 
-    /// This address cannot be connected to, and why.
+    /// An invalid address: its text and the reason.
     case address(String, String)
-    /// Something that was asked for cannot stand in a request.
+    /// Invalid parameters: the reason.
     case request(String)
-    /// The name has no address, and why.
+    /// A name that cannot be resolved: the name and the reason.
     case name(String, String)
-    /// No address could be connected to: each that was tried, and why it failed.
+    /// No address accepted a connection: each address with its reason.
     case connect([(address: SocketAddress, reason: String)])
-    /// The proxy gives no tunnel, and why; its answer, if it speaks HTTP.
+    /// The proxy did not open a tunnel: the reason, and an HTTP proxy's response.
     case proxy(String, HTTPResponseHead?)
-    /// TLS could not be set up, or its handshake failed: a file's name or OpenSSL's words.
+    /// TLS could not be set up, or its handshake failed: names the file or has OpenSSL's reason.
     case tls(String)
-    /// The server's certificate is not acceptable, and why.
+    /// The server's certificate was not accepted: the reason.
     case certificate(String)
-    /// The peer closed the connection, or the network broke it.
+    /// The peer or the network closed the connection during the stage.
     case closed(Stage)
-    /// The stage took too long.
+    /// The stage timed out.
     case timeout(Stage)
-    /// The answer is not HTTP.
+    /// The response is not HTTP: the reason.
     case malformedAnswer(String)
-    /// The answer does not open a WebSocket; the head says what the server answered.
+    /// The response does not open a WebSocket: the reason and its head.
     case handshake(ClientHandshakeError, HTTPResponseHead)
-    /// The server's answer to the offered extensions is not acceptable; or what was offered cannot be, without an answer.
+    /// Invalid extensions: the reason, and the response's head; nil if the offer itself is invalid.
     case extensions(String, HTTPResponseHead?)
-    /// The answer leads elsewhere, where it is not followed, and why.
+    /// A redirect that was not followed: the reason and its head.
     case redirect(String, HTTPResponseHead)
-    /// The application refused the answer.
+    /// The application refused the response: its error and the head.
     case refused(any Error, HTTPResponseHead)
-    /// The answer's body could not be read to its end.
+    /// The response's body is invalid or too large: the reason.
     case body(String)
-    /// The application has cancelled it.
+    /// Cancelled by the application.
     case cancelled
-    /// The context stops or drains.
-    case contextEnding
+    /// The worker stops or drains.
+    case workerEnding
 
-    /// The stage that failed; nil when it was ended from this side.
+    /// The stage that failed; nil if this side ended it.
     public var stage: Stage? {
         switch self {
         case .address, .request: .request
@@ -68,17 +68,17 @@ public enum ConnectError: Error, Sendable, CustomStringConvertible {
         case .malformedAnswer, .handshake, .redirect, .refused: .answer
         case .extensions(_, let head): head == nil ? .request : .answer
         case .body: .body
-        case .cancelled, .contextEnding: nil
+        case .cancelled, .workerEnding: nil
         }
     }
 
-    /// The head of the answer that failed it, the server's or the proxy's, if there was one.
+    /// The head of the server's or the proxy's response that caused the failure.
     public var response: HTTPResponseHead? {
         switch self {
         case .handshake(_, let head), .redirect(_, let head), .refused(_, let head): head
         case .proxy(_, let head), .extensions(_, let head): head
         case .address, .request, .name, .connect, .tls, .certificate, .closed, .timeout, .malformedAnswer, .body, .cancelled,
-            .contextEnding:
+            .workerEnding:
             nil
         }
     }
@@ -87,10 +87,12 @@ public enum ConnectError: Error, Sendable, CustomStringConvertible {
         switch self {
         case .address(let text, let reason): "invalid address \(Self.quoted(text)): \(reason)"
         case .request(let reason): reason
-        case .name(let host, let reason): "cannot resolve \(host): \(reason)"
+        case .name(let host, let reason): "cannot resolve \(host): \(reason)\(Self.missingPermission)"
         case .connect(let failures):
-            failures.isEmpty ? "there is no address to connect to" : failures.map { "\($0.address): \($0.reason)" }.joined(separator: "; ")
-        case .proxy(let reason, _): "the proxy gives no tunnel: \(reason)"
+            failures.isEmpty
+                ? "there is no address to connect to"
+                : failures.map { "\($0.address): \($0.reason)" }.joined(separator: "; ") + Self.missingPermission
+        case .proxy(let reason, _): "the proxy did not open a tunnel: \(reason)"
         case .tls(let reason): "TLS: \(reason)"
         case .certificate(let reason): "the server's certificate is not acceptable: \(reason)"
         case .closed(.body): "the connection ended inside the answer's body"
@@ -105,11 +107,24 @@ public enum ConnectError: Error, Sendable, CustomStringConvertible {
         case .refused(let error, _): "the answer was refused: \(error)"
         case .body(let reason): "the answer's body: \(reason)"
         case .cancelled: "it was cancelled"
-        case .contextEnding: "this worker is about to end"
+        case .workerEnding: "this worker is about to end"
         }
     }
 
-    /// A URL in quotes, with what stands before its last `@` left out: it may be a password.
+    /// Why nothing can be resolved or connected in a sandboxed worker without the permission; else
+    /// empty.
+    private static var missingPermission: String {
+        guard case .confined(mayConnect: false) = Confinement.extent else { return "" }
+        return " (the worker lacks the permission .connecting: server.sandbox.allows, or `allow: [connecting]` in the file)"
+    }
+
+    /// Why the files of TLS options cannot be read in a sandboxed worker; else empty.
+    static var unreadableFiles: String {
+        guard case .confined = Confinement.extent else { return "" }
+        return " (a sandboxed worker reads no files: add the same options to server.clientTLS, whose files are read before)"
+    }
+
+    /// A URL in quotes. Everything before its last `@` is left out: it may contain a password.
     private static func quoted(_ text: String) -> String {
         guard let at = text.lastIndex(of: "@") else { return text.debugDescription }
         let start = text.firstRange(of: "://").map { $0.upperBound < at ? text[..<$0.upperBound] : "" } ?? ""
@@ -120,7 +135,7 @@ public enum ConnectError: Error, Sendable, CustomStringConvertible {
         switch stage {
         case .request: "nothing was sent"
         case .name: "the name was not resolved"
-        case .connect: "nobody took the connection"
+        case .connect: "no address accepted the connection"
         case .proxy: "the proxy did not open a tunnel"
         case .tls: "the TLS handshake was not done"
         case .answer: "the server did not answer"

@@ -2,8 +2,9 @@ import ApusCodec
 import ApusPlatform
 import ApusTransport
 
-/// The phase of a client's connection before the answer to its request: the tunnel of a proxy, the request, the answer's head.
-final class OpeningSession {
+/// The phase of a client's connection up to the response: proxy tunnel, TLS, request, head of the
+/// response.
+final class OpeningSession: Session {
     private enum Stage {
         case socks(SOCKSHandshake)
         case tunnel(HTTPResponseDecoder)
@@ -12,53 +13,60 @@ final class OpeningSession {
         case over
     }
 
-    private unowned let connection: Connection
+    private unowned let stream: ByteStream
     private let attempt: ClientAttempt
     private var stage = Stage.over
     private var interimAnswers = 0
+    /// When the current stage times out.
+    private(set) var deadline: MonotonicTime?
 
-    /// Interim answers (1xx) before the final one.
+    /// Interim responses (1xx) before the final one.
     private static let maxInterimAnswers = 16
 
-    init(_ connection: Connection, _ attempt: ClientAttempt) {
-        self.connection = connection
+    init(_ stream: ByteStream, _ attempt: ClientAttempt) {
+        self.stream = stream
         self.attempt = attempt
     }
 
-    private var context: Context { connection.context }
+    private var worker: Worker { stream.worker }
     private var timeouts: ClientOptions.Timeouts { attempt.options.timeouts }
 
-    /// The socket is connected.
+    /// Starts the first stage on the connected socket.
     func begin() {
         do throws(ConnectError) {
             guard let proxy = attempt.proxy else { return try secure([]) }
-            context.loop.schedule(connection, after: timeouts.proxy)
+            expect(within: timeouts.proxy)
             switch proxy.kind {
             case .http:
-                stage = .tunnel(HTTPResponseDecoder(limits: context.limits.head))
-                connection.write(try tunnelRequest(proxy))
+                stage = .tunnel(HTTPResponseDecoder(limits: worker.requestLimits.head))
+                stream.write(try tunnelRequest(proxy))
             case .socks5:
                 let handshake = try socksHandshake(proxy)
                 stage = .socks(handshake)
-                connection.write(handshake.greeting)
+                stream.write(handshake.greeting)
             }
         } catch {
             fail(error)
         }
     }
 
-    /// The deadline of the current stage has passed.
-    func deadlinePassed() {
-        // A large request has time as long as the server takes something of it.
-        if case .answer = stage, connection.hasBufferedOutput, connection.outputHasProgressed() {
-            return context.loop.schedule(connection, after: timeouts.body)
-        }
-        fail(.timeout(currentStage))
+    private func expect(within time: Duration) {
+        deadline = stream.time(after: time)
+        stream.deadlineChanged()
     }
 
-    /// The peer has gone, or the kernel gave the socket up.
-    func connectionLost() {
-        if let refusal = connection.transport.refusal { return fail(.tls(refusal)) }
+    func deadlineReached(at now: MonotonicTime) -> Next {
+        // A large request is not timed out while the server reads it.
+        if case .answer = stage, stream.hasBufferedOutput, stream.outputHasProgressed() {
+            expect(within: timeouts.body)
+        } else {
+            fail(.timeout(currentStage))
+        }
+        return .more
+    }
+
+    func ended(_ end: StreamEnd) {
+        if let refusal = end.refusal { return fail(.tls(refusal)) }
         fail(.closed(currentStage))
     }
 
@@ -72,36 +80,37 @@ final class OpeningSession {
 
     private func fail(_ error: ConnectError) {
         stage = .over
+        deadline = nil
         attempt.fail(error)
     }
 
-    /// The dialogue has taken the answer: the connection is about to enter its next phase.
+    /// The dialogue has accepted the response; it changes the connection's phase next.
     func succeeded() { attempt.succeeded() }
 
     // MARK: Bytes
 
-    /// Reads from the context's receive buffer. What is behind the proxy's answer belongs to the next stage.
-    func process(_ position: inout Int, until end: Int) {
+    func received(_ bytes: ReceiveBuffer, _ position: inout Int, until end: Int) -> Next {
         do throws(ConnectError) {
             while position < end {
                 let before = position
                 switch stage {
-                case .socks(var handshake): try readSOCKS(&handshake, &position, until: end)
-                case .tunnel(var decoder): try readTunnel(&decoder, &position, until: end)
-                case .answer(var decoder): try readAnswer(&decoder, &position, until: end)
-                case .tls, .over: return
+                case .socks(var handshake): try readSOCKS(&handshake, bytes, &position, until: end)
+                case .tunnel(var decoder): try readTunnel(&decoder, bytes, &position, until: end)
+                case .answer(var decoder): try readAnswer(&decoder, bytes, &position, until: end)
+                case .tls, .over: return .more
                 }
-                if position == before { return }
+                if position == before { return .more }
             }
         } catch {
             position = end
             fail(error)
         }
+        return .more
     }
 
     // MARK: Proxy
 
-    /// CONNECT to the server (RFC 9110 §9.3.6).
+    /// The CONNECT request for the server (RFC 9110 §9.3.6).
     private func tunnelRequest(_ proxy: Proxy) throws(ConnectError) -> [UInt8] {
         let destination = "\(attempt.address.bracketedHost):\(attempt.address.port)"
         var fields = HTTPFields()
@@ -115,8 +124,10 @@ final class OpeningSession {
         return bytes
     }
 
-    private func readTunnel(_ decoder: inout HTTPResponseDecoder, _ position: inout Int, until end: Int) throws(ConnectError) {
-        guard let head = try readHead(&decoder, &position, until: end) else {
+    private func readTunnel(_ decoder: inout HTTPResponseDecoder, _ bytes: ReceiveBuffer, _ position: inout Int, until end: Int)
+        throws(ConnectError)
+    {
+        guard let head = try readHead(&decoder, bytes, &position, until: end) else {
             stage = .tunnel(decoder)
             return
         }
@@ -126,11 +137,11 @@ final class OpeningSession {
         }
         guard head.status.isSuccessful else {
             let hasCredentials = attempt.proxy?.credentials != nil
-            let objection = hasCredentials ? ": it does not take the user and password it was given" : ", which wants a user and a password"
+            let objection = hasCredentials ? ": user and password were refused" : ": a user and a password are required"
             let wanted = head.status.code == 407 ? objection : ""
-            throw .proxy("it answered \(head.status)\(wanted)", head)
+            throw .proxy("expected a 2xx status, got \(head.status)\(wanted)", head)
         }
-        try secure(takeRest(&position, until: end))
+        try secure(takeRest(bytes, &position, until: end))
     }
 
     private func socksHandshake(_ proxy: Proxy) throws(ConnectError) -> SOCKSHandshake {
@@ -143,45 +154,45 @@ final class OpeningSession {
         }
     }
 
-    private func readSOCKS(_ handshake: inout SOCKSHandshake, _ position: inout Int, until end: Int) throws(ConnectError) {
-        let buffer = context.receiveBuffer
+    private func readSOCKS(_ handshake: inout SOCKSHandshake, _ bytes: ReceiveBuffer, _ position: inout Int, until end: Int)
+        throws(ConnectError)
+    {
         var consumed = 0
         do {
-            let step = try handshake.receive(buffer.bytes.extracting(position..<end).octets, consumed: &consumed)
+            let step = try handshake.receive(bytes.bytes.extracting(position..<end).octets, consumed: &consumed)
             position += consumed
             stage = .socks(handshake)
             switch step {
             case .wait: return
-            case .send(let bytes): connection.write(bytes)
+            case .send(let bytes): stream.write(bytes)
             case .open: break
             }
             guard case .open = step else { return }
         } catch {
             throw .proxy("\(error)", nil)
         }
-        try secure(takeRest(&position, until: end))
+        try secure(takeRest(bytes, &position, until: end))
     }
 
-    // MARK: Request and answer
+    // MARK: Request and response
 
-    /// The way to the server is open: the next stage.
+    /// Continues with TLS or the request: the connection reaches the server.
     ///
-    /// - Parameter received: what came through the tunnel already.
+    /// - Parameter received: bytes already received through the tunnel.
     private func secure(_ received: [UInt8]) throws(ConnectError) {
         guard attempt.address.scheme.isSecure else { return ask() }
         let tls = try attempt.tlsContext()
         stage = .tls
         let session = TLSSession(
             client: tls, host: attempt.options.tls.serverName ?? attempt.address.host, port: attempt.address.port, received: received,
-            buffers: context.tlsBuffers)
-        connection.secure(with: session, for: .opening(self), within: timeouts.tls)
+            buffers: worker.tlsBuffers)
+        stream.startTLS(session, within: timeouts.tls)
     }
 
-    /// The TLS handshake is done.
     func secured() { ask() }
 
-    /// The TLS handshake failed.
-    func notSecured(_ error: TLSError) {
+    func handshakeFailed(_ error: TLSError?) {
+        guard let error else { return fail(.timeout(.tls)) }
         switch error {
         case .untrusted(let reason): fail(.certificate(reason))
         case .protocolError(let reason): fail(.tls(reason))
@@ -190,32 +201,34 @@ final class OpeningSession {
         }
     }
 
-    /// What is left of the receive buffer, for TLS; for plain it is read in the next stage.
-    private func takeRest(_ position: inout Int, until end: Int) -> [UInt8] {
+    /// The rest of the receive buffer, for TLS; empty for plain text, which is read in the next
+    /// stage.
+    private func takeRest(_ bytes: ReceiveBuffer, _ position: inout Int, until end: Int) -> [UInt8] {
         guard attempt.address.scheme.isSecure else { return [] }
         defer { position = end }
-        let buffer = context.receiveBuffer
-        return buffer.bytes.extracting(position..<end).copied
+        return bytes.bytes.extracting(position..<end).copied
     }
 
     private func ask() {
-        context.loop.schedule(connection, after: timeouts.answer)
-        stage = .answer(HTTPResponseDecoder(limits: context.limits.head))
-        connection.write(attempt.dialogue.requestBytes)
+        expect(within: timeouts.answer)
+        stage = .answer(HTTPResponseDecoder(limits: worker.requestLimits.head))
+        stream.write(attempt.dialogue.requestBytes)
     }
 
-    private func readAnswer(_ decoder: inout HTTPResponseDecoder, _ position: inout Int, until end: Int) throws(ConnectError) {
-        guard let head = try readHead(&decoder, &position, until: end) else {
+    private func readAnswer(_ decoder: inout HTTPResponseDecoder, _ bytes: ReceiveBuffer, _ position: inout Int, until end: Int)
+        throws(ConnectError)
+    {
+        guard let head = try readHead(&decoder, bytes, &position, until: end) else {
             stage = .answer(decoder)
             return
         }
-        // RFC 9110 §15.2: interim answers are skipped; 101 is the end of HTTP.
+        // RFC 9110 §15.2: interim responses are skipped. 101 ends HTTP on the connection.
         if head.status.isInformational, head.status != .switchingProtocols {
             stage = .answer(decoder)
             return try noteInterim()
         }
         stage = .over
-        try attempt.dialogue.take(head, on: connection)
+        try attempt.dialogue.take(head, self, on: stream)
     }
 
     private func noteInterim() throws(ConnectError) {
@@ -226,16 +239,15 @@ final class OpeningSession {
     }
 
     private func readHead(
-        _ decoder: inout HTTPResponseDecoder, _ position: inout Int, until end: Int
+        _ decoder: inout HTTPResponseDecoder, _ bytes: ReceiveBuffer, _ position: inout Int, until end: Int
     ) throws(ConnectError) -> HTTPResponseHead? {
-        let buffer = context.receiveBuffer
         var consumed = 0
         do {
-            let head = try decoder.decode(buffer.bytes.extracting(position..<end).octets, consumed: &consumed)
+            let head = try decoder.decode(bytes.bytes.extracting(position..<end).octets, consumed: &consumed)
             position += consumed
             return head
         } catch {
-            if case .tunnel = stage { throw .proxy("its answer is not HTTP: \(error)", nil) }
+            if case .tunnel = stage { throw .proxy("the response is not HTTP: \(error)", nil) }
             throw .malformedAnswer(error.description)
         }
     }

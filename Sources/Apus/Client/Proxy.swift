@@ -1,23 +1,25 @@
 import ApusCodec
 import ApusPlatform
 
-/// A proxy that clients connect through: HTTP (CONNECT, RFC 9110 §9.3.6) or SOCKS 5 (RFC 1928). The server's name is resolved by the proxy.
+/// A proxy for clients: HTTP (CONNECT, RFC 9110 §9.3.6) or SOCKS 5 (RFC 1928). The proxy resolves
+/// the server's name.
 public struct Proxy: Hashable, Sendable, CustomStringConvertible {
-    /// What it speaks.
+    /// The proxy's protocol.
     public enum Kind: String, Sendable {
         case http, socks5
     }
 
     public let kind: Kind
-    /// A name or an address, without brackets.
+    /// A name, or an address without brackets.
     public let host: String
     public let port: UInt16
     let credentials: BasicCredentials?
 
-    /// Parses `[http://][USER:PASSWORD@]HOST[:PORT]` or `socks5://…`; user and password may be percent-encoded. The port is 3128 for HTTP
-    /// and 1080 for SOCKS where none is given. `socks5h` is the same as `socks5`.
+    /// Parses `[http://][USER:PASSWORD@]HOST[:PORT]` or `socks5://…`; user and password may be
+    /// percent-encoded. The default port is 3128 for HTTP, 1080 for SOCKS. `socks5h` means
+    /// `socks5`.
     ///
-    /// - Throws: `ConnectError.address` that says what is wrong and what would be right.
+    /// - Throws: `ConnectError.address` with what was expected.
     public init(parsing text: String) throws(ConnectError) {
         do {
             self = try Self.parse(text)
@@ -34,14 +36,14 @@ public struct Proxy: Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func parse(_ text: String) throws(ClientAddress.Malformed) -> Proxy {
-        for byte in text.utf8 where !(0x21...0x7E).contains(byte) { throw ClientAddress.Malformed("only visible ASCII may stand in it") }
+        for byte in text.utf8 where !(0x21...0x7E).contains(byte) { throw ClientAddress.Malformed("expected visible ASCII only") }
         var rest = text[...]
         var kind = Kind.http
         if let colon = text.firstRange(of: "://") {
             switch text[..<colon.lowerBound].lowercased() {
             case "http": kind = .http
             case "socks5", "socks5h": kind = .socks5
-            case let scheme: throw ClientAddress.Malformed("scheme \(scheme): a proxy wants http:// or socks5://")
+            case let scheme: throw ClientAddress.Malformed("scheme \(scheme): expected http:// or socks5://")
             }
             rest = text[colon.upperBound...]
         }
@@ -52,7 +54,7 @@ public struct Proxy: Hashable, Sendable, CustomStringConvertible {
             rest = rest[rest.index(after: at)...]
         }
         guard let first = rest.first, first != ":" else {
-            throw ClientAddress.Malformed("a host is missing: it wants [http://][USER:PASSWORD@]HOST[:PORT], or socks5://…")
+            throw ClientAddress.Malformed("the host is missing: expected [http://][USER:PASSWORD@]HOST[:PORT], or socks5://…")
         }
         let (host, port) = try ClientAddress.parseAuthority(rest, defaultPort: kind == .http ? 3128 : 1080)
         return Proxy(kind, host, port, credentials)
@@ -62,16 +64,18 @@ public struct Proxy: Hashable, Sendable, CustomStringConvertible {
     public var description: String { "\(kind.rawValue)://\(host.contains(":") ? "[\(host)]" : host):\(port)" }
 }
 
-/// Whether clients go through a proxy.
+/// Which proxy clients use.
 public enum ProxyChoice: Sendable, Hashable {
-    /// As `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say: see `ProxyEnvironment`.
+    /// From `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`: see `ProxyEnvironment`.
     case environment
-    /// Straight to the server.
+    /// No proxy.
     case none
-    /// Through this one, wherever they go; not to local sockets.
+    /// This proxy, for all destinations but Unix sockets.
     case through(Proxy)
 
-    /// The proxy on the way to `address`.
+    /// The proxy for `address`; nil: none.
+    ///
+    /// - Throws: `ConnectError.request` for an invalid environment variable.
     func proxy(to address: ClientAddress) throws(ConnectError) -> Proxy? {
         if address.scheme.isUnix { return nil }
         switch self {
@@ -82,13 +86,14 @@ public enum ProxyChoice: Sendable, Hashable {
     }
 }
 
-/// What the environment says of proxies.
+/// The proxy settings of the environment variables.
 ///
-/// For `ws` and `http` the proxy is `http_proxy`, in lower case only, because a CGI program's `HTTP_PROXY` is set by its client; for `wss`
-/// and `https` it is `https_proxy` or `HTTPS_PROXY`; for either, if that is not set, `all_proxy` or `ALL_PROXY`. An empty value is none.
-/// `localhost` and loopback addresses are always reached directly, and so is whatever `no_proxy` or `NO_PROXY` lists: names and addresses,
-/// with commas between them. A name stands for itself and all names below it, with or without a dot in front; an address may be a network,
-/// as in `10.0.0.0/8`; `host:port` is only that port; `*` is everything.
+/// `ws` and `http` use `http_proxy`, in lower case only, because CGI sets `HTTP_PROXY` from a
+/// request's field; `wss` and `https` use `https_proxy` or `HTTPS_PROXY`; both fall back to
+/// `all_proxy` or `ALL_PROXY`. An empty value means no proxy. `localhost`, loopback addresses and
+/// the entries of `no_proxy` or `NO_PROXY` are reached directly. Entries are separated by commas: a
+/// name covers itself and its subdomains, with or without a leading dot; an address may be a
+/// network, as in `10.0.0.0/8`; `HOST:PORT` covers that port only; `*` covers everything.
 struct ProxyEnvironment {
     private let variable: (String) -> String?
 
@@ -104,7 +109,7 @@ struct ProxyEnvironment {
         }
     }
 
-    /// The first that is set and not empty.
+    /// The first variable that is set and not empty.
     private func value(of names: [String]) -> (name: String, value: String)? {
         for name in names {
             if let value = variable(name), !value.isEmpty { return (name, value) }
@@ -151,7 +156,7 @@ struct ProxyEnvironment {
 }
 
 extension SocketAddress {
-    /// Whether it never leaves this host.
+    /// Whether the address is this host's loopback or a Unix socket.
     var isLoopback: Bool {
         switch self {
         case .ipv4(let bytes, _): bytes >> 24 == 127
@@ -161,7 +166,7 @@ extension SocketAddress {
         }
     }
 
-    /// Whether the first bits are those of `network`.
+    /// Whether the first `prefixBits` bits equal those of `network`.
     func isIn(_ network: SocketAddress, prefixBits: Int) -> Bool {
         switch (self, network) {
         case (.ipv4(let mine, _), .ipv4(let theirs, _)):
@@ -176,7 +181,7 @@ extension SocketAddress {
         }
     }
 
-    /// The 4 or 16 bytes of an address in network order; nil for a local socket.
+    /// The 4 or 16 bytes of an address in network order; nil for a Unix socket.
     var networkBytes: [UInt8]? {
         func bytes(_ word: some FixedWidthInteger) -> [UInt8] {
             stride(from: word.bitWidth - 8, through: 0, by: -8).map { UInt8(truncatingIfNeeded: word >> $0) }

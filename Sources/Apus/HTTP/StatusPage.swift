@@ -1,6 +1,6 @@
 import ApusCodec
 
-/// A small HTML page that says what a status means.
+/// A small HTML page that names a status.
 struct StatusPage {
     let bytes: [UInt8]
 
@@ -10,7 +10,7 @@ struct StatusPage {
         bytes = Array("<!doctype html><title>\(title)</title><h1>\(title)</h1>\(paragraph)\n".utf8)
     }
 
-    /// The fields of an answer with this page: `fields`, and a `Content-Type` in the place of one among them.
+    /// The fields of a response with this page: `fields` with the page's `Content-Type`.
     func fields(_ fields: HTTPFields) -> HTTPFields {
         var fields = fields
         fields.remove("Content-Type")

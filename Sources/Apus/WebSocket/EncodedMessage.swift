@@ -1,27 +1,32 @@
 import ApusCodec
 import ApusTransport
 
-/// A message for many connections: framed once, and compressed once for each set of extension parameters that its receivers have.
+/// A message for many connections: framed once, and compressed once per distinct set of extension
+/// parameters.
 ///
-/// The receivers' queues share its bytes. Make one, then call `send(_:)` of each socket with it.
+/// Its bytes are shared by the receivers' output queues. Create one, then pass it to `send(_:)` of
+/// each socket.
 public final class EncodedMessage {
     public let kind: MessageKind
     let payload: [UInt8]
     /// The frame for connections without extensions.
     private var plainFrame: ByteChunk?
-    /// Frames by what the extensions of a connection do to any message.
+    /// Frames by `ExtensionChain.sharingKey`.
     private var frames: [String: ByteChunk] = [:]
 
-    /// - Parameter payload: UTF-8 if the kind is text; the caller answers for it.
+    /// - Parameter payload: the message's bytes; the caller ensures that text is valid UTF-8.
     public init(_ payload: [UInt8], as kind: MessageKind) {
         self.payload = payload
         self.kind = kind
     }
 
-    /// A copy of a message that is being delivered.
+    /// Copies a message that is being delivered.
     public convenience init(_ message: Message) { self.init(message.bytes, as: message.kind) }
 
-    /// The frame for connections whose extensions are `chain`; nil if those treat each connection's messages differently.
+    /// The frame for connections with the extensions `chain`.
+    ///
+    /// - Returns: nil if those extensions keep state per connection, so that frames cannot be
+    ///   shared.
     func frame(for chain: ExtensionChain?) -> ByteChunk? {
         guard let chain else {
             if let plainFrame { return plainFrame }
@@ -51,19 +56,5 @@ public final class EncodedMessage {
         frame.append(header.bytes.rawSpan)
         frame.append(body.rawSpan)
         return frame
-    }
-}
-
-extension WebSocket {
-    /// Sends a message that goes to several connections; unless this one's extensions keep a context, its bytes are shared.
-    @discardableResult
-    public func send(_ message: EncodedMessage) -> SendOutcome {
-        guard role == .server, let frame = message.frame(for: extensions) else { return send(message.payload, as: message.kind) }
-        requireNoFragments()
-        if context.hasPublications { context.deliverPublications(before: self) }
-        guard isOpen, let connection else { return .closed }
-        if connection.bufferedBytes > 0, !admitsMore(through: connection) { return refuseSlowConsumer() }
-        connection.write(frame)
-        return outcome(on: connection)
     }
 }

@@ -1,23 +1,33 @@
 import ApusCodec
+import ApusTransport
 
-/// A whole message, lent to a handler for the length of a call. Copy what is to be kept: `bytes`, `text`.
+/// A complete message, valid only during the handler call. Copy what must be kept: `bytes`, `text`.
 public struct Message: ~Escapable {
-    /// Text is valid UTF-8.
+    /// A `.text` payload is valid UTF-8.
     public let kind: MessageKind
-    /// The bytes, where they lie in the worker's buffer.
+    /// The bytes, in the worker's buffer.
     public let payload: RawSpan
+    /// The chunk that holds exactly this payload, if there is one; output can share it.
+    let chunk: SharedChunk?
 
     @_lifetime(copy payload)
-    @inlinable
     public init(kind: MessageKind, payload: RawSpan) {
         self.kind = kind
         self.payload = payload
+        chunk = nil
+    }
+
+    @_lifetime(copy payload)
+    init(kind: MessageKind, payload: RawSpan, in chunk: SharedChunk) {
+        self.kind = kind
+        self.payload = payload
+        self.chunk = chunk
     }
 
     /// A copy of the payload.
     public var bytes: [UInt8] { payload.copied }
 
-    /// A copy of a text's payload; nil for a binary message.
+    /// A copy of a text message's payload; nil for a binary message.
     public var text: String? {
         switch kind {
         case .text: payload.string
@@ -26,11 +36,13 @@ public struct Message: ~Escapable {
     }
 }
 
-/// A part of a message, for handlers that take messages as they arrive (`delivery` is `.fragments`).
+/// A part of a message, for handlers with `delivery` `.fragments`.
 ///
-/// libwebsockets 1.6 has these as `lws_frame_is_binary`, `lws_remaining_packet_payload` and `lws_is_final_fragment`.
+/// In libwebsockets 1.6: `lws_frame_is_binary`, `lws_remaining_packet_payload` and
+/// `lws_is_final_fragment`.
 public struct Fragment: ~Escapable {
-    /// The kind of the message. Text may be cut inside a character; the whole is valid UTF-8.
+    /// The kind of the message. A fragment of text may end inside a character; the whole message is
+    /// valid UTF-8.
     public let kind: MessageKind
     public let payload: RawSpan
     /// Whether the message starts here.

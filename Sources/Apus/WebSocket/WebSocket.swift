@@ -2,160 +2,144 @@ import ApusCodec
 import ApusPlatform
 import ApusTransport
 
-/// One WebSocket connection, as its handler sees it. Belongs to its worker's thread.
+/// One WebSocket connection, as its handler uses it. It belongs to its worker's thread.
 ///
-/// It may be kept after the connection has ended: then it sends nothing and says so.
+/// It may be kept after the connection has ended; sending then returns `.closed`.
 public final class WebSocket {
-    /// What it was opened as.
+    /// The protocol that the connection was opened with.
     public let webSocketProtocol: WebSocketProtocol
-    /// The subprotocol that was agreed on; nil if the client asked for none.
+    /// The negotiated subprotocol; nil if the client requested none.
     public var subprotocol: String? { hasSubprotocol ? webSocketProtocol.name : nil }
-    /// The worker this connection lives in.
-    public let context: Context
-    /// The opening request; nil as soon as `opened` has returned, so that an idle connection does not hold it. Keep a reference if you need it.
+    /// The worker that serves this connection.
+    public let worker: Worker
+    /// The opening request; nil once `opened` has returned, so that idle connections do not hold
+    /// it. Keep a reference to use it later.
     public internal(set) var request: HTTPRequest?
 
-    let role: Role
-    /// Let go when the connection has ended, so that a handler may keep its socket.
+    /// Released when the connection has ended, so that a handler may hold its socket.
     private(set) var handler: any WebSocketHandler
-    /// The same for `apus bench`: looked at from outside, the property's accesses would all be checked.
+    /// The handler, for `apus bench`: inlined there, every access to the property would be checked
+    /// for exclusivity.
     package var currentHandler: any WebSocketHandler {
         @inline(never) get { handler }
     }
-    var connection: Connection?
-    var state = SessionState.open
-    var decoder: FrameDecoder
-    /// A message that has begun and not ended; see `assemble`.
-    var incoming: ByteChunk?
-    var text = UTF8Validator()
+    /// The transport; nil once it has ended.
+    var stream: ByteStream?
+    /// The message being assembled. Only assigned, as `wire`.
+    var assembly: MessageAssembly
+    /// Nil until the first subscription.
+    var membership: TopicMembership?
+    /// The client's connection that this is now; nil on a server.
+    var client: ClientConnection?
+    /// Frames, text, pings, deadlines and the closing handshake. Only assigned, as a whole or a
+    /// part: while no call changes it in place, reading it needs no exclusivity check.
+    var wire: WebSocketState
+
+    // Small ones last, so that there are no gaps.
     let delivery: Delivery
-    let extensions: ExtensionChain?
-    /// Whole messages can be delivered from where they lie.
-    let takesShortWay: Bool
-    /// A message's frame is its payload behind a header.
-    let sendsShortWay: Bool
-    let maxBufferedBytes: Int
+    /// Whether complete messages may be delivered from the receive buffer.
+    let usesReceiveFastPath: Bool
+    /// Whether a message's frame is a header and the unchanged payload.
+    let usesSendFastPath: Bool
     let hasSubprotocol: Bool
-    /// Its protocol's, where it is looked at with each event.
+    /// `webSocketProtocol.number`, copied because every event reads it.
     let routeNumber: UInt16
     var receiving = Receiving.active
     var wantsWritable = false
-    var subscriptions: [Subscription] = []
-    /// The last run of publications that concerns this connection in particular, see `PublicationRun`.
-    var runMark = PublicationRun.Mark()
-    /// A message of ours has begun and not ended.
-    var isSendingFragments = false
-    /// A ping has gone out and nothing has come since.
-    var hasPinged = false
-    var rare: Rare?
 
-    /// What few connections need, and only for a while.
-    final class Rare {
-        /// The answer to the last ping, while another answer is queued. Only the last one counts (RFC 6455 §5.5.3).
-        var pong: [UInt8]?
-        /// Bytes of output that leave before a queued pong has left; 0: none is queued.
-        var queuedPongEnd = 0
-        var deadline: DeadlineTimer?
-        /// Publications that came while a message was being sent in fragments.
-        var deferred: [EncodedMessage] = []
-        /// While a message is being assembled: how large it was when the current period began, and when the period ends.
-        var progress: (bytes: Int, due: MonotonicTime)?
-        /// What `closed` will report once the closing handshake is done.
-        var ending: (code: CloseCode, reason: String)?
-        /// Told after the handler when a client's connection has ended: the code if the peer left an open one, nil if this side closed it.
-        var whenEnded: ((CloseCode?) -> Void)?
-    }
-
-    /// Whether the handler wants more.
+    /// Whether the handler receives.
     enum Receiving { case active, paused }
 
     init(
         _ webSocketProtocol: WebSocketProtocol, role: Role, hasSubprotocol: Bool, extensions: ExtensionChain?,
-        handler: any WebSocketHandler, request: HTTPRequest?, connection: Connection
+        handler: any WebSocketHandler, request: HTTPRequest?, stream: ByteStream
     ) {
         self.webSocketProtocol = webSocketProtocol
-        self.role = role
         self.hasSubprotocol = hasSubprotocol
         routeNumber = webSocketProtocol.number
         self.handler = handler
         self.request = request
-        self.connection = connection
-        context = connection.context
-        self.extensions = extensions
+        self.stream = stream
+        worker = stream.worker
+        assembly = MessageAssembly(extensions, maxMessageBytes: worker.limits.maxMessageBytes)
         delivery = handler.delivery
-        takesShortWay = extensions == nil && delivery == .messages
-        sendsShortWay = extensions == nil && role == .server
-        maxBufferedBytes = context.limits.maxBufferedBytes
-        decoder = FrameDecoder(
+        usesReceiveFastPath = extensions == nil && delivery == .messages
+        usesSendFastPath = extensions == nil && role == .server
+        wire = WebSocketState(
             role: role, ownedReservedBits: extensions?.reservedBits.rawValue ?? 0,
-            maxMessageBytes: Self.maxWireBytes(context.limits.maxMessageBytes, extensions))
-        extensions?.assembler = MessageAssembler(maxBytes: context.limits.maxMessageBytes)
+            maxMessageBytes: Self.maxWireBytes(worker.limits.maxMessageBytes, extensions),
+            now: TimePoint(worker.loop.time(after: .zero)), limits: worker.webSocketLimits)
     }
 
-    /// Bytes that a message may have on the wire: what cannot be compressed grows a little.
+    /// Most bytes of a message on the wire: data that does not compress expands a little.
     private static func maxWireBytes(_ maxMessageBytes: Int, _ extensions: ExtensionChain?) -> Int {
         guard extensions != nil else { return maxMessageBytes }
         let (bytes, isTooMany) = maxMessageBytes.addingReportingOverflow(maxMessageBytes / 1024 + 64)
         return isTooMany ? .max : bytes
     }
 
-    // MARK: What it is
+    // MARK: Properties
 
-    /// What protects this connection (libwebsockets' `lws_is_ssl`); plain once it has ended.
-    public var security: Security { connection?.security ?? .plain }
+    /// The transport's security (libwebsockets' `lws_is_ssl`); plain once the connection has ended.
+    public var security: Security { stream?.security ?? .plain }
 
     /// Whether messages can be sent.
     public var isOpen: Bool {
-        if case .open = state, let connection { !connection.isBroken } else { false }
+        if case .open = wire.session, let stream { !stream.isBroken } else { false }
     }
 
-    /// The other side's address; nil when it cannot be told any more.
-    public var peer: SocketAddress? {
-        guard let connection else { return nil }
-        return connection.origin.peer ?? (try? Socket.peerAddress(of: connection.transport.descriptor))
-    }
+    /// This endpoint's side.
+    var role: Role { wire.decoder.role }
+    /// Nil if none were negotiated.
+    var extensions: ExtensionChain? { assembly.extensions }
 
-    /// The socket's number, for diagnostics and socket options; nil when the connection has ended. Never close it.
-    public var descriptor: Int32? { connection?.transport.descriptor }
+    /// The peer's address; nil once the connection has ended.
+    public var peer: SocketAddress? { stream?.peer }
 
-    /// Bytes of output that wait for the peer.
-    public var bufferedBytes: Int { connection?.bufferedBytes ?? 0 }
+    /// The socket's descriptor, for diagnostics and socket options; nil once the connection has
+    /// ended. Never close it.
+    public var descriptor: Int32? { stream?.socket }
 
-    /// Whether output waits for the peer (libwebsockets' `lws_partial_buffered`).
-    public var hasBufferedOutput: Bool { connection?.hasBufferedOutput ?? false }
+    /// Bytes of output that the kernel has not taken.
+    public var bufferedBytes: Int { stream?.bufferedBytes ?? 0 }
+
+    /// Whether output is buffered (libwebsockets' `lws_partial_buffered`).
+    public var hasBufferedOutput: Bool { stream?.hasBufferedOutput ?? false }
 
     // MARK: Sending
 
-    /// What became of what was sent.
+    /// The result of sending.
     public enum SendOutcome: Sendable, Equatable {
-        /// It is on its way: written, or about to be when the handler returns.
+        /// Written, or to be written when the handler returns.
         case accepted
-        /// It waits behind this many bytes that the peer has not taken: slow down, and go on in `writable`.
+        /// Queued; this many bytes are buffered. Send less, and continue in `writable`.
         case buffered(Int)
-        /// It was not sent: the connection is closing or has ended, or the peer is too slow (`Limits.maxBufferedBytes`,
-        /// `maxWorkerBufferBytes`).
+        /// Not sent: the connection is closing or has ended, or the peer reads too slowly
+        /// (`Limits.maxBufferedBytes`, `maxWorkerBufferBytes`).
         case closed
     }
 
     /// Sends a message.
     @discardableResult
-    public func send(_ message: Message) -> SendOutcome { send(message.payload, as: message.kind) }
+    public func send(_ message: Message) -> SendOutcome {
+        if sendShort(message.payload, as: message.kind) { return .accepted }
+        requireNoFragments()
+        return send(message.payload, opcode: message.kind.opcode, kind: message.kind, isFinal: true, in: message.chunk)
+    }
 
     /// Sends a text message.
     @discardableResult
-    public func send(text: String) -> SendOutcome {
-        send(Array(text.utf8).rawSpan, as: .text)
-    }
+    public func send(text: String) -> SendOutcome { send(Array(text.utf8).rawSpan, as: .text) }
 
     /// Sends a binary message.
     @discardableResult
     public func send(binary bytes: [UInt8]) -> SendOutcome { send(bytes, as: .binary) }
 
-    /// Sends a message whose bytes are in an array. The caller answers for text being UTF-8.
+    /// Sends a message from an array. The caller ensures that text is valid UTF-8.
     @discardableResult
     public func send(_ bytes: [UInt8], as kind: MessageKind) -> SendOutcome { send(bytes.rawSpan, as: kind) }
 
-    /// Sends a message. The caller answers for text being UTF-8.
+    /// Sends a message. The caller ensures that text is valid UTF-8.
     @discardableResult
     public func send(_ payload: borrowing RawSpan, as kind: MessageKind) -> SendOutcome {
         if sendShort(payload, as: kind) { return .accepted }
@@ -163,191 +147,204 @@ public final class WebSocket {
         return send(payload, opcode: kind.opcode, kind: kind, isFinal: true)
     }
 
-    /// Sends a message of the simplest kind if nothing stands in its way: the counterpart of `FrameDecoder.nextShortMessage`.
+    /// The fast path for sending: a short message, no extensions, nothing buffered. The counterpart
+    /// of `FrameDecoder.nextShortMessage`.
+    ///
+    /// - Returns: false if the message must be sent by the general path.
     @inline(__always)
     private func sendShort(_ payload: borrowing RawSpan, as kind: MessageKind) -> Bool {
-        guard sendsShortWay, !isSendingFragments, case .open = state, !context.hasPublications, payload.byteCount <= maxControlPayloadBytes,
-            let connection, !connection.isBroken, !connection.hasBufferedOutput
+        guard usesSendFastPath, !wire.isSendingFragments, case .open = wire.session, !worker.broker.hasPublications,
+            payload.byteCount <= maxControlPayloadBytes,
+            let stream, !stream.isBroken, !stream.hasBufferedOutput
         else { return false }
-        return connection.cork(FrameHeader(opcode: kind.opcode, payloadBytes: payload.byteCount), payload)
+        return stream.cork(FrameHeader(opcode: kind.opcode, payloadBytes: payload.byteCount), payload)
     }
 
-    /// Sends a part of a message as a frame of its own; the first one says what kind the message is. Until the last part has been sent,
-    /// no other message can be.
+    /// Sends a part of a message as one frame. The first part determines the message's kind. No
+    /// other message can be sent until the last part has been sent.
     @discardableResult
     public func sendFragment(_ payload: borrowing RawSpan, as kind: MessageKind, isLast: Bool) -> SendOutcome {
-        if context.hasPublications { context.deliverPublications(before: self) }
-        let opcode = isSendingFragments ? Opcode.continuation : kind.opcode
-        isSendingFragments = !isLast
+        if worker.broker.hasPublications { worker.broker.deliverPublications(before: self) }
+        let opcode = change { $0.nextFragmentOpcode(kind, isLast: isLast) }
         let outcome = send(payload, opcode: opcode, kind: kind, isFinal: isLast)
-        if isLast, let deferred = rare?.deferred, !deferred.isEmpty {
-            rare?.deferred = []
-            for message in deferred { deliver(message) }
-        }
+        if isLast { membership?.fragmentsEnded(on: self) }
         return outcome
     }
 
-    /// Sends a part of a binary message as a frame of its own.
+    /// Sends a part of a binary message as one frame.
     @discardableResult
     public func sendFragment(binary bytes: [UInt8], isLast: Bool) -> SendOutcome {
         sendFragment(bytes.rawSpan, as: .binary, isLast: isLast)
     }
 
-    /// Sends a ping of at most 125 bytes. The answer comes to the handler's `pong`.
+    /// Sends a ping with a payload of at most 125 bytes. The pong is delivered to the handler's
+    /// `pong`.
     @discardableResult
     public func ping(_ payload: [UInt8] = []) -> SendOutcome {
-        precondition(payload.count <= maxControlPayloadBytes, "a ping has at most \(maxControlPayloadBytes) bytes (RFC 6455 §5.5)")
+        if payload.count > maxControlPayloadBytes { fatalError("expected a ping of at most 125 bytes, got \(payload.count)") }
         return send(payload.rawSpan, opcode: .ping, kind: nil, isFinal: true)
     }
 
     @inline(__always)
     func requireNoFragments() {
-        precondition(!isSendingFragments, "a message is being sent in fragments: end it with sendFragment(_:as:isLast: true) first")
+        if wire.isSendingFragments { fatalError("a message is being sent in fragments: end it with sendFragment(_:isLast: true) first") }
     }
 
-    /// - Parameter kind: nil for control frames, which pass no extension.
+    /// Sends a message that goes to several connections. The frame's bytes are shared unless this
+    /// connection's extensions keep state between messages.
+    @discardableResult
+    public func send(_ message: EncodedMessage) -> SendOutcome {
+        guard role == .server, let frame = message.frame(for: extensions) else { return send(message.payload, as: message.kind) }
+        requireNoFragments()
+        return writer?.send(frame) ?? .closed
+    }
+
+    /// The general path for sending; see `FrameWriter.send`.
     @inline(never)
-    private func send(_ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind?, isFinal: Bool) -> SendOutcome {
-        if context.hasPublications { context.deliverPublications(before: self) }
-        guard case .open = state, let connection, !connection.isBroken else { return .closed }
-        var buffered = connection.bufferedBytes
-        if buffered > 0, buffered > admittedBytes {
-            guard admitsMore(through: connection) else { return refuseSlowConsumer() }
-            buffered = connection.bufferedBytes
-        }
-        if let extensions, let kind {
-            send(payload, opcode: opcode, kind: kind, isFinal: isFinal, through: extensions, on: connection)
-            return outcome(on: connection)
-        }
-        let header = FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, isFinal: isFinal, maskingKey: maskingKey)
-        if connection.cork(header, payload) { return buffered == 0 ? .accepted : .buffered(buffered) }
-        return sendUncorked(header, payload, through: connection)
-    }
+    private func send(
+        _ payload: borrowing RawSpan, opcode: Opcode, kind: MessageKind?, isFinal: Bool, in chunk: SharedChunk? = nil
+    ) -> SendOutcome { writer?.send(payload, as: opcode, of: kind, isFinal: isFinal, in: chunk) ?? .closed }
 
-    private func sendUncorked(_ header: FrameHeader, _ payload: borrowing RawSpan, through connection: Connection) -> SendOutcome {
-        connection.write(header, payload)
-        return outcome(on: connection)
-    }
+    /// Nil once the connection has ended.
+    var writer: FrameWriter? { stream.map { FrameWriter(self, on: $0) } }
 
-    /// What came of a message that was written.
-    func outcome(on connection: Connection) -> SendOutcome {
-        // One message may pass the limit, its connection must not live on it.
-        if connection.bufferedBytes > 0, !context.hasRoom(), !admitsMore(through: connection) { refuseForMemory() }
-        return connection.bufferedBytes == 0 ? .accepted : .buffered(connection.bufferedBytes)
-    }
-
-    /// A key for the next frame; nil for a server's, which are not masked.
-    @inline(__always)
-    var maskingKey: UInt32? {
-        switch role {
-        case .server: nil
-        case .client: context.maskingKeys.next()
-        }
-    }
-
-    /// Writes a control frame, whatever the state.
-    func sendControl(_ opcode: Opcode, _ payload: borrowing RawSpan) {
-        connection?.write(FrameHeader(opcode: opcode, payloadBytes: payload.byteCount, maskingKey: maskingKey), payload)
-    }
-
-    /// Bytes that may wait for the peer already when more is to be sent: none where memory is short.
-    var admittedBytes: Int { context.hasRoom() ? maxBufferedBytes : 0 }
-
-    /// Whether more may be sent behind what waits. Where memory is short, the kernel is offered that first: what was queued in this turn says
-    /// nothing of the peer.
-    func admitsMore(through connection: Connection) -> Bool {
-        if !context.hasRoom() {
-            guard connection.offerOutput() else {
-                connection.abort()
-                return false
-            }
-            // Who waits for that to be sent is told at the turn's end.
-            context.unsettled(connection)
-        }
-        return connection.bufferedBytes <= admittedBytes
-    }
-
-    /// More waits than is admitted.
-    func refuseSlowConsumer() -> SendOutcome {
-        if context.hasRoom() || bufferedBytes > maxBufferedBytes {
-            close(code: .tryAgainLater, reason: "the peer reads too slowly")
-        } else {
-            refuseForMemory()
-        }
-        return .closed
-    }
-
-    /// Asks for one call of the handler's `writable` when nothing is buffered (libwebsockets' `lws_callback_on_writable`).
+    /// Requests one call of the handler's `writable`, made when nothing is buffered (libwebsockets'
+    /// `lws_callback_on_writable`).
     public func requestWritable() {
         guard isOpen, !wantsWritable else { return }
         wantsWritable = true
-        if !hasBufferedOutput { context.requestedWritable(self) }
+        if !hasBufferedOutput { worker.requestedWritable(self) }
+    }
+
+    /// Calls the handler's `writable` if it is still requested and nothing is buffered.
+    func serveWritable() {
+        guard wantsWritable, isOpen, !hasBufferedOutput, let stream else { return }
+        wantsWritable = false
+        worker.serving(stream, .writable, route: routeNumber)
+        handler.writable(self)
+        worker.servingNothing()
+    }
+
+    // MARK: Topics
+
+    /// Subscribes to a topic until the connection ends: an exact name, or a pattern that ends in
+    /// `/#`, which matches the name before it and everything below; `#` matches all topics. Names
+    /// are compared byte by byte.
+    ///
+    /// - Returns: false if the connection has ended or already has `Limits.maxSubscriptions`, or if
+    ///   the topic has more than 65,535 bytes.
+    @discardableResult
+    public func subscribe(to topic: String) -> Bool {
+        guard stream != nil, topic.utf8.count <= Topic.maxNameBytes,
+            (membership?.subscriptions.count ?? 0) < worker.limits.maxSubscriptions
+        else { return false }
+        worker.broker.subscribe(self, to: topic)
+        return true
+    }
+
+    var isSubscriber: Bool { membership?.subscriptions.isEmpty == false }
+
+    /// Removes a subscription; no effect if there is none.
+    public func unsubscribe(from topic: String) { worker.broker.unsubscribe(self, from: topic) }
+
+    /// Sends a message to all subscribers of `topic`, on all workers, except this connection.
+    public func publish(_ payload: [UInt8], as kind: MessageKind, to topic: String) {
+        worker.publish(payload, as: kind, to: topic, excluding: self)
     }
 
     // MARK: Receiving
 
-    /// Stops receiving (libwebsockets' `lws_rx_flow_control`): at once, even for messages that have been read already; these come first,
-    /// in order, after `resumeReceiving`. While it is paused, a silent peer is pinged, but not given up; if the peer ends the connection meanwhile,
-    /// that is told after what it had sent, or after `Limits.silenceTimeout`.
+    /// Stops receiving at once (libwebsockets' `lws_rx_flow_control`). Messages already read are
+    /// delivered first, in order, after `resumeReceiving`. While receiving is paused, a silent peer
+    /// is sent pings but not closed; if the peer ends the connection, that is reported after the
+    /// data it had sent, or after `Limits.silenceTimeout`.
     public func pauseReceiving() {
-        guard receiving == .active, let connection else { return }
+        guard receiving == .active, let stream else { return }
         receiving = .paused
-        connection.pauseReading(.application)
+        stream.pauseReading(.application)
     }
 
-    /// Goes on receiving.
+    /// Resumes receiving.
     public func resumeReceiving() {
-        guard receiving == .paused, let connection else { return }
+        guard receiving == .paused, let stream else { return }
         receiving = .active
         resumed()
-        connection.resumeReading(.application)
+        stream.resumeReading(.application)
     }
 
     // MARK: Ending
 
-    /// Begins the closing handshake: the peer gets the code and the reason (at most 123 bytes are sent), and `closed` is called when it has
-    /// answered or `Limits.closingTimeout` has passed. Messages that come until then are dropped. No effect when it is closing already.
-    /// With `.noStatus` the frame has no code; other codes that must not be sent, such as `.abnormal`, go out as `.internalError`.
+    /// Closes the connection because the worker's memory limit is reached, for received messages
+    /// and for output alike.
+    func refuseForMemory() {
+        dropAssembled()
+        worker.memory.noteShortage()
+        close(code: .tryAgainLater, reason: "the server has no memory for more")
+    }
+
+    /// Discards the message being assembled.
+    func dropAssembled() { changeAssembly { $0.drop(worker.memory) } }
+
+    /// Starts the closing handshake: sends a close frame with the code and the reason (truncated to
+    /// 123 bytes). `closed` is called when the peer has answered or `Limits.closingTimeout` has
+    /// passed; messages received until then are dropped. No effect if the connection is closing
+    /// already. With `.noStatus` the frame has no code; other codes that must not be sent, such as
+    /// `.abnormal`, are sent as `.internalError`.
     public func close(code: CloseCode = .normal, reason: String = "") {
-        if context.hasPublications { context.deliverPublications(before: self) }
-        perform(change { $0.close(code, reason: reason) })
+        let stream = stream
+        let next = beginClosing(code: code, reason: reason)
+        stream?.follow(next)
     }
 
-    /// Ends the connection at once, without a closing handshake; `closed` reports 1006 at the end of the loop's turn.
+    /// Ends the connection at once, without a closing handshake. `closed` reports 1006 at the end
+    /// of the loop's turn.
     public func terminate() {
-        guard let connection else { return }
-        // What has been read already is not delivered any more.
-        state = .closed
-        connection.abort()
+        guard let stream else { return }
+        // Data that was read already is not delivered.
+        change { $0.didEnd() }
+        stream.abort()
     }
 
-    /// Closes with `code` unless called again, or with nil, in time (libwebsockets' `lws_set_timeout`).
+    /// Closes with `code` after `delay`. A further call replaces the deadline; nil removes it
+    /// (libwebsockets' `lws_set_timeout`).
     public func setDeadline(after delay: Duration?, code: CloseCode = .policyViolation, reason: String = "deadline passed") {
-        rare?.deadline?.cancel()
-        rare?.deadline = nil
-        guard let delay, isOpen else { return }
-        let timer = DeadlineTimer(context.loop) { [weak self] in self?.close(code: code, reason: reason) }
-        timer.start(after: delay)
-        rareState.deadline = timer
+        guard let stream else { return }
+        let due = delay.map { TimePoint(stream.time(after: $0)) }
+        change { $0.setDeadline(due, WebSocketEnding(code, reason)) }
+        stream.deadlineChanged()
     }
 
-    /// Tells the handler of the end, once, and lets it go.
-    func tellClosed(_ code: CloseCode, _ reason: String) {
+    /// Calls the handler's `closed` once, and releases the handler.
+    func reportClosed(_ ending: WebSocketEnding, _ stream: ByteStream) {
         let handler = handler
         self.handler = EndedHandler.shared
-        if let connection { context.serving(connection, .closed, route: webSocketProtocol.number) }
-        handler.closed(self, code: code, reason: reason)
+        worker.serving(stream, .closed, route: routeNumber)
+        handler.closed(self, code: ending.code, reason: ending.reason)
+        worker.servingNothing()
     }
 
-    var rareState: Rare {
-        if let rare { return rare }
-        let state = Rare()
-        rare = state
-        return state
+    // MARK: The wire
+
+    /// The time from which a period is counted. The clock rounds down to milliseconds, this time is
+    /// rounded up: no period is too short.
+    var now: TimePoint { TimePoint(worker.loop.time(after: .zero)) }
+
+    /// Changes the wire's state in a local copy; see `wire`.
+    func change<Result, Failure>(_ body: (inout WebSocketState) throws(Failure) -> Result) throws(Failure) -> Result {
+        var copy = wire
+        defer { wire = copy }
+        return try body(&copy)
+    }
+
+    /// Changes the message being assembled in a local copy; see `wire`.
+    func changeAssembly<Result, Failure>(_ body: (inout MessageAssembly) throws(Failure) -> Result) throws(Failure) -> Result {
+        var copy = assembly
+        defer { assembly = copy }
+        return try body(&copy)
     }
 }
 
-/// Stands where a handler was.
+/// Replaces the handler of an ended connection.
 private final class EndedHandler: WebSocketHandler, Sendable {
     static let shared = EndedHandler()
 }

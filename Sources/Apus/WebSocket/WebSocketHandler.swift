@@ -1,42 +1,51 @@
-/// What an application does with one WebSocket: one object per connection, called on its worker's thread.
+/// An application's handler of one WebSocket: one object per connection, called on its worker's
+/// thread.
 ///
-/// Order: `opened`, then any of the middle ones, then `closed` exactly once. Sending, closing and terminating are safe in each.
+/// Order: `opened`, then any of the others, then `closed` exactly once. Each may send, close and
+/// terminate.
+///
+/// Every method has a default that does nothing. So a method whose signature differs (`async`,
+/// other types, another label) compiles and is never called: let the editor complete the names, or
+/// write the handler against a test that expects a reply.
 public protocol WebSocketHandler: AnyObject {
-    /// Whether messages come whole (the default) or as they arrive. Asked once, before `opened`.
+    /// Whether messages are delivered complete (the default) or as they arrive. Read once, before
+    /// `opened`.
     var delivery: Delivery { get }
 
-    /// The opening handshake is done. `socket.request` is there for the last time.
+    /// The opening handshake is done. `socket.request` is available for the last time.
     func opened(_ socket: WebSocket)
 
-    /// A message came.
+    /// A message was received.
     func received(_ message: Message, on socket: WebSocket)
 
-    /// A part of a message came; only with `delivery` `.fragments`.
+    /// A part of a message was received; only with `delivery` `.fragments`.
     func received(_ fragment: Fragment, on socket: WebSocket)
 
-    /// Asked for by `requestWritable`: nothing is buffered, the socket takes more. Once for any number of requests before it.
+    /// Nothing is buffered any more. Called once after any number of `requestWritable` calls.
     func writable(_ socket: WebSocket)
 
-    /// The peer sent a pong, asked for or not. The library answers pings itself.
+    /// A pong was received, solicited or not. The library answers pings itself.
     func pong(_ payload: RawSpan, on socket: WebSocket)
 
-    /// The application signalled all connections of the protocol (`Context.signal(all:)`).
+    /// The application sent a signal to all connections of the protocol (`Worker.signal(all:)`).
     func signaled(_ signal: UInt32, payload: [UInt8], on socket: WebSocket)
 
-    /// So many publications, or signals, were dropped before the next one: this worker did not read in time, or this peer did not. In the first
-    /// case nobody knows for whom they were: every connection of the worker that is not a client's is told of all.
+    /// `count` publications or signals were dropped before the next one, because this worker or
+    /// this peer read too slowly. If the worker did, their receivers are unknown, and every server
+    /// connection of the worker gets the full count.
     func missed(_ count: Int, on socket: WebSocket)
 
-    /// It is over. `code` is the peer's; 1005 if its close frame had none; 1006 if it left without a close frame; or, if the peer broke
-    /// the protocol, the code that we closed with. `reason` goes with the code; with 1006 it says so if the peer was silent for too long.
+    /// The connection has ended. `code` is the peer's: 1005 if its close frame had none, 1006 if no
+    /// close frame was received; after a protocol violation it is the code that was sent. `reason`
+    /// belongs to the code; with 1006 it describes a silence timeout, if that was the cause.
     func closed(_ socket: WebSocket, code: CloseCode, reason: String)
 }
 
-/// How a handler gets messages.
+/// How a handler receives messages.
 public enum Delivery: Sendable {
-    /// Whole, up to `Limits.maxMessageBytes`.
+    /// Complete, up to `Limits.maxMessageBytes`.
     case messages
-    /// As they arrive, without assembling.
+    /// As they arrive, without assembly.
     case fragments
 }
 
@@ -54,11 +63,11 @@ extension WebSocketHandler {
 
 /// Thrown by a handler factory to refuse a WebSocket before it opens.
 public struct Rejection: Error, Sendable {
-    /// The status the client gets, such as 401 or 403.
+    /// The response's status, such as 401 or 403.
     public let status: HTTPStatus
-    /// A line of text for the client.
+    /// A line of text for the response.
     public let reason: String
-    /// Fields of the answer, such as `WWW-Authenticate`.
+    /// Additional response fields, such as `WWW-Authenticate`.
     public let fields: HTTPFields
 
     public init(_ status: HTTPStatus, _ reason: String = "", fields: HTTPFields = HTTPFields()) {
@@ -68,24 +77,27 @@ public struct Rejection: Error, Sendable {
     }
 }
 
-/// A kind of conversation that a server offers (libwebsockets' `lws_protocols` entry). Compared by identity.
+/// A WebSocket protocol that a server offers (an entry of libwebsockets' `lws_protocols`). Compared
+/// by identity.
 public final class WebSocketProtocol: @unchecked Sendable {
     /// The subprotocol's name, as in `Sec-WebSocket-Protocol`.
     public let name: String
-    /// The path it is offered at.
+    /// The path at which it is offered.
     public let path: String
-    /// Which one it is among the server's, the same in every worker; or, of a client's connection, which subprotocol was agreed on.
+    /// Identifies the protocol among the server's, equal in every worker; for a client connection,
+    /// the negotiated subprotocol.
     public let id: ID
-    /// The number and one, for the flight recorder; 0 for a client's.
+    /// `id.index` + 1, for the flight recorder; 0 for a client's.
     let number: UInt16
-    /// Called by the thread of a worker, which has its own copy of this.
+    /// Called on a worker's thread; each worker has its own copy.
     let makeHandler: (HTTPRequest) throws -> any WebSocketHandler
 
-    /// A protocol's identity, to be handed to other threads.
+    /// A protocol's identity, which may be passed to other threads.
     public struct ID: Hashable, Sendable {
-        /// Its number among the server's protocols; below zero for a client's.
+        /// The index among the server's protocols; negative for a client's.
         let index: Int
-        /// The subprotocol of a client's connections, empty for none: they are the server's of none, and their worker's alone.
+        /// The subprotocol of client connections, empty for none. Client protocols are separate
+        /// from the server's, and local to their worker.
         let client: String?
 
         init(index: Int) {

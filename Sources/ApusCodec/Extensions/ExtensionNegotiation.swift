@@ -1,41 +1,76 @@
-/// The agreed extensions of one connection, in the order they were agreed on: what is sent passes the first one first, what is received the
-/// last one first (RFC 6455 §9.1).
+/// The negotiated extensions of one connection, in the order of the server's response. Sent payload
+/// passes through the first one first, received payload through the last one first (RFC 6455 §9.1).
 package final class ExtensionChain {
     private let sessions: [any ExtensionSession]
-    /// The reserved bits that the extensions own together.
+    /// The reserved bits of all extensions together.
     package let reservedBits: ReservedBits
 
-    /// Bytes of the current message that have been handed on as they came, which is how a message that is never assembled is limited.
-    package var bytesHandedOn = 0
+    /// Bytes of the current message that have been delivered piece by piece. Limits a message that
+    /// is never assembled.
+    private var bytesDelivered = 0
 
-    /// What the current message has become so far, where it is assembled.
+    /// The current message after the extensions, where it is assembled.
     package var assembler = MessageAssembler(maxBytes: 0)
 
-    /// What `send` of the whole chain depends on besides the message; nil if a session keeps a context.
+    /// What the result of `send` depends on besides the message; nil if a session keeps a context.
     package let sharingKey: String?
 
     init(_ agreed: [(name: String, session: any ExtensionSession)], reservedBits: ReservedBits) {
         sessions = agreed.map(\.session)
         self.reservedBits = reservedBits
-        // A key means something to its own extension only. Names are tokens, so that no key can pass for another's beginning.
+        // A key is only unique within its extension. Prefixing the name, a token, and the key's
+        // length makes the joined text unique.
         let keys = agreed.compactMap { agreed in agreed.session.sharingKey.map { "\(agreed.name) \($0.utf8.count) \($0)" } }
         sharingKey = keys.count == agreed.count ? keys.joined(separator: ",") : nil
     }
 
-    /// Passes received payload through, appending the result to `output`.
+    /// Decodes a piece of a message that is not assembled, and appends the result to `output`.
+    ///
+    /// - Throws: `FrameViolation.messageTooBig` when the message exceeds the limit after the
+    ///   extensions, or `extensionFailed`.
+    package func receive(_ piece: DataPiece, _ payload: RawSpan, into output: inout [UInt8], maxMessageBytes: Int) throws(FrameViolation)
+        -> ExtensionOutcome
+    {
+        if piece.startsMessage { bytesDelivered = 0 }
+        let room = maxMessageBytes - bytesDelivered
+        let outcome: ExtensionOutcome
+        do throws(FrameViolation) {
+            outcome = try receive(payload, ExtensionPiece(piece), into: &output, maxBytes: room)
+        } catch .extensionFailed(.messageTooBig) {
+            throw .messageTooBig(size: UInt64(maxMessageBytes + 1), limit: UInt64(maxMessageBytes))
+        }
+        let count = outcome == .unchanged ? payload.byteCount : output.count
+        bytesDelivered += count
+        // The decoder's limit is higher than this one, by the worst-case expansion of compression.
+        guard count <= room else { throw .messageTooBig(size: UInt64(bytesDelivered), limit: UInt64(maxMessageBytes)) }
+        return outcome
+    }
+
+    /// Decodes a piece and appends it to the message in `assembler`.
+    ///
+    /// - Throws: `FrameViolation.messageTooBig` when the message exceeds the limit after the
+    ///   extensions, or `extensionFailed`.
+    package func assemble(_ piece: DataPiece, _ payload: RawSpan) throws(FrameViolation) {
+        let outcome = try assembler.extend { (bytes, maxBytes) throws(FrameViolation) in
+            try receive(payload, ExtensionPiece(piece), into: &bytes, maxBytes: maxBytes)
+        }
+        if outcome == .unchanged { try assembler.append(payload, remaining: piece.remainingInFrame) }
+    }
+
+    /// Passes received payload through the chain and appends the result to `output`.
     ///
     /// - Throws: `FrameViolation.extensionFailed`.
     package func receive(
         _ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int
     ) throws(FrameViolation) -> ExtensionOutcome {
         do throws(ExtensionError) {
-            return try pass(payload, piece, into: &output, maxBytes: maxBytes)
+            return try transform(payload, piece, into: &output, maxBytes: maxBytes)
         } catch {
             throw .extensionFailed(error)
         }
     }
 
-    private func pass(
+    private func transform(
         _ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int
     ) throws(ExtensionError) -> ExtensionOutcome {
         if sessions.count == 1 { return try sessions[0].receive(payload, piece, into: &output, maxBytes: maxBytes) }
@@ -56,7 +91,7 @@ package final class ExtensionChain {
         return .replaced()
     }
 
-    /// Passes payload to send through, appending the result to `output`.
+    /// Passes payload to send through the chain and appends the result to `output`.
     package func send(_ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8]) -> ExtensionOutcome {
         if sessions.count == 1 { return sessions[0].send(payload, piece, into: &output) }
         var current: [UInt8]?
@@ -76,16 +111,18 @@ package final class ExtensionChain {
     }
 }
 
-/// Agreement on extensions in the opening handshake (RFC 6455 §9.1).
+/// Extension negotiation in the opening handshake (RFC 6455 §9.1).
 package enum ExtensionNegotiation {
-    /// What a server agrees to.
+    /// The extensions that a server accepts.
     package struct Agreement {
-        /// The value of `Sec-WebSocket-Extensions`.
+        /// The value of `Sec-WebSocket-Extensions` in the response.
         package let answer: String
         package let chain: ExtensionChain
     }
 
-    /// Why a set of extensions cannot be configured together; nil if it can.
+    /// Checks that a set of extensions can be configured together.
+    ///
+    /// - Returns: what is wrong, or nil.
     package static func conflict(in extensions: [any WebSocketExtension]) -> String? {
         for (index, one) in extensions.enumerated() {
             guard HTTPMethod(rawValue: one.name).isToken else { return "the extension name \"\(one.name)\" is not a token (RFC 6455 §9.1)" }
@@ -99,13 +136,13 @@ package enum ExtensionNegotiation {
         return nil
     }
 
-    /// A server's answer to a client's offers: each extension is agreed on at most once, with the first of its offers that it accepts, in
-    /// the client's order.
+    /// A server's response to a client's offers. An extension is accepted at most once, with the
+    /// first of its offers that it accepts, in the client's order.
     ///
     /// - Parameters:
-    ///   - offers: the value of `Sec-WebSocket-Extensions`.
-    ///   - allows: the application's veto, asked before an extension sees an offer.
-    /// - Returns: nil when nothing is agreed on.
+    ///   - offers: the value of `Sec-WebSocket-Extensions` in the request.
+    ///   - allows: the application's veto, called before the extension gets an offer.
+    /// - Returns: nil if no offer is accepted.
     /// - Throws: `HandshakeViolation.extensionsMalformed`.
     package static func answer(
         _ offers: String, with extensions: [any WebSocketExtension], allows: (any WebSocketExtension) -> Bool
@@ -127,15 +164,17 @@ package enum ExtensionNegotiation {
             answer: answers.map(\.description).joined(separator: ", "), chain: ExtensionChain(agreed, reservedBits: bits))
     }
 
-    /// A client's offers; nil without any.
+    /// The value of `Sec-WebSocket-Extensions` in a client's request; nil without any offer.
     package static func offers(of extensions: [any WebSocketExtension]) -> String? {
         let offers = extensions.flatMap { $0.offers() }
         return offers.isEmpty ? nil : offers.map(\.description).joined(separator: ", ")
     }
 
-    /// A client's check of the server's answer: every element must be an extension that was offered, once.
+    /// Checks a server's response: every element must be an extension that was offered, listed
+    /// once.
     ///
-    /// - Throws: `ExtensionError.negotiation`: "the client MUST _Fail the WebSocket Connection_" (RFC 6455 §4.1).
+    /// - Throws: `ExtensionError.negotiation`: "the client MUST _Fail the WebSocket Connection_"
+    ///   (RFC 6455 §4.1).
     package static func agree(
         to answer: String, with extensions: [any WebSocketExtension]
     ) throws(ExtensionError) -> ExtensionChain? {

@@ -1,6 +1,7 @@
-/// One element of `Sec-WebSocket-Extensions`: a name and its parameters, as offered or as answered (RFC 6455 §9.1).
+/// One element of `Sec-WebSocket-Extensions`: a name and its parameters, of an offer or of a
+/// response (RFC 6455 §9.1).
 public struct ExtensionParameters: Hashable, Sendable, CustomStringConvertible {
-    /// One parameter; `value` is nil when it stands without one.
+    /// One parameter; `value` is nil if it has none.
     public struct Parameter: Hashable, Sendable {
         public let name: String
         public let value: String?
@@ -13,7 +14,7 @@ public struct ExtensionParameters: Hashable, Sendable, CustomStringConvertible {
 
     /// The extension's name, a token.
     public let name: String
-    /// In the order they stand; a name may stand more than once.
+    /// In the order of the field; a name may occur more than once.
     public var parameters: [Parameter]
 
     public init(_ name: String, _ parameters: [Parameter] = []) {
@@ -21,16 +22,20 @@ public struct ExtensionParameters: Hashable, Sendable, CustomStringConvertible {
         self.parameters = parameters
     }
 
-    /// As it stands in the field: `permessage-deflate; server_max_window_bits=10`.
+    /// As written in the field: `permessage-deflate; server_max_window_bits=10`.
     public var description: String {
         parameters.reduce(name) { text, parameter in text + "; " + parameter.name + (parameter.value.map { "=" + $0 } ?? "") }
     }
 
-    /// The most elements a field may have. Nobody offers more than a few, and each is looked at once per extension.
+    /// Elements that a field may have. Clients offer a few, and each one is compared with every
+    /// extension.
     static let maxElements = 32
 
-    /// Parses the field's value, several fields joined by a comma; nil if it does not follow the grammar of §9.1. A value in quotes
-    /// counts as the token it must contain ("the value after quoted-string unescaping MUST conform to the 'token' ABNF").
+    /// Parses the value of the field, several fields joined by a comma. A quoted value counts as
+    /// the token that it must contain ("the value after quoted-string unescaping MUST conform to
+    /// the 'token' ABNF").
+    ///
+    /// - Returns: nil if the value does not follow the grammar of §9.1.
     package static func parse(_ text: String) -> [ExtensionParameters]? {
         var scanner = ExtensionScanner(Array(text.utf8))
         var elements: [ExtensionParameters] = []
@@ -55,7 +60,7 @@ public struct ExtensionParameters: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Reads tokens and separators, blanks between them skipped.
+/// Reads tokens and separators and skips the white space between them.
 private struct ExtensionScanner {
     private let bytes: [UInt8]
     private var position = 0
@@ -66,7 +71,7 @@ private struct ExtensionScanner {
         while position < bytes.count, bytes[position] == ByteClass.space || bytes[position] == ByteClass.tab { position += 1 }
     }
 
-    /// Whether a comma or the end comes next.
+    /// Whether a comma or the end of the field is next.
     var isAtElementEnd: Bool {
         mutating get {
             skipBlanks()

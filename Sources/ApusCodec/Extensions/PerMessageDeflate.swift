@@ -1,30 +1,35 @@
-/// permessage-deflate (RFC 7692): each message compressed by itself, or with what came before it.
+/// permessage-deflate (RFC 7692): compresses each message alone, or with the context of those
+/// before it.
 ///
-/// Without context takeover, which is the default, nothing of a connection remains between its messages: all connections of a process
-/// share a few compressors. With it, each connection that has sent a message holds one of its own.
+/// Without context takeover, the default, a connection keeps no state between messages: all
+/// connections of a process share a few compressors. With it, each connection that has sent a
+/// message owns a compressor.
 public final class PerMessageDeflate: WebSocketExtension {
-    /// What is agreed to, and how hard to compress.
+    /// Which parameters are accepted, and how to compress.
     public struct Configuration: Hashable, Sendable {
-        /// Whether a message may refer to those before it: smaller messages, a compressor and a window for each connection.
+        /// Whether a message may refer to those before it. Messages become smaller; each connection
+        /// needs a compressor and a window.
         public enum ContextTakeover: Hashable, Sendable {
             case never
-            /// Unless the peer asks for none.
+            /// Used unless the peer refuses it with `…_no_context_takeover`.
             case allowed
         }
 
-        /// Of what the server compresses.
+        /// Context takeover of messages from the server.
         public var serverContextTakeover = ContextTakeover.never
-        /// Of what the client compresses.
+        /// Context takeover of messages from the client.
         public var clientContextTakeover = ContextTakeover.never
-        /// The window that the server compresses with is at most 2^this bytes: 9 to 15.
+        /// The LZ77 window of messages from the server is at most 2^this bytes: 9 to 15.
         public var serverMaxWindowBits = 15
-        /// The window that the client compresses with is at most 2^this bytes, as far as the client can be told: 9 to 15.
+        /// The LZ77 window of messages from the client is at most 2^this bytes, 9 to 15, if the
+        /// client supports the parameter.
         public var clientMaxWindowBits = 15
         /// 1 (fast) to 9 (small).
         public var level = 1
-        /// 1 to 9: how much memory a compressor uses to find repetitions; 2^(this+9) bytes besides four times its window.
+        /// 1 to 9: memory for finding repetitions, 2^(this+9) bytes. The window takes four times
+        /// its size besides.
         public var memoryLevel = 8
-        /// Messages of fewer bytes are sent as they are.
+        /// Messages of fewer bytes are sent uncompressed.
         public var threshold = 64
 
         public init() {}
@@ -37,10 +42,11 @@ public final class PerMessageDeflate: WebSocketExtension {
 
     /// - Precondition: the numbers of the configuration are in their ranges.
     public init(_ configuration: Configuration = Configuration()) {
-        precondition(
-            (9...15).contains(configuration.serverMaxWindowBits) && (9...15).contains(configuration.clientMaxWindowBits)
-                && (1...9).contains(configuration.level) && (1...9).contains(configuration.memoryLevel),
-            "permessage-deflate: window bits are 9 to 15, level and memoryLevel 1 to 9")
+        guard (9...15).contains(configuration.serverMaxWindowBits), (9...15).contains(configuration.clientMaxWindowBits),
+            (1...9).contains(configuration.level), (1...9).contains(configuration.memoryLevel)
+        else {
+            fatalError("permessage-deflate: expected window bits from 9 to 15, level and memoryLevel from 1 to 9, got \(configuration)")
+        }
         self.configuration = configuration
         pool = DeflatePool(level: configuration.level, memoryLevel: configuration.memoryLevel)
     }
@@ -75,8 +81,8 @@ public final class PerMessageDeflate: WebSocketExtension {
             pool: pool, threshold: configuration.threshold,
             outgoing: .init(
                 windowBits: min(clientBits, configuration.clientMaxWindowBits),
-                takesOver: configuration.clientContextTakeover == .allowed && !terms.clientNoContextTakeover),
-            incoming: .init(windowBits: serverBits, takesOver: !terms.serverNoContextTakeover))
+                hasContextTakeover: configuration.clientContextTakeover == .allowed && !terms.clientNoContextTakeover),
+            incoming: .init(windowBits: serverBits, hasContextTakeover: !terms.serverNoContextTakeover))
     }
 
     // MARK: Server
@@ -85,21 +91,22 @@ public final class PerMessageDeflate: WebSocketExtension {
         guard let terms = Terms(offer, in: .offer) else { return nil }
         let serverBits = min(terms.serverMaxWindowBits ?? 15, configuration.serverMaxWindowBits)
         var answer = ExtensionParameters(name)
-        let serverTakesOver = configuration.serverContextTakeover == .allowed && !terms.serverNoContextTakeover
-        if !serverTakesOver { answer.parameters.append(.init(Key.serverNoContextTakeover)) }
-        let clientTakesOver = configuration.clientContextTakeover == .allowed && !terms.clientNoContextTakeover
-        if !clientTakesOver { answer.parameters.append(.init(Key.clientNoContextTakeover)) }
+        let serverHasContextTakeover = configuration.serverContextTakeover == .allowed && !terms.serverNoContextTakeover
+        if !serverHasContextTakeover { answer.parameters.append(.init(Key.serverNoContextTakeover)) }
+        let clientHasContextTakeover = configuration.clientContextTakeover == .allowed && !terms.clientNoContextTakeover
+        if !clientHasContextTakeover { answer.parameters.append(.init(Key.clientNoContextTakeover)) }
         if serverBits < 15 || terms.serverMaxWindowBits != nil { answer.parameters.append(.init(Key.serverMaxWindowBits, "\(serverBits)")) }
-        // May be answered only if the client says that it understands it (§7.1.2.2); 8 stays 8, inflating a smaller window is no matter.
+        // Allowed only if the client offered the parameter (§7.1.2.2). A value of 8 stays: the
+        // decompressor may have a larger window.
         var clientBits = 15
-        if terms.mentionsClientMaxWindowBits {
+        if terms.hasClientMaxWindowBits {
             clientBits = min(terms.clientMaxWindowBits ?? 15, configuration.clientMaxWindowBits)
             if clientBits < 15 { answer.parameters.append(.init(Key.clientMaxWindowBits, "\(clientBits)")) }
         }
         let session = PerMessageDeflateSession(
             pool: pool, threshold: configuration.threshold,
-            outgoing: .init(windowBits: serverBits, takesOver: serverTakesOver),
-            incoming: .init(windowBits: clientBits, takesOver: clientTakesOver))
+            outgoing: .init(windowBits: serverBits, hasContextTakeover: serverHasContextTakeover),
+            incoming: .init(windowBits: clientBits, hasContextTakeover: clientHasContextTakeover))
         return ExtensionAgreement(answer: answer, session: session)
     }
 
@@ -112,7 +119,8 @@ public final class PerMessageDeflate: WebSocketExtension {
         static let clientMaxWindowBits = "client_max_window_bits"
     }
 
-    /// The parameters of one element (RFC 7692 §7.1); none are valid with an unknown, repeated or malformed one.
+    /// The parameters of one element (RFC 7692 §7.1). An unknown, repeated or malformed parameter
+    /// makes all of them invalid.
     private struct Terms {
         enum Place { case offer, answer }
 
@@ -120,7 +128,7 @@ public final class PerMessageDeflate: WebSocketExtension {
         var clientNoContextTakeover = false
         var serverMaxWindowBits: Int?
         var clientMaxWindowBits: Int?
-        var mentionsClientMaxWindowBits = false
+        var hasClientMaxWindowBits = false
 
         init?(_ element: ExtensionParameters, in place: Place) {
             var seen: Set<String> = []
@@ -133,7 +141,7 @@ public final class PerMessageDeflate: WebSocketExtension {
                     guard let bits = Self.windowBits(parameter.value) else { return nil }
                     serverMaxWindowBits = bits
                 case Key.clientMaxWindowBits:
-                    mentionsClientMaxWindowBits = true
+                    hasClientMaxWindowBits = true
                     if parameter.value == nil, place == .offer { continue }
                     guard let bits = Self.windowBits(parameter.value) else { return nil }
                     clientMaxWindowBits = bits

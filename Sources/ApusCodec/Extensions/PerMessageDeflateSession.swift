@@ -1,11 +1,13 @@
-/// The streams that a process's connections share while they need none of their own. Each serves one message at a time.
+/// The zlib streams that the connections of a process share where they need none of their own. Each
+/// serves one message at a time.
 final class DeflatePool {
     private let level: Int
     private let memoryLevel: Int
     private var deflaters: [Int: [Deflater]] = [:]
     private var inflaters: [Inflater] = []
 
-    /// Idle streams that are kept, of a kind: more are needed only while messages of several connections arrive in pieces.
+    /// Idle streams kept per kind. More are in use only while messages of several connections
+    /// arrive in pieces.
     private static let maxIdle = 4
 
     init(level: Int, memoryLevel: Int) {
@@ -15,7 +17,7 @@ final class DeflatePool {
 
     func makeDeflater(windowBits: Int) -> Deflater { Deflater(windowBits: windowBits, level: level, memoryLevel: memoryLevel) }
 
-    /// A compressor that remembers nothing, for one message.
+    /// A compressor without context, for one message.
     func takeDeflater(windowBits: Int) -> Deflater { deflaters[windowBits]?.popLast() ?? makeDeflater(windowBits: windowBits) }
 
     func giveBack(_ deflater: Deflater, windowBits: Int) {
@@ -24,7 +26,7 @@ final class DeflatePool {
         deflaters[windowBits, default: []].append(deflater)
     }
 
-    /// A decompressor that remembers nothing, for one message. A larger window than the peer's does no harm.
+    /// A decompressor without context, for one message. Its window may be larger than the peer's.
     func takeInflater() -> Inflater { inflaters.popLast() ?? Inflater(windowBits: 15) }
 
     func giveBack(_ inflater: Inflater) {
@@ -34,22 +36,23 @@ final class DeflatePool {
     }
 }
 
-/// One connection's part of permessage-deflate.
+/// The permessage-deflate state of one connection.
 final class PerMessageDeflateSession: ExtensionSession {
     struct Direction {
         let windowBits: Int
         /// Whether a message may refer to those before it.
-        let takesOver: Bool
+        let hasContextTakeover: Bool
     }
 
     private let pool: DeflatePool
     private let threshold: Int
     private let outgoing: Direction
     private let incoming: Direction
-    /// Held for the connection's life with context takeover, otherwise for the length of a message that comes in pieces.
+    /// Owned for the connection's life with context takeover, otherwise for one message that comes
+    /// in pieces.
     private var deflater: Deflater?
     private var inflater: Inflater?
-    /// Whether the message being sent is compressed: its first piece decides.
+    /// Whether the message being sent is compressed; decided at its first piece.
     private var isCompressing = false
 
     init(pool: DeflatePool, threshold: Int, outgoing: Direction, incoming: Direction) {
@@ -59,18 +62,20 @@ final class PerMessageDeflateSession: ExtensionSession {
         self.incoming = incoming
     }
 
-    /// The level and the like are the pool's, which is the extension's own: sessions of one process that share a window size agree.
-    var sharingKey: String? { outgoing.takesOver ? nil : "\(outgoing.windowBits)" }
+    /// Level and memory level belong to the extension's pool, so the window size is the only
+    /// difference between sessions of a process.
+    var sharingKey: String? { outgoing.hasContextTakeover ? nil : "\(outgoing.windowBits)" }
 
     func receive(
         _ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int
     ) throws(ExtensionError) -> ExtensionOutcome {
-        // "An endpoint MUST NOT set the bit … of control frames and non-first fragments": the message's bit is the first frame's (§6).
+        // The first frame's bit counts for the whole message (§6).
         guard piece.reservedBits.contains(.rsv1) else { return .unchanged }
-        let inflater = self.inflater ?? (incoming.takesOver ? Inflater(windowBits: max(9, incoming.windowBits)) : pool.takeInflater())
+        let inflater =
+            self.inflater ?? (incoming.hasContextTakeover ? Inflater(windowBits: max(9, incoming.windowBits)) : pool.takeInflater())
         self.inflater = inflater
         try inflater.decompress(payload, endsMessage: piece.endsMessage, into: &output, maxBytes: maxBytes)
-        if piece.endsMessage, !incoming.takesOver {
+        if piece.endsMessage, !incoming.hasContextTakeover {
             pool.giveBack(inflater)
             self.inflater = nil
         }
@@ -82,11 +87,11 @@ final class PerMessageDeflateSession: ExtensionSession {
         guard isCompressing else { return .unchanged }
         let deflater =
             self.deflater
-            ?? (outgoing.takesOver
+            ?? (outgoing.hasContextTakeover
                 ? pool.makeDeflater(windowBits: outgoing.windowBits) : pool.takeDeflater(windowBits: outgoing.windowBits))
         self.deflater = deflater
         deflater.compress(payload, endsMessage: piece.endsMessage, into: &output)
-        if piece.endsMessage, !outgoing.takesOver {
+        if piece.endsMessage, !outgoing.hasContextTakeover {
             pool.giveBack(deflater, windowBits: outgoing.windowBits)
             self.deflater = nil
         }

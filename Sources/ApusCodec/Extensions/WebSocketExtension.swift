@@ -1,31 +1,35 @@
 /// A WebSocket extension (RFC 6455 §9): what it offers and accepts, and how it changes payload.
 ///
-/// One object serves all connections of a process; what belongs to one connection is in the `ExtensionSession` it makes. It is called on
-/// the worker's thread. Several extensions compose as long as no two own the same reserved bit.
+/// One object serves all connections of a process; the `ExtensionSession` it makes holds the state
+/// of one connection. It is called on the worker's thread. Several extensions can be combined if no
+/// two own the same reserved bit.
 public protocol WebSocketExtension: AnyObject {
     /// The name in `Sec-WebSocket-Extensions`, a token.
     var name: String { get }
 
-    /// The reserved bits it gives a meaning on the first frame of a message.
+    /// The reserved bits that it uses on the first frame of a message.
     var reservedBits: ReservedBits { get }
 
-    /// What a client offers, best first. Every element has this extension's name.
+    /// A client's offers in order of preference. Every element has this extension's name.
     func offers() -> [ExtensionParameters]
 
-    /// A server's answer to one offer; nil declines it, and the client's next offer of this name is tried.
+    /// Decides about one offer, on a server.
+    ///
+    /// - Returns: nil declines the offer; the client's next offer of this name is tried.
     func accept(_ offer: ExtensionParameters) -> ExtensionAgreement?
 
-    /// A client's check of the server's answer.
+    /// Checks the server's response, on a client.
     ///
-    /// - Throws: `ExtensionError.negotiation` if the answer is not one to what was offered: the connection fails.
+    /// - Throws: `ExtensionError.negotiation` if the response does not fit the offers: the
+    ///   connection fails.
     func agree(to answer: ExtensionParameters) throws(ExtensionError) -> any ExtensionSession
 }
 
 /// An accepted offer.
 public struct ExtensionAgreement {
-    /// What the server answers; its name is the extension's.
+    /// The element of the server's response; its name is the extension's.
     public let answer: ExtensionParameters
-    /// The connection's state.
+    /// The state of the connection.
     public let session: any ExtensionSession
 
     public init(answer: ExtensionParameters, session: any ExtensionSession) {
@@ -44,10 +48,10 @@ public struct ReservedBits: OptionSet, Hashable, Sendable {
     public static var rsv3: ReservedBits { ReservedBits(rawValue: 0x10) }
 }
 
-/// A part of a message's payload on its way through an extension. Control frames never pass here.
+/// A part of a message's payload. Control frames never pass through extensions.
 public struct ExtensionPiece: Hashable, Sendable {
     public let kind: MessageKind
-    /// The message's reserved bits, of the first frame.
+    /// The reserved bits of the message's first frame.
     public let reservedBits: ReservedBits
     public let startsMessage: Bool
     public let endsMessage: Bool
@@ -58,31 +62,40 @@ public struct ExtensionPiece: Hashable, Sendable {
         self.startsMessage = startsMessage
         self.endsMessage = endsMessage
     }
+
+    init(_ piece: DataPiece) {
+        kind = piece.kind
+        reservedBits = ReservedBits(rawValue: piece.reservedBits)
+        startsMessage = piece.startsMessage
+        endsMessage = piece.endsMessage
+    }
 }
 
-/// What became of a piece.
+/// The result for one piece.
 public enum ExtensionOutcome: Hashable, Sendable {
-    /// Nothing was appended: the payload stands as it is.
+    /// Nothing was appended: the payload is used unchanged.
     case unchanged
-    /// What was appended takes the payload's place; on sending, the first frame of the message gets these bits.
+    /// The appended bytes replace the payload. On sending, the first frame of the message gets
+    /// these bits.
     case replaced(ReservedBits = [])
 }
 
 /// An extension's state for one connection.
 public protocol ExtensionSession: AnyObject {
-    /// Says that `send` makes the same of the same message in every session with this key, whatever was sent before; nil (the default)
-    /// if it does not. A message to many connections is then passed through only once.
+    /// Sessions with the same key produce the same bytes for the same message, whatever they sent
+    /// before, so a message to many connections is encoded once. Nil, the default, if `send`
+    /// depends on earlier messages.
     var sharingKey: String? { get }
 
-    /// Takes payload that came in, unmasked, and appends what it stands for to `output`.
+    /// Decodes received payload, which is unmasked, and appends the result to `output`.
     ///
-    /// - Parameter maxBytes: `output` may not grow beyond this many bytes.
+    /// - Parameter maxBytes: the limit of `output`.
     /// - Throws: `ExtensionError.invalidData` closes with 1007, `.messageTooBig` with 1009.
     func receive(_ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8], maxBytes: Int) throws(ExtensionError)
         -> ExtensionOutcome
 
-    /// Takes payload that goes out and appends what is to be sent in its place to `output`. All pieces of a message are either changed
-    /// or unchanged.
+    /// Encodes payload to send and appends the result to `output`. Either all pieces of a message
+    /// are changed or none.
     func send(_ payload: RawSpan, _ piece: ExtensionPiece, into output: inout [UInt8]) -> ExtensionOutcome
 }
 
@@ -92,9 +105,9 @@ extension ExtensionSession {
 
 /// Why an extension fails a connection.
 public enum ExtensionError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The answer to an offer is not acceptable, and why.
+    /// The server's response is not acceptable; with the reason.
     case negotiation(String)
-    /// The payload is not what the extension makes of any message.
+    /// The payload is not valid data of the extension; with the reason.
     case invalidData(String)
     /// The message is larger than the limit, in bytes.
     case messageTooBig(limit: Int)

@@ -1,13 +1,14 @@
-/// `host[:port]` within some bytes (RFC 3986 §3.2, without user information; RFC 9110 §7.2).
+/// `host[:port]` as ranges of some bytes (RFC 3986 §3.2, without user information; RFC 9110 §7.2).
 struct Authority {
-    /// The host; brackets of an IP literal included. Never empty.
+    /// The host, with the brackets of an IP literal. Never empty.
     let host: Range<Int>
-    /// 0–65535; nil if there is no colon or nothing behind it.
+    /// 0–65535; nil without a colon or without digits after it.
     let port: Int?
 
-    /// Parses the whole of `range`; nil if it is not a host with an optional port.
+    /// Parses all of `range`; nil if it is not a host with an optional port.
     ///
-    /// The host is a registered name (RFC 3986 §3.2.2, which includes IPv4 addresses) or an IPv6 address in brackets.
+    /// The host is a registered name (RFC 3986 §3.2.2, which includes IPv4 addresses) or an IPv6
+    /// address in brackets.
     init?(_ bytes: Span<UInt8>, _ range: Range<Int>) {
         guard let host = Self.hostRange(bytes, range) else { return nil }
         self.host = host
@@ -45,8 +46,8 @@ struct Authority {
         return index > first ? first..<index : nil
     }
 
-    /// `[` IPv6 address `]`: two colons or more, groups of up to four digits, an IPv4 tail allowed. Zone identifiers and future
-    /// address forms are refused.
+    /// `[` IPv6 address `]`: at least two colons, groups of up to four digits, optionally an IPv4
+    /// part at the end. Zone identifiers and future address forms are refused.
     private static func literalRange(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Range<Int>? {
         var colons = 0
         var digits = 0
@@ -67,14 +68,16 @@ struct Authority {
         return nil
     }
 
-    /// Whether both name the same host, without regard to case, and the same port, `defaultPort` standing where none is given.
-    func names(
-        _ bytes: Span<UInt8>, sameAs other: Authority, _ otherBytes: Span<UInt8>, defaultPort: Int
+    /// Whether both have the same host, without regard to case, and the same port. `defaultPort` is
+    /// used where none is given.
+    func isSame(
+        _ bytes: Span<UInt8>, as other: Authority, _ otherBytes: Span<UInt8>, defaultPort: Int
     ) -> Bool {
         (port ?? defaultPort) == (other.port ?? defaultPort) && bytes.matches(host, otherBytes, other.host)
     }
 
-    /// The port of a scheme that Apus speaks: 80 for http and ws, 443 for https and wss; nil for any other.
+    /// The default port of a supported scheme: 80 for http and ws, 443 for https and wss; nil for
+    /// any other.
     static func defaultPort(_ bytes: Span<UInt8>, scheme: Range<Int>) -> Int? {
         if bytes.matches(scheme, lowercase: "http") || bytes.matches(scheme, lowercase: "ws") { return 80 }
         if bytes.matches(scheme, lowercase: "https") || bytes.matches(scheme, lowercase: "wss") { return 443 }

@@ -1,11 +1,11 @@
-/// The byte classes that the grammars of RFC 9110 §5.6 and RFC 3986 §2 are made of.
+/// The byte classes in the grammars of RFC 9110 §5.6 and RFC 3986 §2.
 enum ByteClass {
     static let tab: UInt8 = 0x09
     static let lineFeed: UInt8 = 0x0A
     static let carriageReturn: UInt8 = 0x0D
     static let space: UInt8 = 0x20
 
-    /// Whether the byte may stand in a token: RFC 9110 §5.6.2 `tchar`.
+    /// Whether the byte is allowed in a token: `tchar` (RFC 9110 §5.6.2).
     @inline(__always)
     static func isToken(_ byte: UInt8) -> Bool {
         // One bit per byte value. Low word: ! # $ % & ' * + - . 0-9; high word: A-Z ^ _ ` a-z | ~.
@@ -18,6 +18,17 @@ enum ByteClass {
     /// Whether the byte is a control character: 0x00–0x1F or DEL.
     @inline(__always)
     static func isControl(_ byte: UInt8) -> Bool { byte < 0x20 || byte == 0x7F }
+
+    /// Whether one of eight bytes is a control character.
+    @inline(__always)
+    static func hasControl(_ word: UInt64) -> Bool {
+        let (ones, tops): (UInt64, UInt64) = (0x0101_0101_0101_0101, 0x8080_8080_8080_8080)
+        // A byte below n, that is below 0x80, borrows its top bit when n is subtracted.
+        let below = (word &- ones &* 0x20) & ~word
+        let difference = word ^ ones &* 0x7F
+        let delete = (difference &- ones) & ~difference
+        return (below | delete) & tops != 0
+    }
 
     /// Whether the byte is a visible ASCII character, 0x21–0x7E.
     @inline(__always)
@@ -33,7 +44,7 @@ enum ByteClass {
     @inline(__always)
     static func isLetter(_ byte: UInt8) -> Bool { lowercased(byte) &- 0x61 <= 25 }
 
-    /// ASCII A–Z in lower case; every other byte as it is.
+    /// Converts ASCII A–Z to lower case; other bytes are unchanged.
     @inline(__always)
     static func lowercased(_ byte: UInt8) -> UInt8 { byte &- 0x41 <= 25 ? byte | 0x20 : byte }
 
@@ -45,7 +56,8 @@ enum ByteClass {
         return letter <= 5 ? letter &+ 10 : nil
     }
 
-    /// Unreserved characters and sub-delimiters of RFC 3986 §2: what a registered host name is made of, besides `%xx`.
+    /// Whether the byte is allowed in a registered host name, besides `%xx`: unreserved characters
+    /// and sub-delimiters (RFC 3986 §2).
     static func isRegisteredName(_ byte: UInt8) -> Bool {
         if isLetter(byte) || isDigit(byte) { return true }
         switch byte {
@@ -59,14 +71,16 @@ enum ByteClass {
 }
 
 extension Span where Element == UInt8 {
-    /// Whether the bytes in `range` are `text`, which is in lower case, without regard to ASCII case.
+    /// Whether the bytes in `range` equal `text`, given in lower case, without regard to ASCII
+    /// case.
     func matches(_ range: Range<Int>, lowercase text: String) -> Bool {
         let utf8 = text.utf8
         guard range.count == utf8.count else { return false }
         return matches(range, utf8.span, 0..<utf8.count)
     }
 
-    /// Whether `range` here and `otherRange` of `other` hold the same bytes without regard to ASCII case.
+    /// Whether `range` and `otherRange` of `other` have the same bytes, without regard to ASCII
+    /// case.
     func matches(_ range: Range<Int>, _ other: Span<UInt8>, _ otherRange: Range<Int>) -> Bool {
         guard range.count == otherRange.count else { return false }
         for step in 0..<range.count {
@@ -77,7 +91,7 @@ extension Span where Element == UInt8 {
         return true
     }
 
-    /// `range` without the SP and HTAB at both of its ends (RFC 9110 §5.6.3).
+    /// `range` without SP and HTAB at its ends (RFC 9110 §5.6.3).
     func trimmed(_ range: Range<Int>) -> Range<Int> {
         var start = range.lowerBound
         var end = range.upperBound
@@ -86,18 +100,19 @@ extension Span where Element == UInt8 {
         return start..<end
     }
 
-    /// Whether `range` is a token: one `tchar` or more (RFC 9110 §5.6.2).
+    /// Whether `range` is a token: one or more `tchar` (RFC 9110 §5.6.2).
     func isToken(_ range: Range<Int>) -> Bool {
         guard !range.isEmpty else { return false }
         for index in range where !ByteClass.isToken(self[index]) { return false }
         return true
     }
 
-    /// The next element of a comma-separated list, trimmed and possibly empty; nil at the list's end (RFC 9110 §5.6.1).
+    /// The next element of a comma-separated list, trimmed and possibly empty; nil at the end of
+    /// the list (RFC 9110 §5.6.1).
     ///
-    /// Quoted strings are not understood: use it for lists of tokens only.
+    /// For lists of tokens only: quoted strings are not recognised.
     ///
-    /// - Parameter rest: What is left of the list; nil once the last element was given.
+    /// - Parameter rest: The rest of the list; nil after the last element.
     func nextListElement(_ rest: inout Range<Int>?) -> Range<Int>? {
         guard let list = rest else { return nil }
         for index in list where self[index] == UInt8(ascii: ",") {
@@ -108,7 +123,8 @@ extension Span where Element == UInt8 {
         return trimmed(list)
     }
 
-    /// Whether one element of the comma-separated list in `range` is `token` (in lower case), without regard to case.
+    /// Whether the comma-separated list in `range` contains `token`, given in lower case, without
+    /// regard to case.
     func listContains(_ range: Range<Int>, lowercase token: String) -> Bool {
         var rest: Range<Int>? = range
         while let element = nextListElement(&rest) {
@@ -117,7 +133,7 @@ extension Span where Element == UInt8 {
         return false
     }
 
-    /// The first position of `byte` in `range`, or nil.
+    /// The first index of `byte` in `range`, or nil.
     func firstIndex(of byte: UInt8, in range: Range<Int>) -> Int? {
         for index in range where self[index] == byte { return index }
         return nil

@@ -1,25 +1,26 @@
-/// Where a decoder is in the extensions of a chunk (RFC 9112 §7.1.1), which are checked and not used:
+/// The state of a decoder inside chunk extensions (RFC 9112 §7.1.1), which are validated and
+/// ignored:
 ///
 ///     chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
 ///     chunk-ext-val = token / quoted-string
 enum ChunkExtension {
-    /// In white space behind the size: a semicolon must follow.
+    /// In white space after the size: a semicolon must follow.
     case afterSize
-    /// Behind a semicolon.
+    /// After a semicolon.
     case beforeName
     case name
-    /// In white space behind a name: an equals sign or a semicolon must follow.
+    /// In white space after a name: an equals sign or a semicolon must follow.
     case afterName
-    /// Behind an equals sign.
+    /// After an equals sign.
     case beforeValue
     /// In a token.
     case value
     case quotedString
-    /// Behind a backslash in a quoted string.
+    /// After a backslash in a quoted string.
     case quotedPair
-    /// Behind the quotation mark that ends a quoted string.
+    /// After the quotation mark that ends a quoted string.
     case quotedEnd
-    /// In white space behind a value: a semicolon must follow.
+    /// In white space after a value: a semicolon must follow.
     case afterValue
 
     /// Whether the line may end here.
@@ -30,10 +31,10 @@ enum ChunkExtension {
         }
     }
 
-    /// The part that `byte` belongs to.
+    /// The state after `byte`.
     ///
-    /// - Parameter byte: No control character but HTAB.
-    /// - Returns: Nil if the byte must not stand here.
+    /// - Parameter byte: Not a control character, except HTAB.
+    /// - Returns: Nil if the byte is not allowed here.
     func next(_ byte: UInt8) -> ChunkExtension? {
         let isBlank = ByteClass.isBlank(byte)
         switch self {

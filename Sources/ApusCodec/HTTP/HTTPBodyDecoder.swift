@@ -1,23 +1,23 @@
 /// Finds the content of a body in a byte stream (RFC 9112 §6, §7.1) without copying it.
 ///
-/// After a throw the decoder must not be used again.
-package struct HTTPBodyDecoder: Sendable {
-    /// What the next bytes are.
+/// The decoder must not be used after an error.
+package struct HTTPBodyDecoder: Equatable, Sendable {
+    /// The next part of the body.
     package enum BodyEvent: Hashable, Sendable {
-        /// Content, as a non-empty range of the input.
+        /// Content, a non-empty range of the input.
         case data(Range<Int>)
-        /// The body is complete; the bytes behind it belong to the next message.
+        /// The body is complete; the following bytes belong to the next message.
         case end
     }
 
-    private enum State {
+    private enum State: Equatable {
         case counted(left: Int)
         case untilClose
-        /// In a chunk's size, of which `digits` were read.
+        /// In a chunk's size, after `digits` digits.
         case size(UInt64, digits: Int)
-        /// Behind a chunk's size, in white space or in extensions.
+        /// After a chunk's size, in white space or in extensions.
         case chunkExtension(size: Int, ChunkExtension)
-        /// Behind the CR that ends a chunk's first line.
+        /// After the CR that ends a chunk's first line.
         case sizeLineFeed(size: Int)
         case chunkData(left: Int)
         case dataCarriageReturn
@@ -26,27 +26,30 @@ package struct HTTPBodyDecoder: Sendable {
         case done
     }
 
-    /// Hexadecimal digits of a chunk size, leading zeros counted: as many as 64 bits have.
+    /// Hexadecimal digits of a chunk size, including leading zeros: as many as fit 64 bits.
     package static let maxChunkSizeDigits = 16
-    /// Bytes of chunk extensions that may come in excess of the content: a sender who pads each byte of it is cut off.
+    /// Bytes of chunk extensions allowed in excess of the content, so that a peer cannot pad every
+    /// byte of it.
     package static let maxChunkExtensionBytes = 4096
 
     private var state: State
-    /// Bytes of content that the limit leaves.
+    /// Bytes of content that the limit still allows.
     private var allowance: Int
     private let maxBytes: Int
     private let toleratesPadding: Bool
-    /// Bytes of chunk extensions less the content that came after them; never below zero.
+    /// Bytes of chunk extensions minus the content after them; never negative.
     private var extensionDebt = 0
     private var trailer = HeadReader()
     private let trailerLimits = HTTPHeadLimits()
 
-    /// A decoder at the first byte behind the head.
+    /// A decoder at the first byte after the head.
     ///
     /// - Parameters:
-    ///   - maxBytes: The most content to accept, bytes. A counted body that is larger throws on the first call of `next`.
-    ///   - toleratesPadding: Whether white space may stand between a chunk's size and the end of its line, as old servers send it. A client
-    ///     may read it so; in a request it could be read in two ways (RFC 9112 §7.1.1).
+    ///   - maxBytes: The limit of the content, in bytes. A counted body that is larger throws on
+    ///     the first call of `next`.
+    ///   - toleratesPadding: Whether white space is allowed between a chunk's size and the end of
+    ///     its line, as old servers send it. Safe for a client; in a request it would be ambiguous
+    ///     (RFC 9112 §7.1.1).
     package init(framing: HTTPBodyFraming, maxBytes: Int, toleratesPadding: Bool = false) {
         self.maxBytes = maxBytes
         self.toleratesPadding = toleratesPadding
@@ -60,13 +63,13 @@ package struct HTTPBodyDecoder: Sendable {
             }
     }
 
-    /// Whether `end` has been given.
+    /// Whether `end` has been returned.
     package var isComplete: Bool {
         if case .done = state { return true }
         return false
     }
 
-    /// Notes that the connection has ended; no more bytes come.
+    /// Ends the body: the connection has ended and no more bytes arrive.
     ///
     /// - Throws: `HTTPViolation.bodyCutShort` unless the body was complete or framed `untilClose`.
     package mutating func finish() throws(HTTPViolation) {
@@ -77,11 +80,14 @@ package struct HTTPBodyDecoder: Sendable {
         }
     }
 
-    /// The next event in `bytes` from `offset` on; moves `offset` past it. Nil: all bytes are used and more are needed, or `end` was given.
+    /// The next event in `bytes` from `offset` on, which moves past it. Nil: all bytes are consumed
+    /// and more are needed, or `end` was returned.
     ///
-    /// A body without content gives `end` on an empty input, so ask once before reading more.
+    /// A body without content returns `end` for an empty input, so call this once before reading
+    /// more.
     ///
-    /// - Throws: `HTTPViolation` for malformed chunks or trailers (400, 431) and for content over the limit (413).
+    /// - Throws: `HTTPViolation` for malformed chunks or trailers (400, 431) and for content over
+    ///   the limit (413).
     package mutating func next(_ bytes: Span<UInt8>, from offset: inout Int) throws(HTTPViolation) -> BodyEvent? {
         while true {
             switch state {
@@ -117,7 +123,7 @@ package struct HTTPBodyDecoder: Sendable {
         return .end
     }
 
-    /// Takes content; nil if the input is used up.
+    /// Takes content; nil at the end of the input.
     private mutating func take(_ bytes: Span<UInt8>, _ offset: inout Int, atMost most: Int) -> Range<Int>? {
         let count = min(most, bytes.count - offset)
         guard count > 0 else { return nil }
@@ -126,7 +132,7 @@ package struct HTTPBodyDecoder: Sendable {
         return offset..<offset + count
     }
 
-    /// One byte of what stands around the content (RFC 9112 §7.1).
+    /// Processes one byte of the chunked framing (RFC 9112 §7.1).
     private mutating func step(_ byte: UInt8) throws(HTTPViolation) {
         switch state {
         case .size(let value, let digits):
@@ -162,7 +168,7 @@ package struct HTTPBodyDecoder: Sendable {
             guard byte == ByteClass.lineFeed else { throw .chunkNotTerminated }
             state = .size(0, digits: 0)
         case .counted, .untilClose, .chunkData, .trailer, .done:
-            preconditionFailure("a byte of content or trailer does not come here")
+            preconditionFailure("content and trailers are not decoded byte by byte")
         }
     }
 
@@ -175,7 +181,7 @@ package struct HTTPBodyDecoder: Sendable {
         state = .chunkExtension(size: size, next)
     }
 
-    /// RFC 9112 §7.1.2: field lines up to an empty one. They are checked and dropped.
+    /// RFC 9112 §7.1.2: field lines up to an empty one. They are validated and dropped.
     private mutating func readTrailer(_ bytes: Span<UInt8>, _ offset: inout Int) throws(HTTPViolation) -> BodyEvent? {
         while true {
             switch try trailer.readLine(bytes, &offset, limit: trailerLimits.maxHeadBytes) {

@@ -1,21 +1,22 @@
-/// Dates of HTTP fields (RFC 9110 §5.6.7), without a clock or a time zone: seconds in, text out, and back.
+/// Dates of HTTP fields (RFC 9110 §5.6.7): conversion between text and seconds since 1970, without
+/// a clock or a time zone.
 package enum HTTPDate {
     private static var monthNames: String { "JanFebMarAprMayJunJulAugSepOctNovDec" }
     /// 0000-01-01 00:00:00 and 9999-12-31 23:59:59.
-    private static var first: Int { -62_167_219_200 }
-    private static var last: Int { 253_402_300_799 }
+    private static var firstSecond: Int { -62_167_219_200 }
+    private static var lastSecond: Int { 253_402_300_799 }
     private static var dayNames: String { "SunMonTueWedThuFriSat" }
 
     /// An IMF-fixdate such as `Sun, 06 Nov 1994 08:49:37 GMT`: 29 bytes.
     ///
-    /// - Parameter seconds: Seconds since 1970-01-01 00:00:00 UTC, leap seconds not counted. A date has a year of four digits: what lies
-    ///   outside of the years 0 to 9999, as a file's time may, becomes the nearest that it can say.
+    /// - Parameter seconds: Seconds since 1970-01-01 00:00:00 UTC, without leap seconds. Times
+    ///   outside of the years 0 to 9999, which a file may have, are clamped.
     package static func format(secondsSince1970 seconds: Int) -> [UInt8] {
-        let (days, second) = floorDivision(min(max(seconds, first), last), 86_400)
+        let (days, second) = floorDivision(min(max(seconds, firstSecond), lastSecond), 86_400)
         let (year, month, day) = civilDate(daysSince1970: days)
         var output: [UInt8] = []
         output.reserveCapacity(29)
-        // 1970-01-01 was a Thursday, the fourth day behind Sunday.
+        // 1970-01-01 was a Thursday, day 4 of a week that begins with Sunday as day 0.
         append(dayNames, at: floorDivision(days + 4, 7).remainder, to: &output)
         output.append(contentsOf: ", ".utf8)
         append(day, digits: 2, to: &output)
@@ -33,7 +34,7 @@ package enum HTTPDate {
         return output
     }
 
-    /// The same instant as log lines have it, without a zone: `1994-11-06T08:49:37` (RFC 3339).
+    /// The date and time for log lines, without a zone: `1994-11-06T08:49:37` (RFC 3339).
     package static func formatTimestamp(secondsSince1970 seconds: Int) -> String {
         let (days, second) = floorDivision(seconds, 86_400)
         let (year, month, day) = civilDate(daysSince1970: days)
@@ -62,13 +63,17 @@ package enum HTTPDate {
         }
     }
 
-    /// Seconds since 1970 of a date in one of the three forms a recipient must accept, or nil if it is none of them.
+    /// Parses a date in one of the three forms that a recipient must accept: IMF-fixdate `Sun, 06
+    /// Nov 1994 08:49:37 GMT`, RFC 850 `Sunday, 06-Nov-94 08:49:37 GMT`, asctime `Sun Nov  6
+    /// 08:49:37 1994`.
     ///
-    /// IMF-fixdate `Sun, 06 Nov 1994 08:49:37 GMT`, RFC 850 `Sunday, 06-Nov-94 08:49:37 GMT`, asctime `Sun Nov  6 08:49:37 1994`.
-    /// The name of the day is not compared with the date. Second 60 is taken as the next minute's first.
+    /// The name of the day is not compared with the date. Second 60 counts as the first second of
+    /// the next minute.
     ///
-    /// - Parameter currentYear: What a two-digit year is resolved by: one that appears to be more than 50 years in the future is in the
-    ///   past (RFC 9110 §5.6.7). There is no clock in here; the default serves until 2075 for dates since 1976.
+    /// - Parameter currentYear: Resolves a two-digit year: one that appears to be more than 50
+    ///   years in the future is in the past (RFC 9110 §5.6.7). The default is right until 2075 for
+    ///   dates since 1976.
+    /// - Returns: Seconds since 1970; nil if the text is not a date.
     package static func parse(_ text: String, currentYear: Int = 2025) -> Int? {
         var scanner = DateScanner(text)
         guard let nameLength = scanner.skipLetters() else { return nil }
@@ -81,12 +86,9 @@ package enum HTTPDate {
         guard let fields, scanner.isAtEnd, isValid(fields) else { return nil }
         let days = daysSince1970(year: fields.year, month: fields.month, day: fields.day)
         let seconds = days * 86_400 + fields.hour * 3600 + fields.minute * 60 + fields.second
-        // A leap second at the end of 9999 is the first of a year that no date can be written for.
+        // A leap second at the end of 9999 would belong to a year of five digits.
         return seconds <= lastSecond ? seconds : nil
     }
-
-    /// `Fri, 31 Dec 9999 23:59:59 GMT`.
-    private static var lastSecond: Int { 253_402_300_799 }
 
     private static func isValid(_ fields: DateScanner.Fields) -> Bool {
         let isLeap = fields.year % 4 == 0 && (fields.year % 100 != 0 || fields.year % 400 == 0)
@@ -99,7 +101,8 @@ package enum HTTPDate {
         return (1...lastDay).contains(fields.day) && fields.hour < 24 && fields.minute < 60 && fields.second <= 60
     }
 
-    /// Year, month 1–12 and day 1–31 in the Gregorian calendar, by counting 400-year eras from 0000-03-01.
+    /// Year, month 1–12 and day 1–31 in the Gregorian calendar, computed in 400-year eras from
+    /// 0000-03-01.
     private static func civilDate(daysSince1970 days: Int) -> (year: Int, month: Int, day: Int) {
         let (era, dayOfEra) = floorDivision(days + 719_468, 146_097)
         let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
@@ -120,7 +123,7 @@ package enum HTTPDate {
         return remainder < 0 ? (quotient - 1, remainder + divisor) : (quotient, remainder)
     }
 
-    /// Walks over the text of a date.
+    /// Scans the text of a date.
     private struct DateScanner {
         struct Fields {
             var year = 0
@@ -137,7 +140,9 @@ package enum HTTPDate {
 
         var isAtEnd: Bool { rest.isEmpty }
 
-        /// Skips the name of a day; its length, or nil if it is none.
+        /// Skips the name of a day.
+        ///
+        /// - Returns: Its length; nil without one.
         mutating func skipLetters() -> Int? {
             let name = rest.prefix { ByteClass.isLetter($0) }
             rest = rest.dropFirst(name.count)

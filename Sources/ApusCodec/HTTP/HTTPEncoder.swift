@@ -1,25 +1,27 @@
-/// Writes heads and chunks (RFC 9112 §3, §4, §7.1).
+/// Encodes heads and chunks (RFC 9112 §3, §4, §7.1).
 package enum HTTPEncoder {
-    /// What the head says about the connection (RFC 9112 §9.3).
+    /// The persistence that the head announces (RFC 9112 §9.3).
     package enum Persistence: Hashable, Sendable {
-        /// Nothing: in HTTP/1.1 the connection persists.
+        /// No field: in HTTP/1.1 the connection persists.
         case implied
-        /// `Connection: keep-alive`, for an HTTP/1.0 client that asked for it.
+        /// `Connection: keep-alive`, for an HTTP/1.0 client that sent it.
         case keepAlive
         /// `Connection: close`.
         case close
     }
 
-    /// Appends a status line and fields, the empty line included.
+    /// Appends a status line, fields and the empty line.
     ///
-    /// The encoder owns the framing and the connection: `Content-Length`, `Transfer-Encoding`, `Connection` and `Keep-Alive` among
-    /// `fields` are left out. With an `Upgrade` field, `Connection` lists `Upgrade` (RFC 9110 §7.8).
+    /// The encoder writes framing and connection fields itself: `Content-Length`,
+    /// `Transfer-Encoding`, `Connection` and `Keep-Alive` among `fields` are left out. With an
+    /// `Upgrade` field, `Connection` lists `Upgrade` (RFC 9110 §7.8).
     ///
     /// - Parameters:
-    ///   - framing: What is said about the body: `counted` writes `Content-Length` (0 as well), `chunked` Transfer-Encoding, `none` and
-    ///     `untilClose` nothing. A 1xx or 204 response never has either (RFC 9110 §8.6). For an answer to HEAD, and for 304, give the framing
-    ///     that GET would have had.
-    ///   - date: An IMF-fixdate for the `Date` field, unless `fields` has one; empty for none.
+    ///   - framing: `counted` writes `Content-Length` (also 0), `chunked` writes
+    ///     `Transfer-Encoding`, `none` and `untilClose` write nothing. A 1xx or 204 response never
+    ///     has either field (RFC 9110 §8.6). For a response to HEAD, and for 304, pass the framing
+    ///     of a response to GET.
+    ///   - date: An IMF-fixdate for `Date`, unless `fields` contains one; empty omits the field.
     package static func appendResponseHead(
         status: HTTPStatus, fields: borrowing HTTPFields, framing: HTTPBodyFraming, persistence: Persistence, date: Span<UInt8>,
         to output: inout [UInt8]
@@ -39,7 +41,7 @@ package enum HTTPEncoder {
             append(entry, of: fields.storage, to: &output)
         }
         if !hasDate, !date.isEmpty {
-            output.append(contentsOf: "Date: ".utf8)
+            output.append("Date: ")
             append(date, to: &output)
             appendLineEnd(to: &output)
         }
@@ -48,14 +50,17 @@ package enum HTTPEncoder {
         appendLineEnd(to: &output)
     }
 
-    /// Appends a request line and fields, the empty line included.
+    /// Appends a request line, fields and the empty line.
     ///
     /// - Parameters:
-    ///   - target: In the form the method wants, encoded already: `/path?query`, `host:port`, `*`.
+    ///   - target: In the form that the method requires, percent-encoded: `/path?query`,
+    ///     `host:port`, `*`.
     ///   - host: The value of Host: `host[:port]`.
-    ///   - fields: Any but those that the encoder writes: Host, Connection, Content-Length, Transfer-Encoding, Keep-Alive.
-    ///   - framing: `counted` writes `Content-Length`, `chunked` Transfer-Encoding, anything else nothing.
-    /// - Throws: `HTTPFieldError`; then nothing was appended.
+    ///   - fields: Any fields but those that the encoder writes: Host, Connection, Content-Length,
+    ///     Transfer-Encoding, Keep-Alive.
+    ///   - framing: `counted` writes `Content-Length`, `chunked` writes `Transfer-Encoding`, others
+    ///     write nothing.
+    /// - Throws: `HTTPFieldError`; nothing is appended.
     package static func appendRequestHead(
         method: HTTPMethod, target: String, host: String, fields: borrowing HTTPFields, framing: HTTPBodyFraming = .none,
         persistence: Persistence = .implied, to output: inout [UInt8]
@@ -73,7 +78,7 @@ package enum HTTPEncoder {
         appendLineEnd(to: &output)
     }
 
-    /// Whether the field belongs to the encoder.
+    /// Whether the encoder writes the field itself.
     private static func isOwnField(_ bytes: Span<UInt8>, _ name: Range<Int>) -> Bool {
         bytes.matches(name, lowercase: "connection") || bytes.matches(name, lowercase: "keep-alive")
             || bytes.matches(name, lowercase: "content-length") || bytes.matches(name, lowercase: "transfer-encoding")
@@ -82,10 +87,10 @@ package enum HTTPEncoder {
     private static func appendFraming(_ framing: HTTPBodyFraming, to output: inout [UInt8]) {
         switch framing {
         case .counted(let count):
-            output.append(contentsOf: "Content-Length: ".utf8)
+            output.append("Content-Length: ")
             append(decimal: count, to: &output)
             appendLineEnd(to: &output)
-        case .chunked: output.append(contentsOf: "Transfer-Encoding: chunked\r\n".utf8)
+        case .chunked: output.append("Transfer-Encoding: chunked\r\n")
         case .none, .untilClose: break
         }
     }
@@ -93,18 +98,18 @@ package enum HTTPEncoder {
     private static func appendConnection(_ persistence: Persistence, upgrades: Bool, to output: inout [UInt8]) {
         switch (persistence, upgrades) {
         case (.implied, false): break
-        case (.implied, true): output.append(contentsOf: "Connection: Upgrade\r\n".utf8)
-        case (.keepAlive, false): output.append(contentsOf: "Connection: keep-alive\r\n".utf8)
-        case (.keepAlive, true): output.append(contentsOf: "Connection: keep-alive, Upgrade\r\n".utf8)
-        case (.close, false): output.append(contentsOf: "Connection: close\r\n".utf8)
-        case (.close, true): output.append(contentsOf: "Connection: close, Upgrade\r\n".utf8)
+        case (.implied, true): output.append("Connection: Upgrade\r\n")
+        case (.keepAlive, false): output.append("Connection: keep-alive\r\n")
+        case (.keepAlive, true): output.append("Connection: keep-alive, Upgrade\r\n")
+        case (.close, false): output.append("Connection: close\r\n")
+        case (.close, true): output.append("Connection: close, Upgrade\r\n")
         }
     }
 }
 
-// The pieces that the handshake shares.
+// Shared with the opening handshake.
 extension HTTPEncoder {
-    /// The target must be visible ASCII without `#`, the host `host[:port]`.
+    /// Checks that the target is visible ASCII without `#` and the host is `host[:port]`.
     static func checkRequest(target: String, host: String) throws(HTTPFieldError) {
         guard !target.isEmpty, target.utf8.allSatisfy({ ByteClass.isVisible($0) && $0 != UInt8(ascii: "#") }) else {
             throw .invalidTarget(target)
@@ -114,38 +119,37 @@ extension HTTPEncoder {
     }
 
     static func appendRequestLine(_ method: HTTPMethod, _ target: String, host: String, to output: inout [UInt8]) {
-        output.append(contentsOf: method.rawValue.utf8)
+        output.append(method.rawValue)
         output.append(ByteClass.space)
-        output.append(contentsOf: target.utf8)
-        output.append(contentsOf: " HTTP/1.1\r\nHost: ".utf8)
-        output.append(contentsOf: host.utf8)
+        output.append(target)
+        output.append(" HTTP/1.1\r\nHost: ")
+        output.append(host)
         appendLineEnd(to: &output)
     }
 
     static func appendStatusLine(_ status: HTTPStatus, to output: inout [UInt8]) {
-        output.append(contentsOf: "HTTP/1.1 ".utf8)
+        // Most responses.
+        if status.code == 200 { return output.append("HTTP/1.1 200 OK\r\n") }
+        output.append("HTTP/1.1 ")
         append(decimal: Int(status.code), to: &output)
         output.append(ByteClass.space)
-        output.append(contentsOf: status.reasonPhrase.utf8)
+        output.append(status.reasonPhrase)
         appendLineEnd(to: &output)
     }
 
     static func append(_ entry: HTTPFields.Entry, of storage: [UInt8], to output: inout [UInt8]) {
-        output.append(contentsOf: storage[entry.name])
-        output.append(contentsOf: ": ".utf8)
-        output.append(contentsOf: storage[entry.value])
+        let bytes = storage.rawSpan
+        output.append(bytes.extracting(entry.name))
+        output.append(": ")
+        output.append(bytes.extracting(entry.value))
         appendLineEnd(to: &output)
     }
 
-    static func appendLineEnd(to output: inout [UInt8]) { output.append(contentsOf: "\r\n".utf8) }
+    static func appendLineEnd(to output: inout [UInt8]) { output.append("\r\n") }
 
-    static func append(_ bytes: Span<UInt8>, to output: inout [UInt8]) {
-        output.append(addingCapacity: bytes.count) { span in
-            for index in 0..<bytes.count { span.append(bytes[index]) }
-        }
-    }
+    static func append(_ bytes: Span<UInt8>, to output: inout [UInt8]) { output.append(bytes) }
 
-    /// Appends a number that is not negative, without leading zeros.
+    /// Appends a non-negative number without leading zeros.
     static func append(decimal number: Int, to output: inout [UInt8]) {
         precondition(number >= 0, "no length or code is negative")
         var divisor = 1
@@ -159,16 +163,17 @@ extension HTTPEncoder {
 
 // Chunks (RFC 9112 §7.1).
 extension HTTPEncoder {
-    /// Appends what stands before `count` bytes of content: the size in hexadecimal and CRLF. CRLF must follow the content.
+    /// Appends the line before `count` bytes of content: the size in hexadecimal and CRLF. CRLF
+    /// must follow the content.
     ///
-    /// - Precondition: `count` is above 0: an empty chunk would end the body.
+    /// - Precondition: `count` is positive: an empty chunk ends the body.
     package static func appendChunkHeader(count: Int, to output: inout [UInt8]) {
         precondition(count > 0, "an empty chunk ends the body")
-        output.append(contentsOf: String(count, radix: 16).utf8)
+        output.append(String(count, radix: 16))
         appendLineEnd(to: &output)
     }
 
-    /// Appends one whole chunk; nothing if `content` is empty.
+    /// Appends one complete chunk; nothing if `content` is empty.
     package static func appendChunk(_ content: Span<UInt8>, to output: inout [UInt8]) {
         guard !content.isEmpty else { return }
         appendChunkHeader(count: content.count, to: &output)
@@ -176,6 +181,12 @@ extension HTTPEncoder {
         appendLineEnd(to: &output)
     }
 
-    /// Appends the last chunk and an empty trailer section.
-    package static func appendLastChunk(to output: inout [UInt8]) { output.append(contentsOf: "0\r\n\r\n".utf8) }
+    /// Appends the last chunk and the trailer section, without the fields that the encoder writes
+    /// itself in heads.
+    package static func appendLastChunk(trailers: borrowing HTTPFields = HTTPFields(), to output: inout [UInt8]) {
+        output.append("0\r\n")
+        let bytes = trailers.storage.span
+        for entry in trailers.entries where !isOwnField(bytes, entry.name) { append(entry, of: trailers.storage, to: &output) }
+        appendLineEnd(to: &output)
+    }
 }

@@ -1,21 +1,23 @@
-/// What the application gave cannot be put into a head; nothing was written.
+/// A value from the application that must not be written into a head. Nothing was written.
 public enum HTTPFieldError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The field name is empty or not a token.
     case invalidName(String)
-    /// The value of the named field holds a control character.
+    /// The value of the named field contains a control character.
     case invalidValue(name: String, byte: UInt8)
-    /// The field is written by the library itself, from another parameter.
+    /// The library writes this field from another parameter.
     case reservedName(String)
     /// The method is empty or not a token.
     case invalidMethod(String)
-    /// The request target is empty or holds a control character, a space, a `#` or a byte outside ASCII.
+    /// The request target is empty or contains a control character, a space, a `#` or a byte
+    /// outside ASCII.
     case invalidTarget(String)
     /// The host is not `host[:port]`.
     case invalidHost(String)
     /// The subprotocol is not a token, or is listed twice.
     case invalidSubprotocol(String)
 
-    /// What is wrong and what would be right; text of the application's own is quoted with its control characters escaped.
+    /// What is wrong and what is expected; the application's text is quoted, control characters are
+    /// escaped.
     public var description: String {
         switch self {
         case .invalidName(let name):

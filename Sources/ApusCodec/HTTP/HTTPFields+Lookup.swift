@@ -1,9 +1,9 @@
-/// Lookups for the hot path: none of them allocates.
+/// Lookups for the hot path, without allocations.
 extension HTTPFields {
-    /// The position of the first field `name`, without regard to case; nil if there is none.
+    /// The index of the first field `name`, without regard to case; nil without one.
     package func firstIndex(of name: String) -> Int? { index(of: name, from: 0) }
 
-    /// The position of the next field `name` behind `index`; nil if there is none.
+    /// The index of the next field `name` after `index`; nil without one.
     package func nextIndex(of name: String, after index: Int) -> Int? { self.index(of: name, from: index + 1) }
 
     private func index(of name: String, from start: Int) -> Int? {
@@ -17,7 +17,7 @@ extension HTTPFields {
         return nil
     }
 
-    /// How many fields are called `name`.
+    /// The number of fields `name`.
     package func count(of name: String) -> Int {
         var count = 0
         var index = firstIndex(of: name)
@@ -28,21 +28,21 @@ extension HTTPFields {
         return count
     }
 
-    /// The name at a position below `count`, as it was written.
+    /// The name at an index below `count`, as written.
     package func name(at index: Int) -> String { String(decoding: storage[entries[index].name], as: UTF8.self) }
 
-    /// The value at a position below `count`.
+    /// The value at an index below `count`.
     package func value(at index: Int) -> String { String(decoding: storage[entries[index].value], as: UTF8.self) }
 
-    /// The name's bytes at a position below `count`.
+    /// The bytes of the name at an index below `count`.
     @_lifetime(borrow self)
     package func nameBytes(at index: Int) -> Span<UInt8> { storage.span.extracting(entries[index].name) }
 
-    /// The value's bytes at a position below `count`, without white space around them.
+    /// The bytes of the value at an index below `count`, without white space at its ends.
     @_lifetime(borrow self)
     package func valueBytes(at index: Int) -> Span<UInt8> { storage.span.extracting(entries[index].value) }
 
-    /// Whether the value at a position is `text` (in lower case), without regard to case.
+    /// Whether the value at an index equals `text`, given in lower case, without regard to case.
     package func value(at index: Int, equalsLowercase text: String) -> Bool {
         storage.span.matches(entries[index].value, lowercase: text)
     }

@@ -1,10 +1,12 @@
-/// An ordered list of fields (RFC 9110 §5): names compare without regard to case, repeated names stay apart, order is kept.
+/// An ordered list of fields (RFC 9110 §5): names compare without regard to case, repeated names
+/// stay separate, order is kept.
 ///
-/// All bytes live in one array. The fields of a decoded head share the array that the head was collected in, so decoding makes no
-/// string; a `String` is made when a value is asked for. Bytes that are not UTF-8 appear in strings as U+FFFD.
+/// All bytes are in one array. The fields of a decoded head share the array in which the head was
+/// collected, so decoding creates no strings; values become a `String` when they are read. Bytes
+/// that are not UTF-8 appear in strings as U+FFFD.
 public struct HTTPFields: Sendable {
-    /// Where one field's name and value lie in `storage`.
-    struct Entry: Sendable {
+    /// The ranges of one field's name and value in `storage`.
+    struct Entry: Equatable, Sendable {
         var nameStart: UInt32
         var nameCount: UInt32
         var valueStart: UInt32
@@ -21,7 +23,8 @@ public struct HTTPFields: Sendable {
         var value: Range<Int> { Int(valueStart)..<Int(valueStart) + Int(valueCount) }
     }
 
-    /// The bytes that entries point into; a decoded head's start line and separators are among them.
+    /// The bytes that the entries refer to. Those of a decoded head include its start line and
+    /// separators.
     var storage: [UInt8]
     var entries: [Entry]
 
@@ -31,7 +34,7 @@ public struct HTTPFields: Sendable {
         entries = []
     }
 
-    /// The given fields in their order.
+    /// Creates a list of the given fields in their order.
     ///
     /// - Throws: `HTTPFieldError` for the first name or value that is not valid.
     public init(_ fields: KeyValuePairs<String, String>) throws(HTTPFieldError) {
@@ -39,7 +42,7 @@ public struct HTTPFields: Sendable {
         for (name, value) in fields { try append(name, value) }
     }
 
-    /// Fields whose names and values were already checked, with the bytes they point into.
+    /// Creates a list of validated fields and the bytes they refer to.
     init(storage: [UInt8], entries: [Entry]) {
         self.storage = storage
         self.entries = entries
@@ -48,10 +51,11 @@ public struct HTTPFields: Sendable {
     /// The number of field lines; a repeated name counts each time.
     public var count: Int { entries.count }
 
-    /// Whether there is no field.
+    /// Whether there are no fields.
     public var isEmpty: Bool { entries.isEmpty }
 
-    /// The value of `name`, several joined by ", " in their order (RFC 9110 §5.3); nil if there is none.
+    /// The value of `name`, several joined by ", " in their order (RFC 9110 §5.3); nil without the
+    /// field.
     public subscript(name: String) -> String? {
         guard let first = firstIndex(of: name) else { return nil }
         guard var next = nextIndex(of: name, after: first) else { return value(at: first) }
@@ -64,7 +68,7 @@ public struct HTTPFields: Sendable {
         }
     }
 
-    /// Each value of `name`, in order; empty if there is none.
+    /// The values of all fields `name`, in order.
     public func values(of name: String) -> [String] {
         var values: [String] = []
         var index = firstIndex(of: name)
@@ -78,7 +82,8 @@ public struct HTTPFields: Sendable {
     /// Whether there is a field of this name.
     public func contains(_ name: String) -> Bool { firstIndex(of: name) != nil }
 
-    /// Whether the comma-separated lists of the fields `name` hold `token`, without regard to case (RFC 9110 §5.6.1).
+    /// Whether the comma-separated list of the fields `name` contains `token`, without regard to
+    /// case (RFC 9110 §5.6.1).
     public func containsToken(_ token: String, in name: String) -> Bool {
         let lowercase = token.lowercased()
         var index = firstIndex(of: name)
@@ -89,17 +94,19 @@ public struct HTTPFields: Sendable {
         return false
     }
 
-    /// Adds a field at the end. SP and HTAB around the value are dropped.
+    /// Appends a field. SP and HTAB at the ends of the value are dropped.
     ///
-    /// - Throws: `HTTPFieldError` if the name is not a token or the value holds a control character other than HTAB; nothing is added.
+    /// - Throws: `HTTPFieldError` if the name is not a token or the value contains a control
+    ///   character other than HTAB; nothing is appended.
     public mutating func append(_ name: String, _ value: String) throws(HTTPFieldError) {
         try Self.check(name, value)
         appendChecked(name, value)
     }
 
-    /// Replaces every field `name` by one, which takes the place of the first; adds it at the end if there was none.
+    /// Replaces all fields `name` by one at the position of the first; appends it if there was
+    /// none.
     ///
-    /// - Throws: `HTTPFieldError` as `append`; nothing is changed.
+    /// - Throws: `HTTPFieldError` like `append`; nothing is changed.
     public mutating func set(_ name: String, _ value: String) throws(HTTPFieldError) {
         try Self.check(name, value)
         guard let position = firstIndex(of: name) else { return appendChecked(name, value) }
@@ -108,14 +115,14 @@ public struct HTTPFields: Sendable {
         entries.insert(entries.removeLast(), at: position)
     }
 
-    /// Removes every field `name`; does nothing if there is none.
+    /// Removes all fields `name`.
     public mutating func remove(_ name: String) {
         guard contains(name) else { return }
-        // Rebuilt rather than marked, so that no bytes without an owner collect in the storage.
+        // Rebuilt, so that no unused bytes collect in the storage.
         var kept = HTTPFields()
         let utf8 = name.utf8
         for entry in entries where !storage.span.matches(entry.name, utf8.span, 0..<utf8.count) {
-            kept.append(storage[entry.name], storage[entry.value])
+            kept.append(storage.span.extracting(entry.name), storage.span.extracting(entry.value))
         }
         self = kept
     }
@@ -123,29 +130,61 @@ public struct HTTPFields: Sendable {
     private static func check(_ name: String, _ value: String) throws(HTTPFieldError) {
         let utf8 = name.utf8
         guard utf8.span.isToken(0..<utf8.count) else { throw .invalidName(name) }
-        for byte in value.utf8 where ByteClass.isControl(byte) && byte != ByteClass.tab {
-            throw .invalidValue(name: name, byte: byte)
+        let octets = value.utf8.span
+        for index in 0..<octets.count where ByteClass.isControl(octets[index]) && octets[index] != ByteClass.tab {
+            throw .invalidValue(name: name, byte: octets[index])
         }
     }
 
-    /// Adds a field whose name and value are known to be valid, such as the library's own.
+    /// Appends a field whose name and value are known to be valid, such as the library's own.
     package mutating func appendChecked(_ name: String, _ value: String) {
-        let utf8 = value.utf8
-        let trimmed = utf8.span.trimmed(0..<utf8.count)
-        append(name.utf8, utf8.dropFirst(trimmed.lowerBound).prefix(trimmed.count))
+        let octets = value.utf8.span
+        append(name.utf8.span, octets.extracting(octets.trimmed(0..<octets.count)))
     }
 
-    private mutating func append(_ name: some Collection<UInt8>, _ value: some Collection<UInt8>) {
+    /// Appends all fields of another list, as they are. An invalid field of a literal is reported
+    /// like one in the literal of a response.
+    public mutating func append(contentsOf other: HTTPFields) {
+        let bytes = other.storage.span
+        for entry in other.entries { append(bytes.extracting(entry.name), bytes.extracting(entry.value)) }
+    }
+
+    private mutating func append(_ name: Span<UInt8>, _ value: Span<UInt8>) {
         let start = storage.count
-        storage.append(contentsOf: name)
+        storage.append(name)
         let middle = storage.count
-        storage.append(contentsOf: value)
+        storage.append(value)
         entries.append(Entry(name: start..<middle, value: middle..<storage.count))
     }
 }
 
+extension HTTPFields: ExpressibleByDictionaryLiteral {
+    /// The fields of a literal, in its order.
+    ///
+    /// A name or value that is not valid is kept aside: a response with these fields is not sent,
+    /// but answered with 500 and logged. So a value from a client cannot add fields or lines.
+    public init(dictionaryLiteral fields: (String, String)...) {
+        self.init()
+        for (name, value) in fields {
+            do throws(HTTPFieldError) {
+                try append(name, value)
+            } catch {
+                // No valid field has an empty name.
+                append(Span(), error.description.utf8.span)
+            }
+        }
+    }
+
+    /// Why a literal with these fields was not valid; nil if it was, or if there was none.
+    package var literalFault: String? {
+        for entry in entries where entry.nameCount == 0 { return String(decoding: storage[entry.value], as: UTF8.self) }
+        return nil
+    }
+}
+
 extension HTTPFields: Equatable {
-    /// The same fields in the same order; names without regard to case, values byte by byte.
+    /// Whether both have the same fields in the same order; names compare without regard to case,
+    /// values byte by byte.
     public static func == (left: HTTPFields, right: HTTPFields) -> Bool {
         guard left.count == right.count else { return false }
         for (mine, theirs) in zip(left.entries, right.entries) {
@@ -158,14 +197,14 @@ extension HTTPFields: Equatable {
 }
 
 extension HTTPFields: Sequence {
-    /// Gives each field as a name and a value, in order.
+    /// Iterates over names and values, in order.
     public struct Iterator: IteratorProtocol {
         private let fields: HTTPFields
         private var index = 0
 
         init(_ fields: HTTPFields) { self.fields = fields }
 
-        /// The next field, or nil behind the last.
+        /// The next field; nil after the last.
         public mutating func next() -> (name: String, value: String)? {
             guard index < fields.count else { return nil }
             defer { index += 1 }

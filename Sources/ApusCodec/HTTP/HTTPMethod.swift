@@ -1,14 +1,14 @@
-/// A request method (RFC 9110 §9): case-sensitive, any token.
+/// A request method (RFC 9110 §9): any token, case-sensitive.
 public struct HTTPMethod: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
-    /// The method as it stands in the request line.
+    /// The method as written in the request line.
     public let rawValue: String
 
-    /// The method of that name; whether it is a token is checked where it is written.
+    /// Creates a method. The name is validated when a request is written.
     public init(rawValue: String) { self.rawValue = rawValue }
 
     /// RFC 9110 §9.3.1: transfer a representation.
     public static var get: HTTPMethod { HTTPMethod(rawValue: "GET") }
-    /// RFC 9110 §9.3.2: as GET, without the content.
+    /// RFC 9110 §9.3.2: like GET, without the content.
     public static var head: HTTPMethod { HTTPMethod(rawValue: "HEAD") }
     /// RFC 9110 §9.3.3: process the content.
     public static var post: HTTPMethod { HTTPMethod(rawValue: "POST") }
@@ -25,10 +25,10 @@ public struct HTTPMethod: RawRepresentable, Hashable, Sendable, CustomStringConv
     /// RFC 9110 §9.3.8: loop the message back.
     public static var trace: HTTPMethod { HTTPMethod(rawValue: "TRACE") }
 
-    /// The method as it stands in the request line.
+    /// The method as written in the request line.
     public var description: String { rawValue }
 
-    /// Whether the method is a token, so that it may stand in a request line.
+    /// Whether the method is a token, as a request line requires.
     package var isToken: Bool {
         let utf8 = rawValue.utf8
         return utf8.span.isToken(0..<utf8.count)

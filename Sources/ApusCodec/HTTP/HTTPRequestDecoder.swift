@@ -1,24 +1,24 @@
-/// Reads request heads from a byte stream (RFC 9112 §2–§5), however it is cut.
+/// Decodes request heads from a byte stream (RFC 9112 §2–§5), cut at any place.
 ///
-/// Each line is checked when it is complete, and a byte that no line can hold is refused at once. An idle decoder owns no heap memory.
-/// After a throw the decoder must not be used again.
-package struct HTTPRequestDecoder: Sendable {
-    private struct StartLine: Sendable {
+/// Each line is validated when it is complete; a byte that no line can contain is refused at once.
+/// An idle decoder owns no heap memory. The decoder must not be used after an error.
+package struct HTTPRequestDecoder: Equatable, Sendable {
+    private struct StartLine: Equatable, Sendable {
         let method: HTTPMethod
         let target: Range<Int>
         let parts: RequestTarget.Parts
         let version: HTTPVersion
     }
 
-    /// A head in the making.
-    private struct Progress: Sendable {
+    /// A head that is not complete.
+    private struct Progress: Equatable, Sendable {
         var reader = HeadReader()
         var startLine: StartLine?
-        var facts = MessageFacts()
+        var framing = FramingFields()
 
         /// Whether the method is HEAD, as far as it is known.
         ///
-        /// - Parameter rest: The bytes behind those that are stored.
+        /// - Parameter rest: The bytes after those in storage.
         func isHeadMethod(followedBy rest: Span<UInt8>) -> Bool {
             if let startLine { return startLine.method == .head }
             let stored = reader.storage
@@ -35,33 +35,37 @@ package struct HTTPRequestDecoder: Sendable {
         }
     }
 
-    // Narrow, because every connection holds them.
+    // 32 bits, because every connection stores them.
     private let maxHeadBytes: UInt32
     private let maxTargetBytes: UInt32
     private let maxFields: UInt32
     private var hasSkippedEmptyLine = false
-    /// `decode` has thrown, for a request whose method is HEAD.
+    /// `decode` threw an error for a HEAD request.
     private var hasRefusedHeadMethod = false
-    /// The head in the making, if any: an array of one is a box that costs a pointer while it is empty.
+    /// The head that is not complete, if any. An array of one element is a box that takes a pointer
+    /// while it is empty.
     private var pending: [Progress] = []
 
-    /// An idle decoder that keeps to `limits`.
     package init(limits: HTTPHeadLimits = HTTPHeadLimits()) {
         maxHeadBytes = UInt32(clamping: limits.maxHeadBytes)
         maxTargetBytes = UInt32(clamping: limits.maxTargetBytes)
         maxFields = UInt32(clamping: limits.maxFields)
     }
 
-    /// Whether no byte of a next head has been taken. The empty line that may precede a head does not count.
+    /// Whether no byte of the next head has been taken. An empty line before it does not count.
     package var isIdle: Bool { pending.isEmpty }
 
-    /// Whether the method of the head in the making, or of the one that was refused, is HEAD: then no answer has a body (RFC 9110 §9.3.2).
+    /// Whether the method of the incomplete or refused head is HEAD, so that the response has no
+    /// body (RFC 9110 §9.3.2).
     package var isHeadMethod: Bool { hasRefusedHeadMethod || pending.first?.isHeadMethod(followedBy: Span()) == true }
 
-    /// Takes bytes from the start of `bytes` and returns the head once it is complete, else nil when all are taken.
+    /// Takes bytes from the start of `bytes` and returns the head when it is complete; nil when all
+    /// bytes are taken.
     ///
-    /// - Parameter consumed: Set to the number of bytes taken; the rest is the body, the next request or WebSocket frames.
-    /// - Throws: `HTTPViolation`; `consumed` then counts the bytes before the offending line at least.
+    /// - Parameter consumed: Set to the number of bytes taken; the rest is the body, the next
+    ///   request or WebSocket frames.
+    /// - Throws: `HTTPViolation`; `consumed` then counts at least the bytes before the invalid
+    ///   line.
     package mutating func decode(_ bytes: Span<UInt8>, consumed: inout Int) throws(HTTPViolation) -> HTTPRequestHead? {
         consumed = 0
         guard !bytes.isEmpty else { return nil }
@@ -100,20 +104,21 @@ package struct HTTPRequestDecoder: Sendable {
             case .complete(let line) where line.isEmpty: return try complete(progress, startLine)
             case .complete(let line):
                 let field = try progress.reader.addField(line, maxFields: Int(maxFields))
-                var facts = progress.facts
-                try facts.note(field, in: progress.reader.storage.span, version: startLine.version)
-                progress.facts = facts
+                var framing = progress.framing
+                try framing.read(field, in: progress.reader.storage.span, version: startLine.version)
+                progress.framing = framing
             }
         }
         return nil
     }
 
-    /// RFC 9112 §3.2: HTTP/1.1 requires Host, beside a target in absolute form as well, which then takes its place (§3.2.2).
+    /// RFC 9112 §3.2: HTTP/1.1 requires Host, even with a target in absolute form, which then
+    /// overrides it (§3.2.2).
     private func complete(_ progress: Progress, _ startLine: StartLine) throws(HTTPViolation) -> HTTPRequestHead {
-        guard progress.facts.hasHost || startLine.version < .http11 else { throw .hostMissing }
+        guard progress.framing.hasHost || startLine.version < .http11 else { throw .hostMissing }
         return HTTPRequestHead(
             method: startLine.method, version: startLine.version, target: startLine.target, parts: startLine.parts,
-            facts: progress.facts, fields: HTTPFields(storage: progress.reader.storage, entries: progress.reader.entries))
+            framing: progress.framing, fields: HTTPFields(storage: progress.reader.storage, entries: progress.reader.entries))
     }
 }
 
@@ -122,7 +127,7 @@ extension HTTPRequestDecoder {
     private mutating func readStartLine(
         _ reader: inout HeadReader, _ bytes: Span<UInt8>, _ offset: inout Int
     ) throws(HTTPViolation) -> StartLine? {
-        // Something that is no request, such as a TLS record, is refused at its first byte.
+        // Input that is not a request, such as a TLS record, is refused at its first byte.
         let first = bytes[offset]
         if reader.storage.isEmpty, !ByteClass.isToken(first), !ByteClass.isControl(first) { throw .malformedRequestLine }
         let lineLimit = HTTPHeadLimits.maxMethodBytes + 1 + Int(maxTargetBytes) + 1 + 8 + 2
@@ -130,7 +135,8 @@ extension HTTPRequestDecoder {
         case .incomplete: return nil
         case .limitReached: throw excess(reader.storage.span, lineLimit)
         case .complete(let line) where line.isEmpty:
-            // RFC 9112 §2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty line".
+            // RFC 9112 §2.2: "a server that is expecting to receive and parse a request-line SHOULD
+            // ignore at least one empty line".
             guard !hasSkippedEmptyLine else { throw .tooManyEmptyLines }
             hasSkippedEmptyLine = true
             reader = HeadReader()
@@ -140,7 +146,7 @@ extension HTTPRequestDecoder {
         }
     }
 
-    /// Which part of a request line that does not end is too long.
+    /// Which part of an unterminated request line is too long.
     private func excess(_ bytes: Span<UInt8>, _ lineLimit: Int) -> HTTPViolation {
         let method = bytes.firstIndex(of: ByteClass.space, in: 0..<bytes.count)
         if method ?? bytes.count > HTTPHeadLimits.maxMethodBytes { return .methodTooLong(limit: HTTPHeadLimits.maxMethodBytes) }

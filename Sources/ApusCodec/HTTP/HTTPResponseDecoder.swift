@@ -1,48 +1,53 @@
-/// Reads response heads from a byte stream (RFC 9112 §4, §5), however it is cut; interim (1xx) heads come out like any other.
+/// Decodes response heads from a byte stream (RFC 9112 §4, §5), cut at any place. Interim (1xx)
+/// heads are returned like final ones.
 ///
-/// The checks are the request decoder's, but a folded field is unfolded, as a user agent must (RFC 9112 §5.2). An idle decoder owns no heap memory. After a throw the decoder must not be used again.
-package struct HTTPResponseDecoder: Sendable {
-    private struct StatusLine: Sendable {
+/// The checks are those of the request decoder, but a folded field is unfolded, as a user agent
+/// must (RFC 9112 §5.2). An idle decoder owns no heap memory. The decoder must not be used after an
+/// error.
+package struct HTTPResponseDecoder: Equatable, Sendable {
+    private struct StatusLine: Equatable, Sendable {
         let version: HTTPVersion
         let status: HTTPStatus
         let reason: Range<Int>
     }
 
-    private struct Progress: Sendable {
+    private struct Progress: Equatable, Sendable {
         var reader = HeadReader()
         var statusLine: StatusLine?
-        var facts = MessageFacts()
-        /// The last field, which a folded line may go on with.
+        var framing = FramingFields()
+        /// The last field, which a folded line may continue.
         var lastField: HTTPFields.Entry?
 
-        /// Notes the field that is complete now.
-        mutating func noteLastField(version: HTTPVersion) throws(HTTPViolation) {
+        /// Reads the last field, which is complete.
+        mutating func readLastField(version: HTTPVersion) throws(HTTPViolation) {
             guard let field = lastField else { return }
             lastField = nil
-            var noted = facts
-            try noted.note(field, in: reader.storage.span, version: version)
-            facts = noted
+            var updated = framing
+            try updated.read(field, in: reader.storage.span, version: version)
+            framing = updated
         }
     }
 
     private let maxHeadBytes: UInt32
     private let maxFields: UInt32
-    /// The head in the making, if any: an array of one is a box that costs a pointer while it is empty.
+    /// The head that is not complete, if any. An array of one element is a box that takes a pointer
+    /// while it is empty.
     private var pending: [Progress] = []
 
-    /// An idle decoder that keeps to `limits`.
     package init(limits: HTTPHeadLimits = HTTPHeadLimits()) {
         maxHeadBytes = UInt32(clamping: limits.maxHeadBytes)
         maxFields = UInt32(clamping: limits.maxFields)
     }
 
-    /// Whether no byte of a next head has been taken.
+    /// Whether no byte of the next head has been taken.
     package var isIdle: Bool { pending.isEmpty }
 
-    /// Takes bytes from the start of `bytes` and returns the head once it is complete, else nil when all are taken.
+    /// Takes bytes from the start of `bytes` and returns the head when it is complete; nil when all
+    /// bytes are taken.
     ///
-    /// - Parameter consumed: Set to the number of bytes taken; the rest is the body, the next response, frames or tunnelled bytes.
-    /// - Throws: `HTTPViolation`; its status is of no use to a client.
+    /// - Parameter consumed: Set to the number of bytes taken; the rest is the body, the next
+    ///   response, frames or tunnelled bytes.
+    /// - Throws: `HTTPViolation`; its status does not matter to a client.
     package mutating func decode(_ bytes: Span<UInt8>, consumed: inout Int) throws(HTTPViolation) -> HTTPResponseHead? {
         consumed = 0
         guard !bytes.isEmpty else { return nil }
@@ -59,7 +64,7 @@ package struct HTTPResponseDecoder: Sendable {
         _ progress: inout Progress, _ bytes: Span<UInt8>, _ offset: inout Int
     ) throws(HTTPViolation) -> HTTPResponseHead? {
         while offset < bytes.count {
-            // Something that is no response is refused at its first byte.
+            // Input that is not a response is refused at its first byte.
             if progress.reader.storage.isEmpty, bytes[offset] != UInt8(ascii: "H") { throw .malformedStatusLine }
             switch try progress.reader.readLine(bytes, &offset, limit: Int(maxHeadBytes)) {
             case .incomplete: return nil
@@ -73,10 +78,10 @@ package struct HTTPResponseDecoder: Sendable {
                     progress.lastField = field
                     continue
                 }
-                try progress.noteLastField(version: statusLine.version)
+                try progress.readLastField(version: statusLine.version)
                 if line.isEmpty {
                     return HTTPResponseHead(
-                        status: statusLine.status, version: statusLine.version, reason: statusLine.reason, facts: progress.facts,
+                        status: statusLine.status, version: statusLine.version, reason: statusLine.reason, framing: progress.framing,
                         fields: HTTPFields(storage: progress.reader.storage, entries: progress.reader.entries))
                 }
                 progress.lastField = try progress.reader.addField(line, maxFields: Int(maxFields))
@@ -85,7 +90,7 @@ package struct HTTPResponseDecoder: Sendable {
         return nil
     }
 
-    /// `HTTP/1.1 200 OK`. The reason may be empty, and the space before an empty one missing, as many servers leave it out.
+    /// `HTTP/1.1 200 OK`. The reason may be empty; many servers omit the space before an empty one.
     private static func parseStatusLine(_ bytes: Span<UInt8>, _ line: Range<Int>) throws(HTTPViolation) -> StatusLine {
         let codeStart = line.lowerBound + 9
         let codeEnd = codeStart + 3

@@ -3,13 +3,9 @@ public struct HTTPStatus: Hashable, Sendable, CustomStringConvertible {
     /// The three-digit code.
     public let code: UInt16
 
-    /// A status of any three-digit code.
-    ///
-    /// - Precondition: `code` is in 100...999.
-    public init(code: UInt16) {
-        precondition((100...999).contains(code), "a status code has three digits")
-        self.code = code
-    }
+    /// Creates a status of any three-digit code. A response with another number is not sent, but
+    /// answered with 500 and logged.
+    public init(code: UInt16) { self.code = code }
 
     /// The code and its reason phrase, as in a status line: `404 Not Found`.
     public var description: String { "\(code) \(reasonPhrase)" }
@@ -17,13 +13,14 @@ public struct HTTPStatus: Hashable, Sendable, CustomStringConvertible {
     /// Whether the response is interim: 100–199.
     public var isInformational: Bool { code < 200 }
 
-    /// Whether the response says that the request succeeded: 200–299.
+    /// Whether the request succeeded: 200–299.
     public var isSuccessful: Bool { (200...299).contains(code) }
 
-    /// Whether a response of this status never has content, whatever its fields say: 1xx, 204 and 304 (RFC 9112 §6.3).
+    /// Whether a response with this status never has content, whatever its fields contain: 1xx, 204
+    /// and 304 (RFC 9112 §6.3).
     package var forbidsContent: Bool { code < 200 || code == 204 || code == 304 }
 
-    /// The registered reason phrase; empty for a code that is not registered, as RFC 9112 §4 allows.
+    /// The registered reason phrase; empty for an unregistered code, as RFC 9112 §4 allows.
     public var reasonPhrase: String {
         switch code {
         case 100: "Continue"

@@ -1,11 +1,11 @@
-/// A protocol version, one digit each side of the dot (RFC 9112 §2.3).
+/// A protocol version of two digits (RFC 9112 §2.3).
 public struct HTTPVersion: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The digit before the dot.
     public let major: UInt8
-    /// The digit behind the dot.
+    /// The digit after the dot.
     public let minor: UInt8
 
-    /// A version of two digits, 0–9 each.
+    /// Creates a version of two digits, 0–9 each.
     public init(major: UInt8, minor: UInt8) {
         self.major = major
         self.minor = minor
@@ -16,17 +16,17 @@ public struct HTTPVersion: Hashable, Sendable, Comparable, CustomStringConvertib
     /// RFC 9112.
     public static var http11: HTTPVersion { HTTPVersion(major: 1, minor: 1) }
 
-    /// By major, then by minor version.
+    /// Compares the major, then the minor versions.
     public static func < (left: HTTPVersion, right: HTTPVersion) -> Bool {
         (left.major, left.minor) < (right.major, right.minor)
     }
 
-    /// As on the wire: `HTTP/1.1`.
+    /// As sent: `HTTP/1.1`.
     public var description: String { "HTTP/\(major).\(minor)" }
 }
 
 extension HTTPVersion {
-    /// Parses the eight bytes `HTTP/1.1`; the name is case-sensitive. Nil if `range` is anything else.
+    /// Parses eight bytes such as `HTTP/1.1`, case-sensitively; nil if `range` is anything else.
     init?(_ bytes: Span<UInt8>, _ range: Range<Int>) {
         let start = range.lowerBound
         guard range.count == 8,

@@ -1,6 +1,7 @@
-/// Why the peer's bytes are not an acceptable HTTP/1.1 message, and how a server answers.
+/// Why the peer's bytes are not an acceptable HTTP/1.1 message, and how a server responds.
 ///
-/// After one of these the position of the next message is unknown: answer with `status` and close the connection.
+/// The position of the next message is unknown afterwards: respond with `status` and close the
+/// connection.
 package enum HTTPViolation: Error, Hashable, Sendable {
     // Lines (RFC 9112 §2.2)
     case controlCharacter(UInt8)
@@ -46,6 +47,11 @@ package enum HTTPViolation: Error, Hashable, Sendable {
     case chunkNotTerminated
     case bodyCutShort
 
+    // Exchanges; only a client gets these (RFC 9110 §7.8, §15.2)
+    case tooManyInterimResponses(limit: Int)
+    case switchNotRequested
+    case responseWithoutRequest
+
     /// What is wrong with a request target (RFC 9112 §3.2, RFC 3986).
     package enum TargetFault: Hashable, Sendable {
         case empty
@@ -61,7 +67,7 @@ package enum HTTPViolation: Error, Hashable, Sendable {
         case notUTF8
     }
 
-    /// The status that answers it: 400, 413, 414, 431, 501 or 505.
+    /// The status of the response: 400, 413, 414, 431, 501 or 505.
     package var status: HTTPStatus {
         switch self {
         case .methodTooLong, .transferEncodingNotSupported: .notImplemented
@@ -74,14 +80,15 @@ package enum HTTPViolation: Error, Hashable, Sendable {
             .fieldNameInvalid, .spaceBeforeColon, .hostMissing, .hostRepeated, .hostMalformed,
             .contentLengthMalformed, .contentLengthRepeated, .contentLengthWithTransferEncoding,
             .transferEncodingMalformed, .transferEncodingNotAllowed, .chunkSizeMalformed, .chunkSizeTooLong,
-            .chunkExtensionMalformed, .chunkExtensionsTooLong, .chunkNotTerminated, .bodyCutShort:
+            .chunkExtensionMalformed, .chunkExtensionsTooLong, .chunkNotTerminated, .bodyCutShort, .tooManyInterimResponses,
+            .switchNotRequested, .responseWithoutRequest:
             .badRequest
         }
     }
 }
 
 extension HTTPViolation: CustomStringConvertible {
-    /// One sentence fragment for a log line; it holds none of the peer's text.
+    /// What is wrong, for a log line; contains none of the peer's text.
     package var description: String {
         switch self {
         case .controlCharacter(let byte): "control character 0x\(hexadecimal(byte)) in the head"
@@ -118,6 +125,9 @@ extension HTTPViolation: CustomStringConvertible {
         case .chunkExtensionsTooLong(let limit): "chunk extensions exceed the data by more than \(limit) bytes"
         case .chunkNotTerminated: "chunk data is not followed by CRLF"
         case .bodyCutShort: "connection ended inside the body"
+        case .tooManyInterimResponses(let limit): "more than \(limit) interim answers"
+        case .switchNotRequested: "101 without having been asked to switch"
+        case .responseWithoutRequest: "expected no response before the next request, got one"
         }
     }
 }

@@ -1,23 +1,26 @@
-/// Collects the lines of a head (or a trailer section) in one array, each byte looked at once however the input is cut.
+/// Collects the lines of a head or a trailer section in one array. Each byte is scanned once,
+/// however the input is cut.
 ///
-/// Every line ends in CRLF (RFC 9112 §2.2; a bare CR or LF is refused) and holds no control character but HTAB. The line in progress
-/// lies in `storage` with what was seen of its CR, so no further scan position is needed: what is stored has been scanned.
-struct HeadReader {
-    /// Every line so far with its CRLF; never more than the limit given to `readLine`.
+/// Every line ends with CRLF (RFC 9112 §2.2; a bare CR or LF is refused) and contains no control
+/// character except HTAB. An incomplete line is in `storage`, with its CR if that has arrived, so
+/// no scan position is needed: stored bytes have been scanned.
+struct HeadReader: Equatable {
+    /// The lines so far with their CRLF; at most the limit passed to `readLine`.
     private(set) var storage: [UInt8] = []
     private(set) var entries: [HTTPFields.Entry] = []
     private var lineStart = 0
 
     enum Line: Equatable {
-        /// The line's place in `storage`, without its CRLF.
+        /// The line's range in `storage`, without its CRLF.
         case complete(Range<Int>)
-        /// The input is used up.
+        /// The input is consumed.
         case incomplete
-        /// `storage` has reached the limit and the line has not ended.
+        /// `storage` has reached the limit before the line ended.
         case limitReached
     }
 
-    /// Takes bytes from `offset` on until a line is complete, the input ends, or `storage` holds `limit` bytes.
+    /// Takes bytes from `offset` on until a line is complete, the input ends, or `storage` has
+    /// `limit` bytes.
     ///
     /// - Throws: `HTTPViolation` at the first byte that cannot be part of a line.
     mutating func readLine(_ bytes: Span<UInt8>, _ offset: inout Int, limit: Int) throws(HTTPViolation) -> Line {
@@ -48,11 +51,16 @@ struct HeadReader {
         return storage.count < limit ? .incomplete : .limitReached
     }
 
-    /// The position of the first control character from `start` on, or `end`.
+    /// The index of the first control character from `start` on, or `end`.
     private static func firstControl(_ bytes: Span<UInt8>, _ start: Int, _ end: Int) -> Int {
-        let rest = bytes.extracting(start..<end)
-        for index in 0..<rest.count where ByteClass.isControl(rest[index]) { return start &+ index }
-        return end
+        var index = start
+        // Eight at a time.
+        while index &+ 8 <= end {
+            if ByteClass.hasControl(bytes.word(at: index)) { break }
+            index &+= 8
+        }
+        while index < end, !ByteClass.isControl(bytes[index]) { index &+= 1 }
+        return index
     }
 
     private mutating func completeLine(_ bytes: Span<UInt8>, _ offset: inout Int, upTo end: Int) -> Line {
@@ -64,20 +72,17 @@ struct HeadReader {
     }
 
     private mutating func store(_ bytes: Span<UInt8>, _ range: Range<Int>) {
-        // Most heads arrive whole: one allocation for all that is there. The bound keeps a large body behind a small head out.
+        // Most heads arrive complete: one allocation for all of it. The bound excludes a large body
+        // behind a small head.
         if storage.isEmpty { storage.reserveCapacity(min(bytes.count - range.lowerBound, 1024)) }
-        let source = bytes.extracting(range)
-        storage.append(addingCapacity: source.count) { output in
-            // Filled and then overwritten: this loop becomes vector moves, appending byte by byte does not.
-            output.append(repeating: 0, count: source.count)
-            var target = output.mutableSpan
-            for index in 0..<min(source.count, target.count) { target[index] = source[index] }
-        }
+        storage.append(bytes.extracting(range))
     }
 
-    /// Parses the field line in `line` and adds it to `entries`: `name ":" OWS value OWS` (RFC 9112 §5).
+    /// Parses the field line in `line` and adds it to `entries`: `name ":" OWS value OWS` (RFC 9112
+    /// §5).
     ///
-    /// - Throws: `HTTPViolation` if it is folded, has no valid name or no colon, or is one more than `maxFields`.
+    /// - Throws: `HTTPViolation` if the line is folded, has no valid name or no colon, or exceeds
+    ///   `maxFields`.
     mutating func addField(_ line: Range<Int>, maxFields: Int) throws(HTTPViolation) -> HTTPFields.Entry {
         guard entries.count < maxFields else { throw .tooManyFields(limit: maxFields) }
         let entry = try Self.parseField(storage.span, line)
@@ -86,9 +91,10 @@ struct HeadReader {
         return entry
     }
 
-    /// Joins a folded line to the field before it: the line end and the white space that begins the line become spaces (RFC 9112 §5.2).
+    /// Joins a folded line to the field before it: the line end becomes spaces (RFC 9112 §5.2).
     ///
-    /// - Returns: The field with its longer value; nil if the line is not folded or there is no field before it.
+    /// - Returns: The field with its longer value; nil if the line is not folded or no field
+    ///   precedes it.
     mutating func unfold(_ line: Range<Int>) -> HTTPFields.Entry? {
         guard let last = entries.last, !line.isEmpty, ByteClass.isBlank(storage[line.lowerBound]) else { return nil }
         for index in line.lowerBound - 2..<line.lowerBound { storage[index] = ByteClass.space }

@@ -1,11 +1,13 @@
 extension RequestTarget {
-    /// Decodes `%xx` once and removes dot segments (RFC 3986 §2.1, §5.2.4) in a path that starts with a slash. Linear.
+    /// Decodes `%xx` once and removes dot segments (RFC 3986 §2.1, §5.2.4) in a path that starts
+    /// with a slash, in linear time.
     ///
-    /// - Throws: `HTTPViolation.targetMalformed` for a bad escape, `%00`, `%2F`, `%5C`, `..` above the root, or bytes that are not UTF-8.
+    /// - Throws: `HTTPViolation.targetMalformed` for an invalid escape, `%00`, `%2F`, `%5C`, `..`
+    ///   above the root, or bytes that are not UTF-8.
     static func decodePath(_ bytes: Span<UInt8>, _ path: Range<Int>) throws(HTTPViolation) -> String {
         var output: [UInt8] = []
         output.reserveCapacity(path.count)
-        // Where each kept segment starts in `output`, at its slash: what `..` goes back to.
+        // Where each segment starts in `output`, at its slash, for `..` to return to.
         var starts: [Int] = []
         var index = path.lowerBound
         while index < path.upperBound {
@@ -26,14 +28,14 @@ extension RequestTarget {
                 starts.append(start)
                 continue
             }
-            // A dot segment at the end names a directory.
+            // A dot segment at the end denotes a directory.
             if index == path.upperBound { output.append(UInt8(ascii: "/")) }
         }
         guard let text = String(validating: output, as: UTF8.self) else { throw .targetMalformed(.notUTF8) }
         return text
     }
 
-    /// One byte of a segment, an escape counting as one; moves `index` past it.
+    /// One byte of a segment; an escape counts as one byte. Moves `index` past it.
     private static func decodedByte(_ bytes: Span<UInt8>, _ index: inout Int, end: Int) throws(HTTPViolation) -> UInt8 {
         let byte = bytes[index]
         guard byte == UInt8(ascii: "%") else {
@@ -53,10 +55,11 @@ extension RequestTarget {
         }
     }
 
-    /// The query as names and values: `&` separates, the first `=` ends a name, `+` is a space, `%xx` is decoded
-    /// (the URL standard's `application/x-www-form-urlencoded`).
+    /// The query as names and values: `&` separates, the first `=` ends a name, `+` is a space,
+    /// `%xx` is decoded (the URL standard's `application/x-www-form-urlencoded`).
     ///
-    /// Nothing is refused: a bad escape stands for itself, and bytes that are not UTF-8 become U+FFFD. Empty pieces are left out.
+    /// Nothing is refused: an invalid escape is kept as it is, and bytes that are not UTF-8 become
+    /// U+FFFD. Empty pairs are left out.
     package var query: [(name: String, value: String)] {
         guard let range = parts.query else { return [] }
         var pairs: [(name: String, value: String)] = []

@@ -1,7 +1,8 @@
-/// A parsed request target (RFC 9112 §3.2): what a request line names.
+/// A parsed request target (RFC 9112 §3.2).
 ///
-/// Bytes allowed are visible ASCII without `#`, in a path also without `\`. Characters that RFC 3986 wants encoded but browsers send as
-/// they are (`|`, `{`, `"`, …) pass. Dot segments are removed (RFC 3986 §5.2.4), encoded ones too; one that would leave the root is refused.
+/// Visible ASCII without `#` is allowed, in a path also without `\`. Characters that browsers send
+/// unencoded against RFC 3986 (`|`, `{`, `"`, …) are accepted. Dot segments are removed (RFC 3986
+/// §5.2.4), also encoded ones; a path that leaves the root is refused.
 package struct RequestTarget: Sendable {
     /// The four forms of RFC 9112 §3.2.
     package enum Form: Sendable, Hashable {
@@ -15,16 +16,16 @@ package struct RequestTarget: Sendable {
         case asterisk
     }
 
-    /// Where the parts lie in the bytes that were parsed.
-    struct Parts: Sendable {
+    /// The ranges of the parts in the parsed bytes.
+    struct Parts: Equatable, Sendable {
         var form: Form
-        /// Host and port of the absolute and the authority form.
+        /// Host and port, in the absolute and the authority form.
         var authority: Range<Int>?
         /// The path as written; empty in the authority form and after an absolute form without one.
         var path: Range<Int>
-        /// What is behind the first `?`.
+        /// The part after the first `?`.
         var query: Range<Int>?
-        /// The decoded path where it differs from the bytes in `path`.
+        /// The decoded path, where it differs from the bytes in `path`.
         var decodedPath: String?
     }
 
@@ -36,7 +37,7 @@ package struct RequestTarget: Sendable {
         self.parts = parts
     }
 
-    /// Parses the whole of `target`, as it would stand in a request line of `method`.
+    /// Parses `target` as in a request line with `method`.
     ///
     /// - Throws: `HTTPViolation.targetMalformed`.
     package init(parsing target: [UInt8], method: HTTPMethod = .get) throws(HTTPViolation) {
@@ -44,28 +45,30 @@ package struct RequestTarget: Sendable {
         storage = target
     }
 
-    /// Parses the UTF-8 bytes of `target`, as it would stand in a request line of `method`.
+    /// Parses the UTF-8 bytes of `target` as in a request line with `method`.
     ///
     /// - Throws: `HTTPViolation.targetMalformed`.
     package init(parsing target: String, method: HTTPMethod = .get) throws(HTTPViolation) {
         try self.init(parsing: Array(target.utf8), method: method)
     }
 
-    /// Which of the four forms it has.
     package var form: Form { parts.form }
 
-    /// Host and port as written in an absolute or authority form; nil in the others.
+    /// Host and port as written in the absolute or authority form; nil in the others.
     package var authority: String? { parts.authority.map(text) }
 
-    /// The path, percent-decoded once and without dot segments; starts with `/`. `*` in the asterisk form, empty in the authority form.
+    /// The path, percent-decoded once, without dot segments; starts with `/`. `*` in the asterisk
+    /// form, empty in the authority form.
     ///
-    /// Empty segments (`//`) and a trailing slash are kept. The path may hold any character but NUL and `\`, line ends included.
+    /// Empty segments (`//`) and a trailing slash are kept. The path may contain any character
+    /// except NUL and `\`, including line ends.
     package var path: String {
         if let decoded = parts.decodedPath { return decoded }
         return parts.path.isEmpty && parts.form == .absolute ? "/" : text(parts.path)
     }
 
-    /// The segments of `path` that are not empty. None is `.` or `..`, and none holds a slash, a backslash or a NUL.
+    /// The non-empty segments of `path`. None is `.` or `..`, and none contains a slash, a
+    /// backslash or a NUL.
     package var segments: [String] {
         switch parts.form {
         case .origin, .absolute: path.utf8.split(separator: UInt8(ascii: "/")).map { String(Substring($0)) }
@@ -73,14 +76,14 @@ package struct RequestTarget: Sendable {
         }
     }
 
-    /// What is behind the first `?`, as written; nil without one.
+    /// The part after the first `?`, as written; nil without one.
     package var queryString: String? { parts.query.map(text) }
 
     private func text(_ range: Range<Int>) -> String { String(decoding: storage[range], as: UTF8.self) }
 }
 
 extension RequestTarget {
-    /// Finds and checks the parts of the target in `range`.
+    /// Finds and validates the parts of the target in `range`.
     static func parse(_ bytes: Span<UInt8>, _ range: Range<Int>, method: HTTPMethod) throws(HTTPViolation) -> Parts {
         guard let first = range.first else { throw .targetMalformed(.empty) }
         if method == .connect {
@@ -107,7 +110,7 @@ extension RequestTarget {
         return Parts(form: .authority, authority: range, path: range.upperBound..<range.upperBound)
     }
 
-    /// RFC 9112 §3.2.2, with the schemes that Apus speaks.
+    /// RFC 9112 §3.2.2, for http, https, ws and wss.
     private static func parseAbsoluteForm(_ bytes: Span<UInt8>, _ range: Range<Int>) throws(HTTPViolation) -> Parts {
         for index in range where !ByteClass.isVisible(bytes[index]) { throw .targetMalformed(.invalidByte(bytes[index])) }
         guard let colon = bytes.firstIndex(of: UInt8(ascii: ":"), in: range), colon + 2 < range.upperBound,
@@ -125,7 +128,7 @@ extension RequestTarget {
         return parts
     }
 
-    /// Fills in path, query and, if it differs, the decoded path.
+    /// Sets path, query and, if it differs, the decoded path.
     private static func parsePathAndQuery(
         _ bytes: Span<UInt8>, _ range: Range<Int>, _ parts: inout Parts
     ) throws(HTTPViolation) {
@@ -137,7 +140,7 @@ extension RequestTarget {
             if byte == UInt8(ascii: "?") { break }
             guard ByteClass.isVisible(byte), byte != UInt8(ascii: "#") else { throw .targetMalformed(.invalidByte(byte)) }
             if byte == UInt8(ascii: "\\") { throw .targetMalformed(.backslash) }
-            // A segment that starts with a dot may be a dot segment: let the decoder look closer.
+            // A segment that starts with a dot may be a dot segment, which `decodePath` handles.
             if byte == UInt8(ascii: "%") || (byte == UInt8(ascii: ".") && previous == UInt8(ascii: "/")) { isPlain = false }
             previous = byte
             index += 1

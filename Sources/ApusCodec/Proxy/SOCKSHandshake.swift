@@ -1,8 +1,9 @@
-/// A client's side of SOCKS version 5 (RFC 1928) with no authentication or user and password (RFC 1929): bytes in, bytes out.
+/// The client's side of SOCKS version 5 (RFC 1928), without authentication or with user and
+/// password (RFC 1929).
 ///
-/// Names go to the proxy as they are, so they are resolved where it stands.
+/// Host names are sent to the proxy, which resolves them.
 package struct SOCKSHandshake: Sendable {
-    /// Where the tunnel shall lead.
+    /// The endpoint of the tunnel.
     package enum Destination: Hashable, Sendable {
         /// A host name.
         case name(String)
@@ -12,11 +13,11 @@ package struct SOCKSHandshake: Sendable {
 
     /// What to do next.
     package enum Step: Hashable, Sendable {
-        /// Send these and wait for the answer.
+        /// Send these bytes and wait for the reply.
         case send([UInt8])
-        /// The answer has not arrived completely.
+        /// The reply is not complete.
         case wait
-        /// The tunnel is open; what follows belongs to the destination.
+        /// The tunnel is open; the bytes that follow come from the destination.
         case open
     }
 
@@ -31,7 +32,7 @@ package struct SOCKSHandshake: Sendable {
     private let port: UInt16
     private let credentials: BasicCredentials?
     private var state = State.choosingMethod
-    /// The part of an answer that has arrived: at most 262 bytes.
+    /// The part of the reply that has arrived: at most 262 bytes.
     private var pending: [UInt8] = []
 
     /// - Throws: `SOCKSViolation.hostTooLong`, `.credentialsTooLong`.
@@ -47,10 +48,10 @@ package struct SOCKSHandshake: Sendable {
         self.credentials = credentials
     }
 
-    /// What to send first: the methods on offer (RFC 1928 §3).
+    /// The first bytes to send: the authentication methods offered (RFC 1928 §3).
     package var greeting: [UInt8] { credentials == nil ? [5, 1, 0] : [5, 2, 0, 2] }
 
-    /// Takes bytes of the proxy's, no more than belong to its current answer.
+    /// Takes bytes of the proxy's current reply, and no bytes behind it.
     ///
     /// - Parameter consumed: Set to the number of bytes taken.
     package mutating func receive(_ bytes: Span<UInt8>, consumed: inout Int) throws(SOCKSViolation) -> Step {
@@ -62,15 +63,15 @@ package struct SOCKSHandshake: Sendable {
                 consumed += 1
             }
             guard pending.count == needed else { return .wait }
-            // The length of the last answer becomes known while it is read.
+            // The length of the last reply depends on its fifth byte.
             if try neededBytes() == needed { break }
         }
-        let answer = pending
+        let reply = pending
         pending = []
-        return try advance(answer)
+        return try advance(reply)
     }
 
-    /// How long the current answer is, as far as can be told.
+    /// The length of the current reply, as far as it is known.
     private func neededBytes() throws(SOCKSViolation) -> Int {
         switch state {
         case .choosingMethod, .authenticating: return 2
@@ -87,11 +88,11 @@ package struct SOCKSHandshake: Sendable {
         }
     }
 
-    private mutating func advance(_ answer: [UInt8]) throws(SOCKSViolation) -> Step {
+    private mutating func advance(_ reply: [UInt8]) throws(SOCKSViolation) -> Step {
         switch state {
         case .choosingMethod:
-            guard answer[0] == 5 else { throw .malformed("version \(answer[0])") }
-            switch answer[1] {
+            guard reply[0] == 5 else { throw .malformed("version \(reply[0])") }
+            switch reply[1] {
             case 0:
                 state = .requesting
                 return .send(request)
@@ -100,17 +101,17 @@ package struct SOCKSHandshake: Sendable {
                 state = .authenticating
                 let (user, password) = (Array(credentials.user.utf8), Array(credentials.password.utf8))
                 return .send([1, UInt8(user.count)] + user + [UInt8(password.count)] + password)
-            case 0xFF: throw credentials == nil ? .credentialsWanted : .noMethod
+            case 0xFF: throw credentials == nil ? .credentialsRequired : .noAcceptableMethod
             default: throw .malformed("a method that was not offered")
             }
         case .authenticating:
-            guard answer[0] == 1 else { throw .malformed("version \(answer[0]) of the authentication") }
-            guard answer[1] == 0 else { throw .credentialsRefused }
+            guard reply[0] == 1 else { throw .malformed("authentication version \(reply[0])") }
+            guard reply[1] == 0 else { throw .credentialsRefused }
             state = .requesting
             return .send(request)
         case .requesting:
-            guard answer[0] == 5 else { throw .malformed("version \(answer[0])") }
-            guard answer[1] == 0 else { throw .refused(answer[1]) }
+            guard reply[0] == 5 else { throw .malformed("version \(reply[0])") }
+            guard reply[1] == 0 else { throw .refused(reply[1]) }
             state = .open
             return .open
         case .open: return .open
@@ -128,40 +129,40 @@ package struct SOCKSHandshake: Sendable {
     }
 }
 
-/// Why a SOCKS proxy gives no tunnel.
+/// Why a SOCKS proxy does not open a tunnel.
 package enum SOCKSViolation: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The host has this many bytes: 1 to 255 can be asked for.
+    /// The host has this many bytes; SOCKS allows 1 to 255.
     case hostTooLong(Int)
-    /// User and password have 1 to 255 bytes each.
+    /// The user or the password does not have 1 to 255 bytes.
     case credentialsTooLong
-    /// The answer is not RFC 1928's.
+    /// The reply does not follow RFC 1928.
     case malformed(String)
-    /// The proxy wants a user and a password, and none was given.
-    case credentialsWanted
-    /// The proxy takes neither no authentication nor user and password.
-    case noMethod
-    /// User or password are wrong.
+    /// The proxy requires a user and a password, and none were given.
+    case credentialsRequired
+    /// The proxy supports neither "no authentication" nor user and password.
+    case noAcceptableMethod
+    /// The proxy rejected the user or the password.
     case credentialsRefused
-    /// The reply code of RFC 1928 §6.
+    /// The proxy refused the request, with this reply code (RFC 1928 §6).
     case refused(UInt8)
 
-    /// What is wrong; it holds none of the peer's text.
+    /// What is wrong; contains none of the peer's text.
     package var description: String {
         switch self {
-        case .hostTooLong(let count): "a host of \(count) bytes: SOCKS takes 1 to 255"
-        case .credentialsTooLong: "SOCKS takes a user and a password of 1 to 255 bytes"
-        case .malformed(let what): "the answer is not SOCKS 5: \(what)"
-        case .credentialsWanted: "it wants a user and a password"
-        case .noMethod: "it takes neither no authentication nor user and password"
-        case .credentialsRefused: "it refused the user or the password"
-        case .refused(let code): "it answered: \(Self.words(code))"
+        case .hostTooLong(let count): "host: SOCKS expected 1 to 255 bytes, got \(count)"
+        case .credentialsTooLong: "user, password: SOCKS expected 1 to 255 bytes each"
+        case .malformed(let what): "reply: expected SOCKS 5, got \(what)"
+        case .credentialsRequired: "a user and a password are required"
+        case .noAcceptableMethod: "no acceptable authentication method"
+        case .credentialsRefused: "user or password rejected"
+        case .refused(let code): "request refused: \(Self.words(code))"
         }
     }
 
     private static func words(_ code: UInt8) -> String {
         switch code {
         case 1: "general failure"
-        case 2: "not allowed by its rules"
+        case 2: "not allowed by the proxy's rules"
         case 3: "network unreachable"
         case 4: "host unreachable"
         case 5: "connection refused"

@@ -1,6 +1,6 @@
-/// Base 64 with padding (RFC 4648 §4), for the handshake's key and its answer.
+/// Base 64 with padding (RFC 4648 §4), for opening handshakes and Basic credentials.
 enum Base64 {
-    /// Appends the encoding of `bytes`: 4 bytes for each 3 begun.
+    /// Appends the encoding of `bytes`: 4 bytes for each group of up to 3.
     static func append(_ bytes: Span<UInt8>, to output: inout [UInt8]) {
         var index = 0
         while index < bytes.count {
@@ -16,9 +16,10 @@ enum Base64 {
         }
     }
 
-    /// How many bytes `text` encodes; nil if it is not base 64 with its padding.
+    /// The number of bytes that `text` encodes; nil if it is not base 64 with padding.
     ///
-    /// Bits that padding leaves over need not be zero, as RFC 4648 §3.5 lets a decoder choose.
+    /// Unused bits of the last digit need not be zero; RFC 4648 §3.5 leaves the choice to the
+    /// decoder.
     static func decodedCount(_ text: Span<UInt8>) -> Int? {
         guard text.count % 4 == 0 else { return nil }
         var end = text.count
@@ -28,11 +29,38 @@ enum Base64 {
         return text.count / 4 * 3 - (text.count - end)
     }
 
+    /// The bytes that `text` encodes; nil if it is not base 64 with padding.
+    static func decode(_ text: Span<UInt8>) -> [UInt8]? {
+        guard let count = decodedCount(text) else { return nil }
+        var output: [UInt8] = []
+        output.reserveCapacity(count)
+        var group: UInt32 = 0
+        for index in 0..<text.count {
+            group = group << 6 | value(text[index])
+            guard index % 4 == 3 else { continue }
+            for shift in [16, 8, 0] where output.count < count { output.append(UInt8(truncatingIfNeeded: group >> UInt32(shift))) }
+            group = 0
+        }
+        return output
+    }
+
+    /// The value of a digit; 0 for padding.
+    private static func value(_ digit: UInt8) -> UInt32 {
+        switch digit {
+        case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt32(digit - UInt8(ascii: "A"))
+        case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt32(digit - UInt8(ascii: "a")) + 26
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt32(digit - UInt8(ascii: "0")) + 52
+        case UInt8(ascii: "+"): 62
+        case UInt8(ascii: "/"): 63
+        default: 0
+        }
+    }
+
     private static func isDigit(_ byte: UInt8) -> Bool {
         ByteClass.isLetter(byte) || ByteClass.isDigit(byte) || byte == UInt8(ascii: "+") || byte == UInt8(ascii: "/")
     }
 
-    /// The digit of the six low bits.
+    /// The digit for the six low bits.
     private static func digit(_ group: UInt32) -> UInt8 {
         let value = UInt8(truncatingIfNeeded: group & 0x3F)
         return switch value {

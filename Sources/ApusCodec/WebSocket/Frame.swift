@@ -1,9 +1,8 @@
-/// ApusCodec turns bytes into events and events into bytes, for both roles, without ever meeting a socket, a clock or a file.
-/// What lies on the hot path is public, not package, because Swift 6.3 inlines `@inlinable` code across modules only then; Apus re-exports
-/// none of that.
-/// Decoders take what has arrived, say how much of it they used, and throw a violation that knows its answer.
+// Declarations on the hot path are public, not package: Swift 6.3 inlines `@inlinable` code across
+// modules only then. Apus re-exports none of them.
 
-/// Which side of a connection this is; a client masks its frames, a server does not (RFC 6455 §5.1).
+/// Which side of a connection this endpoint is. A client masks its frames, a server does not
+/// (RFC 6455 §5.1).
 public enum Role: Sendable {
     case client, server
 }
@@ -20,11 +19,11 @@ public enum Opcode: UInt8, Sendable {
     public var isControl: Bool { rawValue >= 8 }
 }
 
-/// The type of a message's payload.
+/// The type of a message.
 public enum MessageKind: Sendable, Hashable {
-    /// UTF-8, checked before a handler sees it.
+    /// UTF-8, validated before it is delivered.
     case text
-    /// Any bytes.
+    /// Arbitrary bytes.
     case binary
 
     @inlinable public var opcode: Opcode {
@@ -38,34 +37,34 @@ public enum MessageKind: Sendable, Hashable {
 /// The longest payload of a control frame, in bytes (RFC 6455 §5.5).
 public let maxControlPayloadBytes = 125
 
-/// Why the peer's bytes are not a frame stream that we accept.
+/// Why the peer's bytes are not a valid frame stream.
 public enum FrameViolation: Error, Equatable {
-    /// A server got an unmasked frame, or a client a masked one (RFC 6455 §5.1).
+    /// A server received an unmasked frame, or a client a masked one (RFC 6455 §5.1).
     case maskMismatch
-    /// A reserved bit is set that no extension owns (§5.2).
+    /// A reserved bit that no extension uses is set (§5.2).
     case reservedBits(UInt8)
-    /// An opcode that means nothing (§5.2).
+    /// The opcode is reserved (§5.2).
     case reservedOpcode(UInt8)
-    /// A length is not in its shortest form, or has the top bit of 64 set (§5.2).
+    /// A length is not encoded in the shortest form, or the top bit of its 64 is set (§5.2).
     case malformedLength
     /// A control frame of more than 125 bytes (§5.5).
     case controlTooLong(Int)
     /// A control frame without FIN (§5.5).
     case controlFragmented
-    /// A continuation without a message, or a new message inside one (§5.4).
+    /// A continuation frame outside a message, or a new message inside one (§5.4).
     case unexpectedContinuation
     case messageInsideMessage
-    /// The message would pass the limit; both in bytes.
+    /// The message exceeds the limit; both in bytes.
     case messageTooBig(size: UInt64, limit: UInt64)
     /// Text, or the reason of a close frame, is not UTF-8 (§8.1).
     case invalidUTF8
     /// A close frame of one byte, or with a code that must not be sent (§7.4).
     case malformedClose
     case invalidCloseCode(UInt16)
-    /// An extension cannot make a message of the payload.
+    /// An extension cannot decode the payload.
     case extensionFailed(ExtensionError)
 
-    /// The code our close frame carries.
+    /// The code of the close frame to send.
     public var closeCode: CloseCode {
         switch self {
         case .messageTooBig, .extensionFailed(.messageTooBig): .messageTooBig
@@ -77,7 +76,7 @@ public enum FrameViolation: Error, Equatable {
         }
     }
 
-    /// The reason our close frame carries; at most 123 bytes.
+    /// The reason of the close frame to send; at most 123 bytes.
     public var reason: String {
         switch self {
         case .maskMismatch: "client frames must be masked, server frames must not"
@@ -97,11 +96,11 @@ public enum FrameViolation: Error, Equatable {
     }
 }
 
-/// A part of a data frame's payload, as it lies in the caller's buffer.
+/// A part of a data frame's payload, in the caller's buffer.
 public struct DataPiece: Equatable {
-    /// Where the unmasked bytes are in the buffer that was decoded.
+    /// The unmasked bytes, in the decoded buffer.
     public var range: Range<Int>
-    /// The type of the message this belongs to.
+    /// The type of the piece's message.
     public var kind: MessageKind
     /// RSV1–RSV3 of the message's first frame, as bits 0x40, 0x20 and 0x10.
     public var reservedBits: UInt8
@@ -128,11 +127,11 @@ public struct DataPiece: Equatable {
     @inlinable public var endsMessage: Bool { isFinalFrame && remainingInFrame == 0 }
 }
 
-/// What a frame decoder found. Ranges lie in the buffer that was decoded.
+/// An event of the frame decoder. Ranges refer to the decoded buffer.
 public enum FrameEvent: Equatable {
     case data(DataPiece)
     case ping(Range<Int>)
     case pong(Range<Int>)
-    /// `code` is nil when the frame was empty; `reason` is checked UTF-8.
+    /// `code` is nil if the frame was empty; `reason` is valid UTF-8.
     case close(code: CloseCode?, reason: Range<Int>)
 }

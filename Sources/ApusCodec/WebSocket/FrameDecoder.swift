@@ -1,27 +1,31 @@
-/// Takes frames out of a byte stream (RFC 6455 §5), unmasking in place.
+/// Decodes the frames of a byte stream and unmasks them in place (RFC 6455 §5).
 ///
-/// Contract: call `next` with what has arrived until it gives nil, then keep the octets from `position` on and present them
-/// again in front of what comes next. They are the start of a header or of a control frame, so never more than
-/// `maxUnconsumedBytes`; payload of data frames is always consumed, in as many pieces as it arrives in.
+/// Contract: call `next` with the received bytes until it returns nil. Keep the octets from
+/// `position` on and pass them again in front of the next bytes. They are the start of a header or
+/// of a control frame, at most `maxUnconsumedBytes`. Payload of data frames is always consumed, in
+/// as many pieces as arrive.
 public struct FrameDecoder: Equatable, Sendable {
-    /// A header (2 + 8 + 4) before a control payload, less the octet that would complete it.
+    /// A header (2 + 8 + 4) and a control payload, less the octet that would complete them.
     public static let maxUnconsumedBytes = 14 + maxControlPayloadBytes
 
-    @usableFromInline let role: Role
-    /// Reserved bits an extension owns: allowed on the first frame of a data message.
-    @usableFromInline let ownedReservedBits: UInt8
-    /// Bytes a message may have on the wire.
+    // In an order that leaves no gaps: every idle connection pays for them.
+
+    /// Bytes of a message on the wire.
     @usableFromInline let maxMessageBytes: UInt64
-    /// The same for `nextShortMessage`.
-    @usableFromInline let maxShortMessageBytes: UInt8
     @usableFromInline var frame: DataFrame?
     @usableFromInline var message: OpenMessage?
+    /// This endpoint's side.
+    public let role: Role
+    /// Reserved bits of an extension: allowed on the first frame of a data message.
+    @usableFromInline let ownedReservedBits: UInt8
+    /// The limit of a message for `nextShortMessage`, in bytes.
+    @usableFromInline let maxShortMessageBytes: UInt8
 
     /// A data frame whose header has been read and whose payload has not ended.
     @usableFromInline
     struct DataFrame: Equatable, Sendable {
         @usableFromInline var remaining: UInt64
-        /// The key, turned to apply to the next octet.
+        /// The masking key, rotated to apply to the next octet.
         @usableFromInline var key: UInt32
         @usableFromInline var isFinal: Bool
         @usableFromInline var startsMessage: Bool
@@ -38,10 +42,10 @@ public struct FrameDecoder: Equatable, Sendable {
     /// A message whose final frame has not ended.
     @usableFromInline
     struct OpenMessage: Equatable, Sendable {
-        @usableFromInline var kind: MessageKind
-        @usableFromInline var reservedBits: UInt8
         /// Payload bytes announced so far, all frames together.
         @usableFromInline var bytes: UInt64
+        @usableFromInline var kind: MessageKind
+        @usableFromInline var reservedBits: UInt8
 
         @usableFromInline
         init(kind: MessageKind, reservedBits: UInt8, bytes: UInt64) {
@@ -52,7 +56,7 @@ public struct FrameDecoder: Equatable, Sendable {
     }
 
     /// - Parameters:
-    ///   - ownedReservedBits: bits 0x40, 0x20, 0x10 that a negotiated extension gives a meaning.
+    ///   - ownedReservedBits: bits 0x40, 0x20, 0x10 that a negotiated extension uses.
     ///   - maxMessageBytes: the limit of a message, checked when a header announces more.
     public init(role: Role, ownedReservedBits: UInt8 = 0, maxMessageBytes: Int) {
         self.role = role
@@ -64,23 +68,23 @@ public struct FrameDecoder: Equatable, Sendable {
     /// Whether a message has begun and not ended.
     public var isInsideMessage: Bool { message != nil }
 
-    /// Payload bytes that the current data frame still owes; 0 between frames.
+    /// Payload bytes of the current data frame that have not arrived; 0 between frames.
     public var remainingInFrame: UInt64 { frame?.remaining ?? 0 }
 
-    /// Whether a data frame, or the rest of one, lies at `position`, rather than a control frame.
+    /// Whether the bytes at `position` belong to a data frame rather than to a control frame.
     public func isAtData(in buffer: borrowing MutableRawSpan, at position: Int) -> Bool {
         remainingInFrame > 0 || buffer.octet(at: position) & 0x0f < 8
     }
 
-    /// The next message, if it is of the simplest kind: one masked frame of at most 125 octets, all of it here, no reserved bit, to a
-    /// server. Most traffic is made of these, and this is their short way; nil says nothing but that `next` must look.
+    /// The fast path for most messages: decodes one complete, masked, unfragmented frame of at most
+    /// 125 octets without reserved bits, on a server. Nil means only that `next` must be called.
     ///
-    /// - Returns: where its payload lies, and whether that is ASCII.
+    /// - Returns: where the payload lies, and whether it is ASCII.
     @inlinable @inline(__always)
     public mutating func nextShortMessage(
         in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
     ) -> (kind: MessageKind, range: Range<Int>, isASCII: Bool)? {
-        // A frame belongs to a message.
+        // A frame in progress implies a message in progress.
         guard message == nil, role == .server,
             let frame = ShortFrame.unmask(in: &buffer, from: position, until: end, maxBytes: maxShortMessageBytes)
         else { return nil }
@@ -89,9 +93,10 @@ public struct FrameDecoder: Equatable, Sendable {
         return (frame.isText ? .text : .binary, payload..<position, frame.isASCII)
     }
 
-    /// The next event in `buffer` from `position` on, which moves behind what was used; nil when more must arrive.
+    /// The next event in `buffer` from `position` on, which moves past the consumed bytes; nil if
+    /// more bytes are needed.
     ///
-    /// - Throws: `FrameViolation`; the stream is unusable from then on.
+    /// - Throws: `FrameViolation`; the decoder must not be used again.
     @inlinable
     public mutating func next(
         in buffer: inout MutableRawSpan, until end: Int, from position: inout Int
@@ -112,17 +117,18 @@ public struct FrameDecoder: Equatable, Sendable {
             headerBytes = 2 &+ maskBytes
         } else if short == 126 {
             headerBytes = 4 &+ maskBytes
-            guard available >= 4 else { return try Self.incomplete(first, short) }
+            guard available >= 4 else { return try Self.checkIncomplete(first, short) }
             length = UInt64(buffer.bigEndian16(at: position &+ 2))
             guard length >= 126 else { throw .malformedLength }
         } else {
             headerBytes = 10 &+ maskBytes
-            guard available >= 10 else { return try Self.incomplete(first, short) }
+            guard available >= 10 else { return try Self.checkIncomplete(first, short) }
             length = buffer.bigEndian64(at: position &+ 2)
-            // "The minimal number of bytes MUST be used", "the most significant bit MUST be 0" (§5.2).
+            // "The minimal number of bytes MUST be used", "the most significant bit MUST be 0"
+            // (§5.2).
             guard length > 0xFFFF, length >> 63 == 0 else { throw .malformedLength }
         }
-        let starts = try check(first: first, length: length, short: short)
+        let starts = try checkHeader(first: first, length: length, short: short)
         guard available >= headerBytes else { return nil }
         let key = role == .server ? buffer.littleEndian32(at: position &+ headerBytes &- 4) : 0
 
@@ -132,23 +138,25 @@ public struct FrameDecoder: Equatable, Sendable {
             let range = payload..<(payload &+ Int(length))
             if key != 0 { Masking.apply(key: key, phase: 0, to: &buffer, range: range) }
             position = range.upperBound
-            return try control(first, range, in: buffer)
+            return try controlEvent(first, range, in: buffer)
         }
         position &+= headerBytes
-        begin(first: first, length: length, key: key, startsMessage: starts)
+        beginFrame(first: first, length: length, key: key, startsMessage: starts)
         return takePayload(in: &buffer, until: end, from: &position)
     }
 
-    /// A long length of which the octets are not there yet: what can be refused now is refused now.
+    /// Reports a violation that is certain although the extended length has not arrived.
     @usableFromInline
-    static func incomplete(_ first: UInt8, _ short: UInt8) throws(FrameViolation) -> FrameEvent? {
+    static func checkIncomplete(_ first: UInt8, _ short: UInt8) throws(FrameViolation) -> FrameEvent? {
         if first & 0x08 != 0 { throw .controlTooLong(Int(short)) }
         return nil
     }
 
-    /// The rules a header must obey (§5.2, §5.4, §5.5). Gives whether the frame starts a message.
+    /// Checks a header (§5.2, §5.4, §5.5).
+    ///
+    /// - Returns: whether the frame starts a message.
     @inlinable
-    func check(first: UInt8, length: UInt64, short: UInt8) throws(FrameViolation) -> Bool {
+    func checkHeader(first: UInt8, length: UInt64, short: UInt8) throws(FrameViolation) -> Bool {
         let reserved = first & 0x70
         let opcode = first & 0x0F
         if opcode >= 8 {
@@ -160,7 +168,7 @@ public struct FrameDecoder: Equatable, Sendable {
         }
         guard opcode <= 2 else { throw .reservedOpcode(opcode) }
         let starts = opcode != 0
-        // An extension's bit stands on the first frame of a message only (RFC 7692 §6).
+        // An extension sets its bit on the first frame of a message only (RFC 7692 §6).
         guard reserved & ~(starts ? ownedReservedBits : 0) == 0 else { throw .reservedBits(reserved) }
         let before: UInt64
         if let message {
@@ -176,7 +184,7 @@ public struct FrameDecoder: Equatable, Sendable {
     }
 
     @inlinable
-    mutating func begin(first: UInt8, length: UInt64, key: UInt32, startsMessage: Bool) {
+    mutating func beginFrame(first: UInt8, length: UInt64, key: UInt32, startsMessage: Bool) {
         frame = DataFrame(remaining: length, key: key, isFinal: first & 0x80 != 0, startsMessage: startsMessage)
         if startsMessage {
             message = OpenMessage(kind: first & 0x0F == 1 ? .text : .binary, reservedBits: first & 0x70, bytes: length)
@@ -185,12 +193,12 @@ public struct FrameDecoder: Equatable, Sendable {
         }
     }
 
-    /// What has arrived of the current data frame's payload.
+    /// The payload of the current data frame that has arrived.
     @inlinable
     mutating func takePayload(in buffer: inout MutableRawSpan, until end: Int, from position: inout Int) -> FrameEvent? {
         guard var current = frame, let open = message else { preconditionFailure("a frame belongs to a message") }
         let count = Int(min(current.remaining, UInt64(end &- position)))
-        // An empty piece is an event only when it ends the frame.
+        // An empty piece is reported only when it ends the frame.
         guard count > 0 || current.remaining == 0 else { return nil }
         let range = position..<(position &+ count)
         if current.key != 0 {
@@ -212,9 +220,9 @@ public struct FrameDecoder: Equatable, Sendable {
         return .data(piece)
     }
 
-    /// A whole control frame, unmasked.
+    /// The event of a complete control frame, unmasked.
     @usableFromInline
-    func control(_ first: UInt8, _ range: Range<Int>, in buffer: borrowing MutableRawSpan) throws(FrameViolation) -> FrameEvent {
+    func controlEvent(_ first: UInt8, _ range: Range<Int>, in buffer: borrowing MutableRawSpan) throws(FrameViolation) -> FrameEvent {
         switch first & 0x0F {
         case Opcode.ping.rawValue: return .ping(range)
         case Opcode.pong.rawValue: return .pong(range)

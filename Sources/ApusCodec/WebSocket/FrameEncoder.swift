@@ -1,18 +1,19 @@
-/// The header of one frame, ready to be written in front of its payload (RFC 6455 §5.2).
+/// The header of one frame, to be written in front of its payload (RFC 6455 §5.2).
 public struct FrameHeader: Equatable, Sendable {
-    /// The header's octets, first octet lowest; `byteCount` of these 16 count.
+    /// The header's octets, the first in the lowest byte; the first `byteCount` of these 16 are
+    /// used.
     public var low: UInt64
     public var high: UInt64
     /// 2 to 14.
     public var byteCount: Int
-    /// What the payload must be masked with; nil for a server's frames.
+    /// The key to mask the payload with; nil for a server's frames.
     public var maskingKey: UInt32?
 
     /// The longest header: 2, an extended length of 8, a key of 4.
     public static let maxBytes = 14
 
     /// - Parameters:
-    ///   - payloadBytes: the payload's length; it always gets its shortest form.
+    ///   - payloadBytes: the payload's length, encoded in the shortest form.
     ///   - reservedBits: 0x40, 0x20, 0x10, set by an extension.
     ///   - maskingKey: a fresh unpredictable key for a client's frame; nil for a server's.
     @inlinable @inline(__always)
@@ -59,9 +60,10 @@ public struct FrameHeader: Equatable, Sendable {
     }
 }
 
-/// Whole frames as byte arrays: for those paths where a copy does not matter. Hot paths write a `FrameHeader` and the payload.
+/// Complete frames as byte arrays, where a copy does not matter. Hot paths write a `FrameHeader`
+/// and the payload.
 package enum FrameEncoder {
-    /// Appends one frame to `output`, masked when a key is given.
+    /// Appends one frame to `output`; masks it if there is a key.
     package static func append(
         _ opcode: Opcode, _ payload: borrowing RawSpan, isFinal: Bool = true, reservedBits: UInt8 = 0, maskingKey: UInt32? = nil,
         to output: inout [UInt8]
@@ -74,8 +76,9 @@ package enum FrameEncoder {
         if let maskingKey { output.mask(start..<output.count, key: maskingKey) }
     }
 
-    /// The payload of a close frame: the code in network order, then the reason, cut to 123 octets at a character. None for `.noStatus`; any
-    /// other code that must not be sent (RFC 6455 §7.4), such as `.abnormal` passed on from another connection, becomes `.internalError`.
+    /// The payload of a close frame: the code in network order, then the reason, cut to 123 octets
+    /// at a character. Empty for `.noStatus`. Any other code that must not be sent (RFC 6455 §7.4),
+    /// such as `.abnormal` copied from another connection, becomes `.internalError`.
     package static func closePayload(code: CloseCode?, reason: String) -> [UInt8] {
         guard let code, code != .noStatus else { return [] }
         let sent = code.mayBeSent ? code : .internalError

@@ -1,8 +1,8 @@
-/// Why a server's answer does not open a WebSocket (RFC 6455 §4.1, last list).
+/// Why a server's response does not open a WebSocket (RFC 6455 §4.1, last list).
 public enum ClientHandshakeError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The server answered with something other than 101, such as a redirection or 401.
+    /// The status is not 101, but a redirection or 401, for example.
     case status(HTTPStatus)
-    /// The answer is not HTTP/1.1.
+    /// The response is not HTTP/1.1.
     case httpVersion(HTTPVersion)
     /// `Upgrade` is missing or is not `websocket`.
     case upgradeMissing
@@ -10,14 +10,14 @@ public enum ClientHandshakeError: Error, Hashable, Sendable, CustomStringConvert
     case connectionMissing
     /// `Sec-WebSocket-Accept` is missing.
     case acceptMissing
-    /// `Sec-WebSocket-Accept` does not answer the key that was sent.
+    /// `Sec-WebSocket-Accept` does not match the key that was sent.
     case acceptWrong
-    /// The server chose a subprotocol that was not offered.
+    /// The server selected a subprotocol that was not offered.
     case subprotocolNotOffered(String)
-    /// A field that may stand once stands twice.
+    /// A field occurs more than once.
     case fieldRepeated(String)
 
-    /// What is wrong with the answer; text of the peer's is quoted with its control characters escaped.
+    /// What is wrong with the response; the peer's text is quoted, control characters are escaped.
     public var description: String {
         switch self {
         case .status(let status): "server answered \(status), not 101 Switching Protocols"
@@ -36,14 +36,15 @@ extension Handshake {
     /// Appends a client's opening handshake (RFC 6455 §4.1).
     ///
     /// - Parameters:
-    ///   - host: The value of Host, `host[:port]`; without the port if it is the scheme's own.
-    ///   - target: Path and query, encoded already; starts with `/`.
-    ///   - key: 24 bytes: 16 random ones in base 64, new for each connection. `makeKey` encodes them.
-    ///   - subprotocols: In order of preference; empty writes no field.
-    ///   - extensions: The offers; nil writes no field.
-    ///   - origin: The value of Origin; nil writes no field.
-    ///   - fields: The application's own.
-    /// - Throws: `HTTPFieldError` if anything cannot stand in a head, or `fields` has one that the handshake owns; nothing was appended.
+    ///   - host: The value of Host, `host[:port]`, without the port if it is the scheme's default.
+    ///   - target: Path and query, percent-encoded; starts with `/`.
+    ///   - key: The 24 bytes of `makeKey`, new for each connection.
+    ///   - subprotocols: In order of preference; empty omits the field.
+    ///   - extensions: The offers; nil omits the field.
+    ///   - origin: The value of Origin; nil omits the field.
+    ///   - fields: The application's fields.
+    /// - Throws: `HTTPFieldError` for a value that is not valid, or for a field in `fields` that
+    ///   the handshake writes; nothing is appended.
     package static func appendRequest(
         host: String, target: String, key: Span<UInt8>, subprotocols: [String] = [], extensions: String? = nil,
         origin: String? = nil,
@@ -58,7 +59,7 @@ extension Handshake {
             }
         }
         if origin != nil, fields.contains("origin") { throw .reservedName("Origin") }
-        // Checked like any other field: the application gives both.
+        // Validated like other fields: both come from the application.
         var checked = HTTPFields()
         if let origin { try checked.append("Origin", origin) }
         if let extensions { try checked.append("Sec-WebSocket-Extensions", extensions) }
@@ -76,21 +77,22 @@ extension Handshake {
         HTTPEncoder.appendLineEnd(to: &output)
     }
 
-    /// `Sec-WebSocket-Key` from 16 random bytes: 24 bytes of base 64 (RFC 6455 §4.1 item 7).
+    /// `Sec-WebSocket-Key` for 16 random bytes: 24 bytes of base 64 (RFC 6455 §4.1 item 7).
     ///
     /// - Precondition: `nonce` has 16 bytes.
     package static func makeKey(nonce: Span<UInt8>) -> [UInt8] {
-        precondition(nonce.count == 16, "the nonce of a handshake has 16 bytes")
+        precondition(nonce.count == 16, "the handshake's nonce has 16 bytes")
         var key: [UInt8] = []
         key.reserveCapacity(24)
         Base64.append(nonce, to: &key)
         return key
     }
 
-    /// Checks a server's answer (RFC 6455 §4.1); what it says of extensions is returned unread.
+    /// Checks a server's response (RFC 6455 §4.1). Extensions are returned without a check.
     ///
     /// - Parameter key: The `Sec-WebSocket-Key` that was sent.
-    /// - Returns: The subprotocol the server chose, and its extensions; nil where the server named none.
+    /// - Returns: The subprotocol and the extensions that the server selected; nil where a field is
+    ///   missing.
     /// - Throws: `ClientHandshakeError`: fail the connection.
     package static func validateResponse(
         _ head: HTTPResponseHead, key: Span<UInt8>, offeredSubprotocols: [String]
@@ -107,7 +109,8 @@ extension Handshake {
             throw .fieldRepeated("Sec-WebSocket-Accept")
         }
         guard Array(fields.storage[fields.entries[accept].value]) == acceptKey(for: key) else { throw .acceptWrong }
-        // A 1xx response ends at the empty line, whatever its fields say of a body (RFC 9112 §6.3).
+        // A 1xx response ends at the empty line, whatever its framing fields contain (RFC 9112
+        // §6.3).
         let extensions = fields["sec-websocket-extensions"]
         return (try subprotocol(fields, offered: offeredSubprotocols), extensions?.isEmpty == false ? extensions : nil)
     }

@@ -1,16 +1,17 @@
-/// What a client asked for in its opening handshake (RFC 6455 §4.2.1).
+/// A client's opening handshake (RFC 6455 §4.2.1).
 package struct ClientHandshake: Hashable, Sendable {
     /// `Sec-WebSocket-Key`: 24 bytes of base 64.
     package let key: [UInt8]
-    /// The subprotocols in the client's order of preference, each a token and listed once; empty if none was asked for.
+    /// The subprotocols in the client's order of preference, distinct tokens; empty without the
+    /// field.
     package let subprotocols: [String]
-    /// The extension offers as sent, several fields joined by ", "; nil if there is none or it is empty.
+    /// The extension offers as sent, several fields joined by ", "; nil without a non-empty field.
     package let extensions: String?
-    /// The origin of the page that connects; nil if the client is no browser.
+    /// The origin of the page that opens the connection; nil if the client is not a browser.
     package let origin: String?
 }
 
-/// The opening handshake of a WebSocket (RFC 6455 §4): this file has the server's side.
+/// The opening handshake of a WebSocket (RFC 6455 §4). This file contains the server's side.
 package enum Handshake {
     /// `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`: 28 bytes (RFC 6455 §4.2.2).
     package static func acceptKey(for key: Span<UInt8>) -> [UInt8] {
@@ -33,16 +34,18 @@ package enum Handshake {
         Base64.append(digest.span, to: &output)
     }
 
-    /// Checks that a request is an opening handshake of version 13 (RFC 6455 §4.2.1). The origin is left to `originIsAllowed`.
+    /// Checks that a request is an opening handshake of version 13 (RFC 6455 §4.2.1).
+    /// `originIsAllowed` checks the origin.
     ///
-    /// - Throws: `HandshakeViolation`, which has the status and the fields to answer with.
+    /// - Throws: `HandshakeViolation`, with the status and the fields of the response.
     package static func validate(_ head: HTTPRequestHead) throws(HandshakeViolation) -> ClientHandshake {
         let fields = head.fields
         guard head.version >= .http11 else { throw .httpVersion(head.version) }
         guard head.method == .get else { throw .method(head.method) }
         guard head.wantsUpgradeToWebSocket else { throw .upgradeMissing }
         guard fields.containsToken("upgrade", in: "connection") else { throw .connectionMissing }
-        // A body would have to be read before the switch (RFC 9110 §7.8), and none makes sense: what looks like one may be smuggled.
+        // A body would have to be read before the switch (RFC 9110 §7.8). A handshake has none, so
+        // one may be a smuggled request.
         guard head.bodyFraming == .none else { throw .hasBody }
         try checkVersion(fields)
         let key = try key(fields)
@@ -66,8 +69,8 @@ package enum Handshake {
         return Array(fields.storage[fields.entries[index].value])
     }
 
-    /// RFC 6455 §4.1 item 10: tokens, each listed once; several fields are one list (§11.3.4). Empty list elements are ignored
-    /// (RFC 9110 §5.6.1.2).
+    /// RFC 6455 §4.1 item 10: distinct tokens. Several fields form one list (§11.3.4). Empty list
+    /// elements are ignored (RFC 9110 §5.6.1.2).
     private static func subprotocols(_ fields: HTTPFields) throws(HandshakeViolation) -> [String] {
         var names: [String] = []
         var seen: Set<String> = []
@@ -87,13 +90,14 @@ package enum Handshake {
         return names
     }
 
-    /// Appends the answer that opens the WebSocket: 101 (RFC 6455 §4.2.2).
+    /// Appends the response that opens the WebSocket: 101 (RFC 6455 §4.2.2).
     ///
     /// - Parameters:
     ///   - key: The client's `Sec-WebSocket-Key`.
-    ///   - subprotocol: The one chosen among the client's, so a token; nil writes no field.
-    ///   - extensions: The accepted extensions with their parameters; nil writes no field.
-    ///   - fields: The application's own. Those that the handshake or the framing owns are left out.
+    ///   - subprotocol: The selected one of the client's subprotocols; nil omits the field.
+    ///   - extensions: The accepted extensions with their parameters; nil omits the field.
+    ///   - fields: The application's fields. Those that the handshake or the framing writes are
+    ///     left out.
     package static func appendResponse(
         key: Span<UInt8>, subprotocol: String?, extensions: String?, fields: borrowing HTTPFields, to output: inout [UInt8]
     ) {
@@ -110,7 +114,8 @@ package enum Handshake {
         HTTPEncoder.appendLineEnd(to: &output)
     }
 
-    /// The first of the client's subprotocols that the server has; names compare byte by byte. Nil if there is none.
+    /// The first of the client's subprotocols that the server supports, compared byte by byte; nil
+    /// if there is none.
     package static func chooseSubprotocol(client: [String], server: [String]) -> String? { client.first { server.contains($0) } }
 
     static func appendField(_ name: String, _ value: String, to output: inout [UInt8]) {
@@ -119,7 +124,7 @@ package enum Handshake {
         HTTPEncoder.appendLineEnd(to: &output)
     }
 
-    /// Whether the handshake or the framing owns the field, so that the application may not set it.
+    /// Whether the handshake or the framing writes the field, so that the application may not.
     static func isReserved(_ bytes: Span<UInt8>, _ name: Range<Int>) -> Bool {
         guard !name.isEmpty else { return false }
         if name.count > 14, bytes.matches(name.lowerBound..<name.lowerBound + 14, lowercase: "sec-websocket-") { return true }

@@ -1,6 +1,7 @@
-/// Why a request is not an opening handshake that the server takes (RFC 6455 §4.2), and how it answers.
+/// Why a request is not an acceptable opening handshake (RFC 6455 §4.2), and how to respond.
 ///
-/// The request itself was well formed, so the connection may go on as HTTP after the answer, unless it had a body.
+/// The request was well-formed HTTP, so the connection may continue after the response unless the
+/// request had a body.
 package enum HandshakeViolation: Error, Hashable, Sendable {
     case httpVersion(HTTPVersion)
     case method(HTTPMethod)
@@ -18,7 +19,7 @@ package enum HandshakeViolation: Error, Hashable, Sendable {
     case originRepeated
     case originNotAllowed(String)
 
-    /// The status that answers it: 400, 403, 405 or 426.
+    /// The status of the response: 400, 403, 405 or 426.
     package var status: HTTPStatus {
         switch self {
         case .method: .methodNotAllowed
@@ -30,7 +31,8 @@ package enum HandshakeViolation: Error, Hashable, Sendable {
         }
     }
 
-    /// The fields that the answer must have: `Allow` with 405; `Sec-WebSocket-Version` (RFC 6455 §4.4) and `Upgrade` with 426.
+    /// The fields that the response must have: `Allow` with 405; `Sec-WebSocket-Version` (RFC 6455
+    /// §4.4) and `Upgrade` with 426.
     package var fields: HTTPFields {
         var fields = HTTPFields()
         if case .method = self {
@@ -44,7 +46,7 @@ package enum HandshakeViolation: Error, Hashable, Sendable {
 }
 
 extension HandshakeViolation: CustomStringConvertible {
-    /// One sentence fragment for a log line; text of the peer's is quoted with its control characters escaped.
+    /// What is wrong, for a log line; the peer's text is quoted, control characters are escaped.
     package var description: String {
         switch self {
         case .httpVersion(let version): "handshake in \(version): it takes HTTP/1.1"

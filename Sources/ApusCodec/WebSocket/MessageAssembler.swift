@@ -1,13 +1,13 @@
-/// Collects the pieces of a message that did not arrive whole. Empty, it owns no memory.
+/// Joins the pieces of a message that did not arrive complete. Owns no memory while empty.
 package struct MessageAssembler: Sendable {
-    /// The bytes collected so far.
+    /// The payload so far.
     package private(set) var bytes: [UInt8] = []
     private let maxBytes: Int
 
-    /// The most that is set aside before any payload has arrived, in bytes: a header alone must not cost memory.
+    /// Bytes reserved at most before any payload has arrived: a header alone must not cost memory.
     private static let firstReserve = 64 * 1024
 
-    /// - Parameter maxBytes: the limit of a message; more than this is never reserved.
+    /// - Parameter maxBytes: the limit of a message; never more than this is reserved.
     package init(maxBytes: Int) {
         self.maxBytes = maxBytes
     }
@@ -16,8 +16,9 @@ package struct MessageAssembler: Sendable {
 
     /// Appends a piece.
     ///
-    /// - Parameter remaining: payload bytes of the same frame that are still to come, to reserve in good time.
-    /// - Throws: `FrameViolation.messageTooBig` when the message passes the limit.
+    /// - Parameter remaining: payload bytes of the same frame still to arrive, for reserving
+    ///   memory.
+    /// - Throws: `FrameViolation.messageTooBig` if the message exceeds the limit.
     package mutating func append(_ piece: borrowing RawSpan, remaining: UInt64) throws(FrameViolation) {
         let needed = bytes.count + piece.byteCount
         guard needed <= maxBytes else { throw .messageTooBig(size: UInt64(needed), limit: UInt64(maxBytes)) }
@@ -32,14 +33,14 @@ package struct MessageAssembler: Sendable {
         bytes.append(piece)
     }
 
-    /// Lets an extension append what a piece stands for; it is told how many bytes the message may have in all.
+    /// Calls `body`, an extension's decoder, with the bytes so far and the limit of the message.
     package mutating func extend<Result, Failure>(
         _ body: (inout [UInt8], Int) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try body(&bytes, maxBytes)
     }
 
-    /// The message, complete; the assembler is empty again and owns nothing.
+    /// Returns the complete message and empties the assembler.
     package mutating func take() -> [UInt8] {
         defer { bytes = [] }
         return bytes

@@ -1,38 +1,44 @@
-/// Whose pages may open a WebSocket (RFC 6455 §10.2). A client that sends no Origin is no browser and always passes.
+/// Which origins may open a WebSocket (RFC 6455 §10.2). A request without Origin does not come from
+/// a browser and always passes.
 public enum OriginPolicy: Hashable, Sendable {
-    /// Pages from the host and port that the request was sent to, by http or https.
+    /// Pages from the host and port of the request, by http or https.
     case sameOrigin
-    /// Any page; the application checks for itself.
+    /// Any page. The application checks the origin.
     case any
-    /// Pages from these origins: `https://example.com`, `http://localhost:8080`, `capacitor://localhost`; without a scheme, `example.com`, by
-    /// http and https; `https://*.example.com` stands for every name with one label or more before `.example.com`; `null` admits pages without
-    /// an origin of their own, such as files. Case and the scheme's own port do not matter.
+    /// Pages from these origins: `https://example.com`, `http://localhost:8080`,
+    /// `capacitor://localhost`; without a scheme, `example.com`, by http and https.
+    /// `https://*.example.com` matches every name with one or more labels before `.example.com`.
+    /// `null` matches pages without an origin, such as local files. Case and the scheme's default
+    /// port are ignored.
     case list([String])
 
-    /// Why no page has the origin that an entry of `list` stands for; nil if one may.
-    package static func objection(to entry: String) -> String? {
+    /// Checks an entry of `list`.
+    ///
+    /// - Returns: what is wrong, if no page can have such an origin; nil if one can.
+    package static func problem(with entry: String) -> String? {
         if entry.lowercased() == "null" { return nil }
-        let wanted = "expected SCHEME://HOST[:PORT], HOST[:PORT] for http and https, or null; HOST may begin with \"*.\""
-        if entry.utf8.contains(UInt8(ascii: ",")) { return "one origin an entry: \(wanted)" }
+        let reason = "expected SCHEME://HOST[:PORT], HOST[:PORT] for http and https, or null; HOST may begin with \"*.\""
+        if entry.utf8.contains(UInt8(ascii: ",")) { return "expected one origin per entry: \(reason)" }
         let text = Handshake.withoutWildcard(entry)
         let bytes = text.utf8.span
         var start = 0
         if let end = Handshake.schemeEnd(bytes) {
-            guard Handshake.isScheme(bytes, 0..<end) else { return wanted }
+            guard Handshake.isScheme(bytes, 0..<end) else { return reason }
             start = end + 3
         }
-        if text.utf8.contains(UInt8(ascii: "*")) { return wanted }
+        if text.utf8.contains(UInt8(ascii: "*")) { return reason }
         guard Authority(bytes, start..<bytes.count) == nil else { return nil }
-        return text.utf8.dropFirst(start).contains(UInt8(ascii: "/")) ? "an origin has no path, not even a last slash: \(wanted)" : wanted
+        return text.utf8.dropFirst(start).contains(UInt8(ascii: "/")) ? "expected no path and no slash at the end: \(reason)" : reason
     }
 }
 
 extension Handshake {
-    /// Whether the policy lets a page of `origin` connect to `host`.
+    /// Whether the policy allows a page of `origin` to connect to `host`.
     ///
     /// - Parameters:
-    ///   - origin: The value of Origin; nil passes.
-    ///   - host: The value of Host. Without a port it is on the port that the origin's scheme stands for, since TLS may end at a proxy.
+    ///   - origin: The value of Origin; nil is allowed.
+    ///   - host: The value of Host. Without a port, the default port of the origin's scheme is
+    ///     assumed, because TLS may end at a proxy.
     package static func originIsAllowed(origin: String?, host: String, allowed policy: OriginPolicy) -> Bool {
         guard let origin else { return true }
         switch policy {
@@ -45,27 +51,29 @@ extension Handshake {
     private static func isListed(_ origin: String, _ entry: String) -> Bool {
         if origin == "null" { return entry.lowercased() == "null" }
         let name = withoutWildcard(entry)
-        return name == entry ? matches(origin, entry) : matches(origin, belowOf: name)
+        return name == entry ? matches(origin, entry) : matches(origin, subdomainOf: name)
     }
 
-    /// Whether the origin `scheme://host[:port]` is `entry`, which may lack the scheme.
+    /// Whether the origin `scheme://host[:port]` equals `entry`, which may lack the scheme.
     private static func matches(_ origin: String, _ entry: String) -> Bool {
-        compare(origin, entry) { host, bytes, other, otherBytes, port in host.names(bytes, sameAs: other, otherBytes, defaultPort: port) }
+        compare(origin, entry) { host, bytes, other, otherBytes, port in host.isSame(bytes, as: other, otherBytes, defaultPort: port) }
     }
 
-    /// Whether the origin's host ends with `.` and the host of `entry`, which is one without its wildcard.
-    private static func matches(_ origin: String, belowOf entry: String) -> Bool {
+    /// Whether the origin's host is a subdomain of the host of `entry`, a wildcard entry without
+    /// its wildcard.
+    private static func matches(_ origin: String, subdomainOf entry: String) -> Bool {
         compare(origin, entry) { host, bytes, other, otherBytes, port in
-            // The rest of the name behind one of its dots, with the same port.
+            // The part of the name after one of its dots, with the same port.
             let start = host.host.upperBound - other.host.count
             guard start - 1 > host.host.lowerBound, bytes[start - 1] == UInt8(ascii: "."),
                 let rest = Authority(bytes, start..<bytes.count)
             else { return false }
-            return rest.names(bytes, sameAs: other, otherBytes, defaultPort: port)
+            return rest.isSame(bytes, as: other, otherBytes, defaultPort: port)
         }
     }
 
-    /// - Parameter isSame: compares two authorities, each with the bytes that it lies in; the port stands where none is given.
+    /// - Parameter isSame: compares two authorities, each with the bytes it refers to; the last
+    ///   argument is the port where none is given.
     private static func compare(
         _ origin: String, _ entry: String, _ isSame: (Authority, Span<UInt8>, Authority, Span<UInt8>, Int) -> Bool
     ) -> Bool {
@@ -82,7 +90,7 @@ extension Handshake {
             return false
         }
         guard let other = Authority(right, start..<right.count) else { return false }
-        // A scheme of an application has no port of its own.
+        // An application's own scheme has no default port.
         return isSame(ours, left, other, right, port ?? 0)
     }
 
@@ -99,14 +107,14 @@ extension Handshake {
         return true
     }
 
-    /// `https://example.com` for `https://*.example.com`; without a wildcard the entry as it is.
+    /// `https://example.com` for `https://*.example.com`; an entry without a wildcard is unchanged.
     fileprivate static func withoutWildcard(_ entry: String) -> String {
         if entry.hasPrefix("*.") { return String(entry.dropFirst(2)) }
         guard let place = entry.firstRange(of: "://*.") else { return entry }
         return entry[..<place.lowerBound] + "://" + entry[place.upperBound...]
     }
 
-    /// The position of `://`, or nil.
+    /// The position of `://`; nil without one.
     fileprivate static func schemeEnd(_ bytes: Span<UInt8>) -> Int? {
         guard let colon = bytes.firstIndex(of: UInt8(ascii: ":"), in: 0..<bytes.count), colon + 2 < bytes.count,
             bytes[colon + 1] == UInt8(ascii: "/"), bytes[colon + 2] == UInt8(ascii: "/")

@@ -1,10 +1,11 @@
-/// The SHA-1 digest (RFC 3174) that the opening handshake asks for (RFC 6455 §4.2.2); not for anything that must be secret.
+/// The SHA-1 digest (RFC 3174) of the opening handshake (RFC 6455 §4.2.2). Not for security.
 enum SHA1 {
     /// The digest of `message`: 20 bytes.
     static func digest(_ message: Span<UInt8>) -> InlineArray<20, UInt8> {
         var state: InlineArray<5, UInt32> = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0]
         var block = InlineArray<16, UInt32>(repeating: 0)
-        // The message, one bit 1, zeros, and the message's length in bits as 64 bits fill whole blocks of 64 bytes.
+        // The message, one bit 1, zeros, and the message's length in bits (64 bits) fill whole
+        // blocks of 64 bytes.
         let blockCount = (message.count + 8) / 64 + 1
         for blockIndex in 0..<blockCount {
             for word in 0..<16 {
@@ -24,7 +25,7 @@ enum SHA1 {
         return digest
     }
 
-    /// Four bytes of the padded message, its length field excepted, as a big-endian number.
+    /// Four bytes of the padded message, without its length field, as a big-endian number.
     @inline(__always)
     private static func word(_ message: Span<UInt8>, at offset: Int) -> UInt32 {
         var word: UInt32 = 0
@@ -35,7 +36,7 @@ enum SHA1 {
         return word
     }
 
-    /// RFC 3174 §6.2, method 2: the schedule lives in 16 words that are written over in a circle.
+    /// RFC 3174 §6.2, method 2: the schedule is a ring of 16 words.
     private static func compress(_ block: inout InlineArray<16, UInt32>, into state: inout InlineArray<5, UInt32>) {
         var a = state[0]
         var b = state[1]

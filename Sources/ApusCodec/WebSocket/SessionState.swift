@@ -1,11 +1,10 @@
-/// Where a WebSocket connection stands in its closing handshake (RFC 6455 §7.1). One enum, so that "closing, but still open"
-/// cannot be written down.
+/// The state of a WebSocket connection in its closing handshake (RFC 6455 §7.1).
 package enum SessionState: Equatable, Sendable {
-    /// Both may send.
+    /// Both sides may send.
     case open
-    /// We sent a close frame and wait for the peer's; what comes before it is discarded.
+    /// A close frame was sent; data before the peer's close frame are discarded.
     case closeSent
-    /// The connection is over for the handler.
+    /// The handler's connection has ended.
     case closed
 
     /// What to do next.
@@ -13,15 +12,16 @@ package enum SessionState: Equatable, Sendable {
         case none
         /// Send a close frame with this code, then wait for the peer's.
         case sendClose(CloseCode?, reason: String)
-        /// Answer the peer's close frame with the same code, then end: both have said that they send no more.
+        /// Respond to the peer's close frame with the same code, then end: neither side sends any
+        /// more.
         case answerCloseAndEnd(CloseCode?)
-        /// Send a close frame, then end, although the peer may still be sending.
+        /// Send a close frame, then end, although the peer may still send.
         case failAndEnd(CloseCode, reason: String)
-        /// Both close frames have passed: end.
+        /// End: both close frames were exchanged.
         case end
     }
 
-    /// The application, or a draining worker, wants to close.
+    /// The application or a draining worker closes the connection.
     package mutating func close(_ code: CloseCode?, reason: String) -> Action {
         switch self {
         case .open:
@@ -31,8 +31,9 @@ package enum SessionState: Equatable, Sendable {
         }
     }
 
-    /// The peer's close frame came. "If an endpoint receives a Close frame and did not previously send a Close frame, the
-    /// endpoint MUST send a Close frame in response" (§5.5.1): the code is echoed, the reason is not.
+    /// The peer's close frame arrived. "If an endpoint receives a Close frame and did not
+    /// previously send a Close frame, the endpoint MUST send a Close frame in response" (§5.5.1).
+    /// The response has the same code and no reason.
     package mutating func receivedClose(_ code: CloseCode?) -> Action {
         switch self {
         case .open:
@@ -45,7 +46,7 @@ package enum SessionState: Equatable, Sendable {
         }
     }
 
-    /// The peer broke the protocol: "_Fail the WebSocket Connection_" (§7.1.7).
+    /// The peer violated the protocol: "_Fail the WebSocket Connection_" (§7.1.7).
     package mutating func fail(_ violation: FrameViolation) -> Action {
         switch self {
         case .open:

@@ -3,12 +3,12 @@ import ArgumentParser
 import Glibc
 import Histogram
 
-/// `apus bench`: loads for WebSocket servers.
+/// `apus bench`: measures WebSocket servers under load.
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure a WebSocket server.", subcommands: [Echo.self, Fanout.self], defaultSubcommand: Echo.self)
 
-    /// What all loads are told.
+    /// The options of all loads.
     struct Options: ParsableArguments {
         @Argument(help: "The server: ws://HOST[:PORT]/PATH, wss://…, or ws+unix:///PATH/OF/SOCKET:/PATH.")
         var url: String
@@ -16,18 +16,18 @@ struct Bench: ParsableCommand {
         @Option(name: [.short, .long], help: "Bytes of a message.")
         var size = 20
 
-        @Option(name: [.short, .long], help: "Messages on their way: per connection, or per publisher.")
+        @Option(name: [.short, .long], help: "Messages in flight: per connection, or per publisher.")
         var depth = 1
 
-        @Option(name: [.short, .long], help: "Seconds to measure, after a tenth as much of warming up.")
+        @Option(name: [.short, .long], help: "Seconds to measure, after a warm-up of a tenth of it.")
         var time = 3.0
 
-        @Option(name: .long, help: ArgumentHelp("Also sum the CPU time of this process and its children.", valueName: "pid"))
+        @Option(name: .long, help: ArgumentHelp("Also report the CPU time of this process and its children.", valueName: "pid"))
         var serverPid: Int32?
 
         @OptionGroup var tls: TLSArguments
 
-        /// How connections are made; never through a proxy.
+        /// The options of the connections, which never use a proxy.
         func client() throws -> ClientOptions {
             var options = ClientOptions()
             options.proxy = ProxyChoice.none
@@ -46,7 +46,9 @@ struct Bench: ParsableCommand {
         var server: ProcessTree? {
             get throws {
                 try serverPid.map { pid in
-                    guard let tree = ProcessTree(root: pid) else { throw ValidationError("--server-pid \(pid): no such process") }
+                    guard let tree = ProcessTree(root: pid) else {
+                        throw ValidationError("--server-pid: expected a process, got \(pid): No such process")
+                    }
                     return tree
                 }
             }
@@ -57,7 +59,7 @@ struct Bench: ParsableCommand {
         if !holds { throw ValidationError("\(option): expected \(expected), got \(value)") }
     }
 
-    /// A WebSocket's address, as far as can be told without connecting.
+    /// Checks the address of a WebSocket without connecting.
     static func checkAddress(_ url: String) throws {
         do {
             let address = try ClientAddress(parsing: url)
@@ -67,7 +69,7 @@ struct Bench: ParsableCommand {
         }
     }
 
-    /// Connects, warms up, measures and reports; exit status 1 if anything failed.
+    /// Connects, warms up, measures and reports; the exit status is 1 after a failure.
     private static func measure(_ load: some Load, _ options: Options, count: Int, headline: (Double) -> String) throws {
         let progress = Progress()
         defer { progress.clear() }
@@ -85,22 +87,22 @@ struct Bench: ParsableCommand {
         if load.failures > 0 { throw ExitCode(1) }
     }
 
-    /// `apus bench [echo]`: how many messages a server echoes, how soon, and at what cost.
+    /// `apus bench [echo]`: the rate, the latency and the cost of echoes.
     struct Echo: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Measure an echo server.",
             discussion: """
-                Each connection keeps DEPTH messages on their way and sends the next when one has come back. One thread, one loop; the times \
-                are from handing a message to the library to its echo being delivered. Every 16th echo is compared with what was sent, all are \
+                Each connection keeps DEPTH messages in flight and sends the next one when an echo arrives. One thread runs one loop; latency \
+                is measured from passing a message to the library to the delivery of its echo. Every 16th echo is compared with the message, all are \
                 counted.
                 """)
 
         @OptionGroup var options: Options
 
-        @Option(name: [.short, .long], help: "Connections.")
+        @Option(name: [.short, .long], help: "Number of connections.")
         var connections = 100
 
-        @Flag(name: .long, help: "Binary messages instead of text.")
+        @Flag(name: .long, help: "Send binary messages instead of text.")
         var binary = false
 
         func validate() throws { try Bench.check((1...1_000_000).contains(connections), "--connections", connections, "1 to 1000000") }
@@ -117,23 +119,24 @@ struct Bench: ParsableCommand {
         }
     }
 
-    /// `apus bench fanout`: what it costs to bring one message to many.
+    /// `apus bench fanout`: the cost of delivering one message to many connections.
     struct Fanout: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Measure a server that sends what one client says to all.",
+            abstract: "Measure a server that broadcasts the messages of one client.",
             discussion: """
-                SUBSCRIBERS connections receive what one more sends to the path, which must broadcast, as /broadcast of `apus serve` does. The \
-                next message is published when one has reached everybody; DEPTH are on their way. The latency is to the last receiver.
+                One connection publishes, and CONNECTIONS more receive. The path must broadcast each message to all, like /broadcast of `apus serve`. \
+                The next message is published when one has reached all; DEPTH are in flight. Latency is measured to the last receiver.
                 """)
 
         @OptionGroup var options: Options
 
-        @Option(name: [.short, .long], help: "Subscribers.")
+        @Option(name: [.short, .long], help: "Number of subscribers.")
         var connections = 1000
 
         @Option(
             name: [.short, .long],
-            help: ArgumentHelp("Milliseconds from a message's last delivery to the next message: what it takes when idle.", valueName: "ms")
+            help: ArgumentHelp(
+                "Milliseconds from a message's last delivery to the next message, to measure an idle server.", valueName: "ms")
         )
         var pause = 0
 
@@ -154,7 +157,7 @@ struct Bench: ParsableCommand {
     }
 }
 
-/// One line on a terminal that is written over; nothing elsewhere.
+/// A progress line on a terminal, overwritten by the next one; nothing elsewhere.
 final class Progress {
     private let isTerminal = isatty(2) == 1
     private var last = ContinuousClock.now - .seconds(1)
@@ -170,30 +173,32 @@ final class Progress {
     }
 }
 
-/// What `apus bench` measures.
+/// A load of `apus bench`.
 protocol Load: AnyObject {
-    /// What is counted, such as "message".
+    /// The unit of `count`, such as "message".
     static var unit: String { get }
     /// Since the last `reset`.
     var count: Int { get }
     var failures: Int { get }
     var firstFailure: String? { get }
-    /// Why there is nothing to report; nil if there is.
+    /// Why there is no result; nil if there is one.
     var nothingMeasured: String? { get }
-    /// Nanoseconds.
+    /// In nanoseconds.
     var latencies: Histogram<UInt64> { get }
 
-    /// Opens all connections, or throws with the first failure.
+    /// Opens all connections; throws the first failure.
     func connect(progress: (Int) -> Void) throws
-    /// Serves the connections for some seconds and gives how long it really took.
+    /// Serves the connections.
+    ///
+    /// - Returns: the seconds that it took.
     @discardableResult
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double
-    /// Forgets what the warm-up measured.
+    /// Drops the results of the warm-up.
     func reset()
     func close()
 }
 
-/// What was measured, as text.
+/// The text of the results.
 struct BenchReport<Measured: Load> {
     let headline: String
     let load: Measured

@@ -2,7 +2,7 @@ import Apus
 import ArgumentParser
 import Histogram
 
-/// The load: connections that each keep some messages on their way.
+/// The load of `apus bench echo`: connections that each keep some messages in flight.
 final class EchoLoad: Load {
     static let unit = "message"
     let size: Int
@@ -11,13 +11,14 @@ final class EchoLoad: Load {
     private let target: String
     private let client: ClientOptions
     private let connections: Int
-    private let context: Context
+    private let worker: Worker
     private var sockets: [WebSocket] = []
     private var isMeasuring = true
-    /// Two that differ in every byte, by turns: who gets another connection's message is not at an echo server.
+    /// Two payloads that differ in every byte, for alternate connections: an echo of the other
+    /// payload reveals a server that is not an echo server.
     private let payloads: [[UInt8]]
-    /// What makes the measurement worthless.
-    private var objection: RuntimeFailure?
+    /// Why the measurement is invalid.
+    private var abortReason: RuntimeFailure?
 
     private(set) var count = 0
     private(set) var failures = 0
@@ -36,25 +37,25 @@ final class EchoLoad: Load {
         var client = Server()
         client.limits.maxMessageBytes = max(1 << 20, size)
         client.limits.maxBufferedBytes = max(1 << 20, size * depth)
-        context = try Context(client)
+        worker = try Worker(client)
     }
 
     func connect(progress: (Int) -> Void) throws {
         var started = 0
-        try context.openAll(count: connections, opened: { self.sockets.count }, failure: { self.objection }, progress: progress) {
+        try worker.openAll(count: connections, opened: { self.sockets.count }, failure: { self.abortReason }, progress: progress) {
             let payload = self.payloads[started % self.payloads.count]
             started += 1
-            self.context.connect(to: self.target, options: self.client) { _ in
+            self.worker.connect(to: self.target, options: self.client) { _ in
                 Client(self, payload)
             } failed: { [unowned self] error in
-                object(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
+                abort(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
             }
         }
         for socket in sockets { (socket.currentHandler as? Client)?.fill(socket, depth: depth) }
     }
 
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
-        try context.serve(for: seconds, failure: { self.objection }, progress: progress)
+        try worker.serve(for: seconds, failure: { self.abortReason }, progress: progress)
     }
 
     func reset() {
@@ -63,23 +64,23 @@ final class EchoLoad: Load {
     }
 
     var nothingMeasured: String? {
-        count > 0 ? nil : firstFailure ?? "no message came back: \(target) is no echo server, or a very slow one"
+        count > 0 ? nil : firstFailure ?? "no message came back: \(target) is not an echo server, or is very slow"
     }
 
     func close() {
         isMeasuring = false
-        context.closeAll(sockets)
+        worker.closeAll(sockets)
     }
 
     fileprivate func opened(_ socket: WebSocket) { sockets.append(socket) }
 
     fileprivate func send(_ payload: [UInt8], on socket: WebSocket) { socket.send(payload, as: kind) }
 
-    private var isForeign: RuntimeFailure {
-        RuntimeFailure("what comes back is not what was sent there: \(target) is no echo server")
+    private var notAnEchoServer: RuntimeFailure {
+        RuntimeFailure("expected the messages that were sent, got others: \(target) is not an echo server")
     }
 
-    fileprivate func object(_ failure: RuntimeFailure) { objection = objection ?? failure }
+    fileprivate func abort(_ failure: RuntimeFailure) { abortReason = abortReason ?? failure }
 
     fileprivate func fail(_ reason: String) {
         guard isMeasuring else { return }
@@ -87,22 +88,22 @@ final class EchoLoad: Load {
         firstFailure = firstFailure ?? reason
     }
 
-    /// - Parameter isFirst: of its connection.
+    /// - Parameter isFirst: whether it is the connection's first echo.
     fileprivate func echoed(_ message: Message, of payload: [UInt8], isFirst: Bool, after time: Duration) {
         count += 1
         latencies.record(UInt64(time / .nanoseconds(1)))
-        if message.payload.byteCount != size { return object(isForeign) }
+        if message.payload.byteCount != size { return abort(notAnEchoServer) }
         guard count % 16 == 0 || isFirst else { return }
         let bytes = message.bytes
         if bytes == payload { return }
-        if payloads.contains(bytes) { object(isForeign) } else { fail("an echo differs from what was sent") }
+        if payloads.contains(bytes) { abort(notAnEchoServer) } else { fail("an echo differs from its message") }
     }
 
     /// One connection.
     private final class Client: WebSocketHandler {
         private unowned let load: EchoLoad
         private let payload: [UInt8]
-        /// When the messages on their way were sent, oldest at `next`.
+        /// When the messages in flight were sent, the oldest at `next`.
         private var sent: [ContinuousClock.Instant] = []
         private var next = 0
         private var isFirst = true
@@ -121,7 +122,7 @@ final class EchoLoad: Load {
 
         func received(_ message: Message, on socket: WebSocket) {
             guard !sent.isEmpty else {
-                return load.object(RuntimeFailure("\(load.target) sent a message before it got one: it is no echo server"))
+                return load.abort(RuntimeFailure("\(load.target) sent a message before it received one: it is not an echo server"))
             }
             let now = ContinuousClock.now
             load.echoed(message, of: payload, isFirst: isFirst, after: now - sent[next])
@@ -132,14 +133,14 @@ final class EchoLoad: Load {
         }
 
         func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
-            let words = "closed with \(code.rawValue) \(reason)"
-            if sent.isEmpty, load.isMeasuring { load.object(RuntimeFailure("a connection was \(words) before all were open")) }
-            load.fail(words)
+            let ending = "closed with \(code.rawValue) \(reason)"
+            if sent.isEmpty, load.isMeasuring { load.abort(RuntimeFailure("a connection was \(ending) before all were open")) }
+            load.fail(ending)
         }
     }
 }
 
-/// Something that went wrong while a command ran.
+/// An error while a command runs.
 struct RuntimeFailure: Error, CustomStringConvertible {
     let description: String
     /// The exit status.

@@ -1,30 +1,32 @@
 import Apus
 import Histogram
 
-/// The load of `apus bench fanout`: subscribers that each receive what one publisher sends to a broadcasting path.
+/// The load of `apus bench fanout`: subscribers that each receive the messages of one publisher.
 final class FanoutLoad: Load {
     static let unit = "delivery"
     private let target: String
     private let client: ClientOptions
     private let subscribers: Int
     private let depth: Int
-    /// Between a publication's last delivery and the next publication.
+    /// The time between a publication's last delivery and the next publication.
     private let pause: Duration
-    private let context: Context
+    private let worker: Worker
     private let payload: [UInt8]
     private var sockets: [WebSocket] = []
     private var publisher: WebSocket?
     private var isMeasuring = true
-    /// Publications on their way, oldest first: when each was sent and how many subscribers it still has to reach.
+    /// Publications in flight, oldest first: when each was sent, and how many subscribers have not
+    /// received it.
     private var pending: [(sent: ContinuousClock.Instant, left: Int)] = []
     private var firstPending = 0
-    /// What makes the measurement worthless.
-    private var objection: RuntimeFailure?
+    /// Why the measurement is invalid.
+    private var abortReason: RuntimeFailure?
 
     private(set) var count = 0
     private(set) var failures = 0
     private(set) var firstFailure: String?
-    /// Nanoseconds from handing a publication to the library to its delivery to the last subscriber.
+    /// Nanoseconds from passing a publication to the library to its delivery to the last
+    /// subscriber.
     private(set) var latencies = Histogram<UInt64>(highestTrackableValue: 60_000_000_000, numberOfSignificantValueDigits: .three)
 
     init(target: String, client: ClientOptions, subscribers: Int, size: Int, depth: Int, pause: Duration) throws {
@@ -34,16 +36,17 @@ final class FanoutLoad: Load {
         self.depth = depth
         self.pause = pause
         payload = (0..<size).map { UInt8(ascii: "a") + UInt8($0 % 26) }
-        context = try Context(Server())
+        worker = try Worker(Server())
     }
 
-    /// Opens the subscribers and then the publisher, which subscribes too, as every client of a broadcasting path does.
+    /// Opens the subscribers and then the publisher, which is subscribed too, like every client of
+    /// a broadcasting path.
     func connect(progress: (Int) -> Void) throws {
-        try context.openAll(count: subscribers + 1, opened: { self.sockets.count }, failure: { self.objection }, progress: progress) {
-            self.context.connect(to: self.target, options: self.client) { _ in
+        try worker.openAll(count: subscribers + 1, opened: { self.sockets.count }, failure: { self.abortReason }, progress: progress) {
+            self.worker.connect(to: self.target, options: self.client) { _ in
                 Client(self)
             } failed: { [unowned self] error in
-                object(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
+                abort(RuntimeFailure("cannot connect: \(error)", ClientExit.status(error)))
             }
         }
         publisher = sockets.last
@@ -51,13 +54,13 @@ final class FanoutLoad: Load {
     }
 
     func run(for seconds: Double, progress: (Double) -> Void) throws -> Double {
-        try context.serve(for: seconds, failure: { self.objection }, progress: progress)
+        try worker.serve(for: seconds, failure: { self.abortReason }, progress: progress)
     }
 
     var nothingMeasured: String? {
         if firstPending > 0, count > 0 { return nil }
         return firstFailure
-            ?? "no message reached all \(sockets.count) connections: \(target) does not send what one client says to all, or is very slow"
+            ?? "no message reached all \(sockets.count) connections: \(target) does not broadcast the messages of a client, or is very slow"
     }
 
     func reset() {
@@ -67,7 +70,7 @@ final class FanoutLoad: Load {
 
     func close() {
         isMeasuring = false
-        context.closeAll(sockets)
+        worker.closeAll(sockets)
     }
 
     private func publish() {
@@ -75,28 +78,28 @@ final class FanoutLoad: Load {
         publisher?.send(payload, as: .text)
     }
 
-    /// `index` is how many publications this subscriber has had before.
+    /// - Parameter index: the number of publications that this subscriber has received before.
     private func delivered(_ index: Int, _ message: Message) {
-        let place = index - firstPending
-        guard message.payload.byteCount == payload.count, place < pending.count else {
-            return object(RuntimeFailure("a message came that was not sent here: \(target) sends more than what one client says"))
+        let position = index - firstPending
+        guard message.payload.byteCount == payload.count, position < pending.count else {
+            return abort(RuntimeFailure("received a message that was not sent here: \(target) sends more than the messages of one client"))
         }
         count += 1
-        if count % 1024 == 0 && message.bytes != payload { fail("a delivery differs") }
-        guard place >= 0 else { return fail("a publication came twice") }
-        pending[place].left -= 1
-        guard pending[place].left == 0 else { return }
-        latencies.record(UInt64((ContinuousClock.now - pending[place].sent) / .nanoseconds(1)))
+        if count % 1024 == 0 && message.bytes != payload { fail("a delivery differs from its message") }
+        guard position >= 0 else { return fail("a publication was delivered twice") }
+        pending[position].left -= 1
+        guard pending[position].left == 0 else { return }
+        latencies.record(UInt64((ContinuousClock.now - pending[position].sent) / .nanoseconds(1)))
         while let first = pending.first, first.left == 0 {
             pending.removeFirst()
             firstPending += 1
         }
         guard isMeasuring else { return }
         if pause == .zero { return publish() }
-        context.schedule(after: pause) { [unowned self] in if isMeasuring { publish() } }
+        worker.schedule(after: pause) { [unowned self] in if isMeasuring { publish() } }
     }
 
-    private func object(_ failure: RuntimeFailure) { objection = objection ?? failure }
+    private func abort(_ failure: RuntimeFailure) { abortReason = abortReason ?? failure }
 
     private func fail(_ reason: String) {
         guard isMeasuring else { return }
@@ -104,7 +107,8 @@ final class FanoutLoad: Load {
         firstFailure = firstFailure ?? reason
     }
 
-    /// One subscriber. It knows a publication by its number: all come from one sender, so in order.
+    /// One subscriber. Publications are identified by their number: all come from one sender, so in
+    /// order.
     private final class Client: WebSocketHandler {
         private unowned let load: FanoutLoad
         private var count = 0
@@ -119,9 +123,9 @@ final class FanoutLoad: Load {
         }
 
         func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
-            let words = "closed with \(code.rawValue) \(reason)"
-            if load.publisher == nil, load.isMeasuring { load.object(RuntimeFailure("a connection was \(words) before all were open")) }
-            load.fail(words)
+            let ending = "closed with \(code.rawValue) \(reason)"
+            if load.publisher == nil, load.isMeasuring { load.abort(RuntimeFailure("a connection was \(ending) before all were open")) }
+            load.fail(ending)
         }
     }
 }

@@ -1,6 +1,6 @@
 import ApusPlatform
 
-/// The CPU time of a process and everything below it, from `/proc`.
+/// The CPU time of a process and its descendants, from `/proc`.
 struct ProcessTree {
     let root: Int32
 
@@ -9,7 +9,7 @@ struct ProcessTree {
         self.root = root
     }
 
-    /// Seconds, user and system together.
+    /// Seconds of user and system time.
     var cpuSeconds: Double { members(of: root).reduce(0) { $0 + Self.seconds($1) } }
 
     private func members(of pid: Int32) -> [Int32] {
@@ -25,7 +25,7 @@ struct ProcessTree {
         return tasks.reduce(0) { $0 + (words("/proc/\(pid)/task/\($1)/schedstat").first.flatMap { Double($0) } ?? 0) / 1e9 }
     }
 
-    /// More than the numbers of a thread's children take, unless it has ten thousand. Bytes.
+    /// Bytes of a `children` file: enough for ten thousand children of a thread.
     private static let maxFileBytes = 64 * 1024
 
     private static func words(_ path: String) -> [Substring] {

@@ -1,7 +1,7 @@
 import Apus
 import ArgumentParser
 
-/// What `apus connect` and `apus ping` are told of the way to a server.
+/// The arguments of `apus connect` and `apus ping` about the way to a server.
 struct ClientArguments: ParsableArguments {
     @Argument(help: "The server: ws://HOST[:PORT]/PATH, wss://…, or ws+unix:///PATH/OF/SOCKET:/PATH.")
     var url: String
@@ -9,25 +9,25 @@ struct ClientArguments: ParsableArguments {
     @Option(name: [.customShort("H"), .long], help: ArgumentHelp("A field of the request; repeatable.", valueName: "name: value"))
     var header: [String] = []
 
-    @Option(name: .long, help: ArgumentHelp("A subprotocol to ask for; repeatable, the preferred one first.", valueName: "name"))
+    @Option(name: .long, help: ArgumentHelp("A subprotocol to request; repeatable, in order of preference.", valueName: "name"))
     var subprotocol: [String] = []
 
-    @Option(name: .long, help: ArgumentHelp("The origin to name.", valueName: "origin"))
+    @Option(name: .long, help: ArgumentHelp("The value of Origin.", valueName: "origin"))
     var origin: String?
 
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A proxy: [http://][USER:PASSWORD@]HOST[:PORT], socks5://…, or none. Without it http_proxy, https_proxy and no_proxy count.",
+            "A proxy: [http://][USER:PASSWORD@]HOST[:PORT], socks5://…, or none. Without it http_proxy, https_proxy and no_proxy are used.",
             valueName: "proxy"))
     var proxy: String?
 
     @OptionGroup var tls: TLSArguments
 
-    @Option(name: .long, help: ArgumentHelp("How many redirections to follow.", valueName: "n"))
+    @Option(name: .long, help: ArgumentHelp("The number of redirections to follow.", valueName: "n"))
     var maxRedirects = 0
 
-    @Option(name: .long, help: ArgumentHelp("Seconds that each stage of connecting may take.", valueName: "seconds"))
+    @Option(name: .long, help: ArgumentHelp("Seconds allowed for each stage of connecting.", valueName: "seconds"))
     var connectTimeout: Double?
 
     func validate() throws {
@@ -36,7 +36,7 @@ struct ClientArguments: ParsableArguments {
         _ = try clientOptions()
     }
 
-    /// The fields of `-H`, and the last value given for Host.
+    /// The fields of `-H`, and the value given for Host.
     private func fields() throws -> (fields: HTTPFields, host: String?) {
         var fields = HTTPFields()
         var host: String?
@@ -61,13 +61,13 @@ struct ClientArguments: ParsableArguments {
 
     func headers() throws -> HTTPFields { try fields().fields }
 
-    /// What would be right instead of a field of this name; nil if it is one to be given.
+    /// What to do instead of giving a field of this name; nil if it may be given.
     private static func advice(on name: String) -> String? {
         switch name {
         case "sec-websocket-protocol": "use --subprotocol NAME"
         case "sec-websocket-extensions": "use --deflate"
         case "connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "content-length", "transfer-encoding":
-            "there is no choice (RFC 6455 §4.1)"
+            "its value is fixed (RFC 6455 §4.1)"
         default: nil
         }
     }
@@ -100,32 +100,37 @@ struct ClientArguments: ParsableArguments {
     }
 }
 
-/// How a client verifies servers, and what it shows them.
+/// How a client verifies servers, and its own certificate.
 struct TLSArguments: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("Trust the authorities in this PEM file instead of the system's.", valueName: "file"))
     var ca: String?
 
-    @Option(name: .long, help: ArgumentHelp("A PEM file with the certificate chain to show if the server asks.", valueName: "file"))
+    @Option(
+        name: .long, help: ArgumentHelp("A PEM file with the certificate chain to present if the server requests it.", valueName: "file"))
     var certificate: String?
 
-    @Option(name: .long, help: ArgumentHelp("The PEM file of its private key.", valueName: "file"))
+    @Option(name: .long, help: ArgumentHelp("A PEM file with its private key.", valueName: "file"))
     var key: String?
 
-    @Option(name: .long, help: ArgumentHelp("The name to ask for and to verify, instead of the address's.", valueName: "name"))
+    @Option(name: .long, help: ArgumentHelp("The server name to request and verify, instead of the address's host.", valueName: "name"))
     var serverName: String?
 
-    @Flag(name: .long, help: "Accept a certificate that signed itself, if it holds for the name.")
+    @Flag(name: .long, help: "Accept a self-signed certificate, if it is valid for the name.")
     var allowSelfSigned = false
 
-    @Flag(name: .long, help: "Verify nothing: anybody in between can read and change everything.")
+    @Flag(name: .long, help: "Do not verify the server: the connection is open to interception.")
     var insecure = false
 
     func clientTLS() throws -> ClientTLS {
         var tls = ClientTLS()
         if let ca { tls.roots = .file(ca) }
-        guard (certificate == nil) == (key == nil) else { throw ValidationError("--certificate and --key go together") }
+        guard (certificate == nil) == (key == nil) else {
+            throw ValidationError("--certificate, --key: expected both or none, got one of them")
+        }
         if let certificate, let key { tls.identity = TLSIdentity(certificateChain: certificate, privateKey: key) }
-        guard !(allowSelfSigned && insecure) else { throw ValidationError("--allow-self-signed and --insecure exclude each other") }
+        guard !(allowSelfSigned && insecure) else {
+            throw ValidationError("--allow-self-signed, --insecure: expected one of them, got both")
+        }
         if allowSelfSigned { tls.verification = .allowingSelfSigned }
         if insecure { tls.verification = .none }
         tls.serverName = serverName
@@ -133,10 +138,10 @@ struct TLSArguments: ParsableArguments {
     }
 }
 
-/// How a client command ends: the exit status says what became of the connection.
+/// The exit statuses of the client commands.
 enum ClientExit {
-    /// Closed as it should be: by us, or with 1000, 1001 or no code. Otherwise 100 and the code's last two digits for 1002 to 1015, 120 for
-    /// 3000 to 3999, 121 for 4000 to 4999.
+    /// 0 for a normal close: by this side, or with 1000, 1001 or no code. Otherwise 100 plus the
+    /// code's last two digits for 1002 to 1015, 120 for 3000 to 3999, 121 for 4000 to 4999.
     static func status(_ code: CloseCode) -> Int32 {
         switch code.rawValue {
         case 1000, 1001, 1005: 0
@@ -146,12 +151,12 @@ enum ClientExit {
         }
     }
 
-    /// For a connection that was never open, by sysexits.h.
+    /// For a connection that was never open, following sysexits.h.
     static func status(_ error: ConnectError) -> Int32 {
         switch error {
         case .address, .request: 64
         case .name: 68
-        case .connect, .closed, .contextEnding, .cancelled: 69
+        case .connect, .closed, .workerEnding, .cancelled: 69
         case .timeout: 75
         case .proxy, .malformedAnswer, .handshake, .extensions, .redirect, .body, .refused: 76
         case .tls, .certificate: 77

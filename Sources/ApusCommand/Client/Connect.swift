@@ -2,36 +2,38 @@ import Apus
 import ArgumentParser
 import Glibc
 
-/// `apus connect`: lines in, messages out.
+/// `apus connect`: sends lines and prints messages.
 struct Connect: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Connect to a WebSocket server: lines of standard input are sent, messages are written to standard output.",
         discussion: """
-            Each line is a text message; with --binary each chunk that is read is a binary one. Text that comes is written with a line end behind \
-            it; binary messages are written as they are, and in hexadecimal on a terminal.
-            When the input ends, what comes is still written until there is silence for --wait seconds, or until --count messages have come. \
+            Each line is sent as a text message; with --binary each chunk read is sent as a binary one. Received text is written with a line end \
+            after it; binary messages are written unchanged, on a terminal in hexadecimal.
+            When the input ends, messages are still written until none arrives for --wait seconds, or until --count messages have arrived. \
             On a terminal, Ctrl-D closes at once.
-            Exit status: 0 if it was closed by this side, or with 1000, 1001 or no code; 102 to 115 for 1002 to 1015, 120 for 3000 to 3999, 121 \
-            for 4000 to 4999. If it was never open: 68 the name cannot be resolved, 69 it cannot be connected, or the peer closed before it \
-            had answered, 75 it took too long, 76 the answer is none that opens it, 77 TLS.
+            Exit status: 0 if closed by this side, or with 1000, 1001 or no code; 102 to 115 for 1002 to 1015, 120 for 3000 to 3999, 121 \
+            for 4000 to 4999. If it was never open: 68 the name cannot be resolved, 69 the connection failed or was closed before the \
+            response, 75 timeout, 76 the response does not open a WebSocket, 77 TLS.
             """)
 
     @OptionGroup var arguments: ClientArguments
 
     @Option(
-        name: .long, help: ArgumentHelp("Send a ping after so many seconds of silence; give up after twice as many.", valueName: "seconds"))
+        name: .long,
+        help: ArgumentHelp("Send a ping after this many seconds without received bytes; close after twice as many.", valueName: "seconds"))
     var ping: Double?
 
     @Flag(name: .long, help: "Send and expect binary messages.")
     var binary = false
 
-    @Option(name: .long, help: ArgumentHelp("Close when so many messages have come.", valueName: "n"))
+    @Option(name: .long, help: ArgumentHelp("Close after this many received messages.", valueName: "n"))
     var count: Int?
 
-    @Option(name: .long, help: ArgumentHelp("Seconds of silence to wait for when the input has ended.", valueName: "seconds"))
+    @Option(
+        name: .long, help: ArgumentHelp("Close after this many seconds without a message when the input has ended.", valueName: "seconds"))
     var wait = 1.0
 
-    @Flag(name: .long, help: "Connect again, with growing pauses, when the server cannot be reached or goes.")
+    @Flag(name: .long, help: "Connect again, with growing delays, when the server cannot be reached or goes away.")
     var reconnect = false
 
     @Flag(name: .long, help: "Offer permessage-deflate.")
@@ -54,13 +56,14 @@ struct Connect: ParsableCommand {
         var options = try arguments.clientOptions()
         if reconnect { options.reconnect = ReconnectPolicy() }
         if deflate {
-            // One connection can afford contexts, and there are servers that lose the parameters that would keep them from it.
+            // A single connection can afford context takeover, and some servers ignore the
+            // parameters that would disable it.
             var compression = PerMessageDeflate.Configuration()
             compression.serverContextTakeover = .allowed
             compression.clientContextTakeover = .allowed
             options.extensions = [PerMessageDeflate(compression)]
         }
-        let session = try ConnectSession(self, try Context(client))
+        let session = try ConnectSession(self, try Worker(client))
         throw ExitCode(try session.run(headers: arguments.headers(), options: options))
     }
 }
@@ -68,57 +71,59 @@ struct Connect: ParsableCommand {
 /// A run of `apus connect`.
 private final class ConnectSession: WebSocketHandler {
     private let command: Connect
-    private let context: Context
+    private let worker: Worker
     private let terminal = Terminal()
-    private let takesTerminal = isatty(0) == 1
+    private let isInputTerminal = isatty(0) == 1
     private var connection: ClientConnection?
     private var input: InputSource?
-    /// The begin of a line whose end has not been read.
+    /// The beginning of a line whose end has not been read.
     private var line: [UInt8] = []
     private var messages = 0
     private var inputHasEnded = false
-    /// What was read while there was no connection, so that its end is not missed.
-    private var held: [[UInt8]] = []
-    private var heldBytes = 0
+    /// Input that was read without a connection, so that its end is detected.
+    private var stashed: [[UInt8]] = []
+    private var stashedBytes = 0
     private var hasBeenOpen = false
-    /// How the last connection ended.
-    private var lastEnd = ""
-    private var silence: DeadlineTimer?
+    /// How the last connection was closed, for a message.
+    private var lastClosing = ""
+    private var silenceTimer: DeadlineTimer?
     private var status: Int32?
-    /// This side has closed: the peer's code does not count.
+    /// This side has closed the connection, so the peer's code does not matter.
     private var isClosing = false
 
-    /// Bytes of a line; nothing else bounds what an input without line ends would take.
+    /// Bytes of a line: bounds the memory for an input without line ends.
     private static let maxLineBytes = 64 << 20
-    /// Bytes read before there is a connection.
-    private static let maxHeldBytes = 1 << 20
+    /// Bytes of input read without a connection.
+    private static let maxStashedBytes = 1 << 20
     /// Bytes of a binary message shown on a terminal.
     private static let shownBytes = 1024
 
-    init(_ command: Connect, _ context: Context) throws {
+    init(_ command: Connect, _ worker: Worker) throws {
         self.command = command
-        self.context = context
+        self.worker = worker
     }
 
-    /// Gives the exit status.
+    /// Runs until the end of the session.
+    ///
+    /// - Returns: the exit status.
     func run(headers: HTTPFields, options: ClientOptions) throws -> Int32 {
         var options = options
-        options.whenRetrying = { [terminal, unowned self] error, pause in
-            let reason = error.map { "\($0)" } ?? lastEnd
-            terminal.note("\(reason); again in \(Decimal.text(pause / .seconds(1), places: 1)) s", .red)
+        options.onRetry = { [terminal, unowned self] error, pause in
+            let reason = error.map { "\($0)" } ?? lastClosing
+            terminal.note("\(reason); retrying in \(Decimal.text(pause / .seconds(1), places: 1)) s", .red)
         }
-        input = InputSource(0, in: context) { [unowned self] bytes in read(bytes) }
+        input = InputSource(0, in: worker) { [unowned self] bytes in read(bytes) }
         input?.resume()
-        let interrupts = try InterruptSource(in: context) { [unowned self] in close() }
+        let interrupts = try InterruptSource(in: worker) { [unowned self] in close() }
         let arguments = command.arguments
-        connection = context.connect(
+        connection = worker.connect(
             to: arguments.url, subprotocols: arguments.subprotocol, headers: headers, origin: arguments.origin, options: options,
             makeHandler: { [unowned self] _ in self },
             failed: { [unowned self] error in
                 terminal.note("\(error)", .red)
                 status = ClientExit.status(error)
             })
-        while status == nil { try context.service() }
+        while status == nil { try worker.service() }
         withExtendedLifetime(interrupts) {}
         return status ?? 0
     }
@@ -126,7 +131,7 @@ private final class ConnectSession: WebSocketHandler {
     // MARK: Input
 
     private func read(_ bytes: [UInt8]) {
-        guard connection?.socket != nil else { return hold(bytes) }
+        guard connection?.socket != nil else { return stash(bytes) }
         if bytes.isEmpty {
             inputHasEnded = true
             return inputEnded()
@@ -139,20 +144,20 @@ private final class ConnectSession: WebSocketHandler {
             send(take(&line), as: .text)
         }
         line += rest
-        if line.count > Self.maxLineBytes { fail("a line of more than \(Self.maxLineBytes) bytes") }
+        if line.count > Self.maxLineBytes { fail("standard input: expected lines of at most \(Self.maxLineBytes) bytes, got a longer one") }
     }
 
-    /// There is no connection now.
-    private func hold(_ bytes: [UInt8]) {
+    /// Stashes input while there is no connection.
+    private func stash(_ bytes: [UInt8]) {
         if bytes.isEmpty {
             inputHasEnded = true
-            // Who has nothing more to say, and would only wait for silence, has it.
-            if takesTerminal || hasBeenOpen && held.isEmpty && line.isEmpty && command.count == nil { close() }
+            // All input was sent, and without a connection no message can arrive.
+            if isInputTerminal || hasBeenOpen && stashed.isEmpty && line.isEmpty && command.count == nil { close() }
             return
         }
-        held.append(bytes)
-        heldBytes += bytes.count
-        if heldBytes >= Self.maxHeldBytes { input?.pause() }
+        stashed.append(bytes)
+        stashedBytes += bytes.count
+        if stashedBytes >= Self.maxStashedBytes { input?.pause() }
     }
 
     private func take(_ line: inout [UInt8]) -> [UInt8] {
@@ -161,7 +166,9 @@ private final class ConnectSession: WebSocketHandler {
     }
 
     private func send(_ bytes: [UInt8], as kind: MessageKind) {
-        if kind == .text, String(validating: bytes, as: UTF8.self) == nil { return fail("a line is not UTF-8: use --binary") }
+        if kind == .text, String(validating: bytes, as: UTF8.self) == nil {
+            return fail("standard input: expected lines of UTF-8, got other bytes: use --binary")
+        }
         guard let socket = connection?.socket else { return }
         if case .buffered = socket.send(bytes, as: kind) {
             input?.pause()
@@ -171,13 +178,13 @@ private final class ConnectSession: WebSocketHandler {
 
     private func inputEnded() {
         if !line.isEmpty { send(take(&line), as: .text) }
-        if takesTerminal { return close() }
+        if isInputTerminal { return close() }
         if command.count == nil { waitForSilence() }
     }
 
     private func waitForSilence() {
-        silence?.cancel()
-        silence = context.schedule(after: .seconds(command.wait)) { [unowned self] in close() }
+        silenceTimer?.cancel()
+        silenceTimer = worker.schedule(after: .seconds(command.wait)) { [unowned self] in close() }
     }
 
     private func fail(_ reason: String, _ value: Int32 = 65) {
@@ -199,8 +206,8 @@ private final class ConnectSession: WebSocketHandler {
         if terminal.isTerminal { terminal.note("connected" + (socket.subprotocol.map { ", subprotocol \($0)" } ?? ""), .green) }
         hasBeenOpen = true
         input?.resume()
-        let chunks = held
-        (held, heldBytes) = ([], 0)
+        let chunks = stashed
+        (stashed, stashedBytes) = ([], 0)
         for chunk in chunks { read(chunk) }
         if inputHasEnded { inputEnded() }
     }
@@ -217,7 +224,7 @@ private final class ConnectSession: WebSocketHandler {
         }
         messages += 1
         if messages == command.count { return close() }
-        if silence != nil, !isClosing { waitForSilence() }
+        if silenceTimer != nil, !isClosing { waitForSilence() }
     }
 
     private func show(_ message: Message) -> StandardStreams.Outcome {
@@ -229,27 +236,27 @@ private final class ConnectSession: WebSocketHandler {
     }
 
     func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
-        silence?.cancel()
-        silence = nil
-        if isClosing { return end(0) }
-        let words = reason.isEmpty && code == .abnormal ? "the connection was lost without a close frame" : reason
-        lastEnd = "closed with \(code.rawValue)" + (words.isEmpty ? "" : " \(words)")
-        guard command.reconnect else { return leave(code) }
-        // Whether it is opened again is known when this returns.
-        context.schedule(after: .zero) { [unowned self] in
-            if connection?.isOver == true { return leave(code) }
-            // Its end ends this, too.
+        silenceTimer?.cancel()
+        silenceTimer = nil
+        if isClosing { return stop(0) }
+        let text = reason.isEmpty && code == .abnormal ? "the connection ended without a close frame" : reason
+        lastClosing = "closed with \(code.rawValue)" + (text.isEmpty ? "" : " \(text)")
+        guard command.reconnect else { return didEnd(code) }
+        // `connection` knows after this callback whether it will reconnect.
+        worker.schedule(after: .zero) { [unowned self] in
+            if connection?.isOver == true { return didEnd(code) }
+            // The end of the input ends the session, too.
             input?.resume()
         }
     }
 
-    /// The connection has ended, for good.
-    private func leave(_ code: CloseCode) {
-        if terminal.isTerminal || ClientExit.status(code) != 0 { terminal.note(lastEnd, .red) }
-        end(ClientExit.status(code))
+    /// The connection has ended and will not be opened again.
+    private func didEnd(_ code: CloseCode) {
+        if terminal.isTerminal || ClientExit.status(code) != 0 { terminal.note(lastClosing, .red) }
+        stop(ClientExit.status(code))
     }
 
-    private func end(_ value: Int32) {
+    private func stop(_ value: Int32) {
         input?.cancel()
         if status == nil { status = value }
     }

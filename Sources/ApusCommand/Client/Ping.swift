@@ -1,18 +1,18 @@
 import Apus
 import ArgumentParser
 
-/// `apus ping`: how soon a WebSocket server answers pings.
+/// `apus ping`: measures the round-trip time of WebSocket pings.
 struct Ping: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Send WebSocket pings to a server and tell how soon it answers, in the manner of ping.",
+        abstract: "Send WebSocket pings to a server and print round-trip times like ping.",
         discussion: """
-            The time is from handing a ping to the library to its pong. Ctrl-C ends it and tells the sum. Exit status: 0 if there was a pong, \
-            1 if there was none; if no WebSocket could be opened, as for `apus connect`.
+            The time is measured from passing a ping to the library to its pong. Ctrl-C ends it and prints the statistics. Exit status: 0 after a pong, \
+            1 without one; if no WebSocket could be opened, that of `apus connect`.
             """)
 
     @OptionGroup var arguments: ClientArguments
 
-    @Option(name: [.short, .long], help: ArgumentHelp("Stop after so many pings.", valueName: "n"))
+    @Option(name: [.short, .long], help: ArgumentHelp("Stop after this many pings.", valueName: "n"))
     var count: Int?
 
     @Option(name: [.short, .long], help: ArgumentHelp("Seconds between pings.", valueName: "seconds"))
@@ -24,7 +24,7 @@ struct Ping: ParsableCommand {
     @Option(name: [.short, .long], help: ArgumentHelp("Bytes of a ping's payload: 8 to 125.", valueName: "bytes"))
     var size = 56
 
-    @Flag(name: [.short, .long], help: "Only the sum.")
+    @Flag(name: [.short, .long], help: "Print the statistics only.")
     var quiet = false
 
     func validate() throws {
@@ -35,11 +35,11 @@ struct Ping: ParsableCommand {
     }
 
     func run() throws {
-        throw ExitCode(try PingSession(self, try Context(Server())).run(headers: arguments.headers(), options: arguments.clientOptions()))
+        throw ExitCode(try PingSession(self, try Worker(Server())).run(headers: arguments.headers(), options: arguments.clientOptions()))
     }
 }
 
-/// Round-trip times, summed up as ping does.
+/// Statistics of round-trip times, like ping's.
 struct RoundTrips {
     private(set) var count = 0
     private var sum = 0.0
@@ -47,7 +47,7 @@ struct RoundTrips {
     private var least = Double.infinity
     private var most = 0.0
 
-    /// - Parameter time: milliseconds.
+    /// - Parameter time: in milliseconds.
     mutating func add(_ time: Double) {
         count += 1
         sum += time
@@ -56,7 +56,7 @@ struct RoundTrips {
         most = max(most, time)
     }
 
-    /// Least, mean, most and the mean deviation: the square root of the variance.
+    /// Minimum, mean, maximum and standard deviation.
     var summary: String {
         guard count > 0 else { return "" }
         let mean = sum / Double(count)
@@ -68,44 +68,46 @@ struct RoundTrips {
 /// A run of `apus ping`.
 private final class PingSession: WebSocketHandler {
     private let command: Ping
-    /// Told without user and password.
+    /// Printed without user and password.
     private let address: ClientAddress
-    private let context: Context
+    private let worker: Worker
     private let terminal = Terminal()
     private var connection: ClientConnection?
     private var times = RoundTrips()
     private var sent = 0
     private var started = ContinuousClock.now
-    /// Pings without their pong, by number.
+    /// Pings without a pong yet, by number.
     private var pending: [UInt64: ContinuousClock.Instant] = [:]
     private var status: Int32?
     private var outputFailed = false
 
-    init(_ command: Ping, _ context: Context) throws {
+    init(_ command: Ping, _ worker: Worker) throws {
         self.command = command
-        self.context = context
+        self.worker = worker
         address = try ClientAddress(parsing: command.arguments.url)
     }
 
-    /// Gives the exit status.
+    /// Runs until the end of the session.
+    ///
+    /// - Returns: the exit status.
     func run(headers: HTTPFields, options: ClientOptions) throws -> Int32 {
         let arguments = command.arguments
-        let interrupts = try InterruptSource(in: context) { [unowned self] in finish() }
-        connection = context.connect(
+        let interrupts = try InterruptSource(in: worker) { [unowned self] in stop() }
+        connection = worker.connect(
             to: arguments.url, subprotocols: arguments.subprotocol, headers: headers, origin: arguments.origin, options: options,
             makeHandler: { [unowned self] _ in self },
             failed: { [unowned self] error in
                 terminal.note("\(error)", .red)
                 status = ClientExit.status(error)
             })
-        while status == nil { try context.service() }
+        while status == nil { try worker.service() }
         withExtendedLifetime(interrupts) {}
-        if let socket = connection?.socket { context.closeAll([socket]) }
+        if let socket = connection?.socket { worker.closeAll([socket]) }
         return status ?? 0
     }
 
     func opened(_ socket: WebSocket) {
-        say("PING \(address): \(command.size) bytes of payload")
+        printLine("PING \(address): \(command.size) bytes of payload")
         started = .now
         ping(socket)
     }
@@ -113,8 +115,8 @@ private final class PingSession: WebSocketHandler {
     private func ping(_ socket: WebSocket) {
         guard status == nil else { return }
         if let count = command.count, sent >= count {
-            // The last pongs have their time.
-            context.schedule(after: .seconds(command.timeout)) { [unowned self] in finish() }
+            // The last pongs may still arrive.
+            worker.schedule(after: .seconds(command.timeout)) { [unowned self] in stop() }
             return
         }
         sent += 1
@@ -123,7 +125,7 @@ private final class PingSession: WebSocketHandler {
         payload += Array(repeating: UInt8(ascii: "-"), count: command.size - payload.count)
         pending[number] = .now
         socket.ping(payload)
-        context.schedule(after: .seconds(command.interval)) { [unowned self] in ping(socket) }
+        worker.schedule(after: .seconds(command.interval)) { [unowned self] in ping(socket) }
     }
 
     private func withNumber(_ number: UInt64) -> [UInt8] {
@@ -138,29 +140,29 @@ private final class PingSession: WebSocketHandler {
         guard let start = pending.removeValue(forKey: number) else { return }
         let time = (now - start) / .milliseconds(1)
         times.add(time)
-        if !command.quiet { say("pong: seq=\(number) time=\(Decimal.text(time, places: time < 1 ? 3 : 2)) ms") }
-        if sent == command.count, pending.isEmpty { finish() }
+        if !command.quiet { printLine("pong: seq=\(number) time=\(Decimal.text(time, places: time < 1 ? 3 : 2)) ms") }
+        if sent == command.count, pending.isEmpty { stop() }
     }
 
     func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
         guard status == nil else { return }
         terminal.note("closed with \(code.rawValue)" + (reason.isEmpty ? "" : " \(reason)"), .red)
-        finish()
+        stop()
     }
 
-    private func finish() {
+    private func stop() {
         guard status == nil else { return }
         status = times.count > 0 ? 0 : 1
         if sent > 0 {
             let loss = 100 * Double(sent - times.count) / Double(sent)
             let elapsed = Int((ContinuousClock.now - started) / .milliseconds(1))
-            say("--- \(address) ping statistics ---")
-            say("\(sent) pings sent, \(times.count) pongs received, \(Decimal.shortest(loss, places: 4))% loss, time \(elapsed) ms")
-            if times.count > 0 { say(times.summary) }
+            printLine("--- \(address) ping statistics ---")
+            printLine("\(sent) pings sent, \(times.count) pongs received, \(Decimal.shortest(loss, places: 4))% loss, time \(elapsed) ms")
+            if times.count > 0 { printLine(times.summary) }
         }
     }
 
-    private func say(_ line: String) {
+    private func printLine(_ line: String) {
         switch terminal.write(line: line) {
         case .written: break
         case .readerHasGone: status = status ?? 0

@@ -2,7 +2,7 @@ import Apus
 import ApusPlatform
 import Glibc
 
-/// Standard output and standard error: coloured where they are terminals.
+/// Standard output and standard error, coloured if they are terminals.
 struct Terminal {
     enum Colour: Int {
         case red = 31
@@ -10,7 +10,7 @@ struct Terminal {
         case blue = 34
     }
 
-    /// Whether standard output is one.
+    /// Whether standard output is a terminal.
     let isTerminal = isatty(1) == 1
     private let coloursOutput: Bool
     private let coloursNotes: Bool
@@ -21,18 +21,18 @@ struct Terminal {
         coloursNotes = isAllowed && isatty(2) == 1
     }
 
-    /// Writes bytes as they are to standard output.
+    /// Writes bytes unchanged to standard output.
     func write(_ bytes: [UInt8]) -> StandardStreams.Outcome { StandardStreams.write(bytes) }
 
-    /// Writes a line to standard output. A peer's control characters do not reach a terminal.
+    /// Writes a line to standard output. Control characters of the peer are escaped on a terminal.
     func write(line: String, _ colour: Colour? = nil) -> StandardStreams.Outcome {
-        let text = isTerminal ? Self.harmless(line) : line
+        let text = isTerminal ? Self.escaped(line) : line
         return write(Array((paint(text, colour, coloursOutput) + "\n").utf8))
     }
 
-    /// Writes a line about what happens to standard error.
+    /// Writes a message to standard error.
     func note(_ text: String, _ colour: Colour? = nil) {
-        StandardStreams.note(paint("apus: " + Self.harmless(text), colour, coloursNotes) + "\n")
+        StandardStreams.note(paint("apus: " + Self.escaped(text), colour, coloursNotes) + "\n")
     }
 
     private func paint(_ text: String, _ colour: Colour?, _ paints: Bool) -> String {
@@ -40,8 +40,8 @@ struct Terminal {
         return "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m"
     }
 
-    /// Control characters other than tab and line end as `\u{1B}`.
-    static func harmless(_ text: String) -> String {
+    /// The text with control characters other than tab and line feed written as `\u{1B}`.
+    static func escaped(_ text: String) -> String {
         var result = ""
         for scalar in text.unicodeScalars {
             let isControl = scalar.properties.generalCategory == .control && scalar != "\t" && scalar != "\n"

@@ -2,11 +2,12 @@ import Apus
 import ArgumentParser
 import Logging
 
-/// `apus check`: prints what is wrong with a configuration, or what it amounts to.
+/// `apus check`: prints the errors of a configuration, or the effective configuration.
 struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check a configuration file and print the effective configuration.",
-        discussion: "Takes the options of `apus serve`. Nothing is listened on and nothing is written. Exit status 78: it would not do.")
+        discussion: "Takes the options of `apus serve`. Opens no listener and writes no file. Exit status 78: the configuration is invalid."
+    )
 
     @OptionGroup var options: ServeOptions
 
@@ -18,7 +19,7 @@ struct Check: ParsableCommand {
 }
 
 extension Configuration {
-    /// As a configuration file that says everything.
+    /// The configuration as a file with all settings.
     var text: String {
         var lines: [String] = []
         func add(_ key: String, _ value: String?) { if let value { lines.append("\(key): \(value)") } }
@@ -63,7 +64,7 @@ extension Configuration {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// In double quotes, as YAML wants them.
+    /// In double quotes, escaped for YAML.
     private static func quoted(_ text: String) -> String {
         "\"\(text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
     }

@@ -1,12 +1,12 @@
 import Apus
 import Logging
 
-/// What `apus serve` is told by its command line and its configuration file, checked.
+/// The configuration of `apus serve`, from its command line and its configuration file.
 struct Configuration {
     var listen: [ListenAddress] = []
     var workers = Server.Workers.auto
     var root: String?
-    /// Whether the demo is served; nil: where there is no root.
+    /// Whether the demo is served; nil: if there is no root.
     var demo: Bool?
     var allowOrigin: [String] = []
     var tls: TLS?
@@ -19,30 +19,31 @@ struct Configuration {
     var echoSubprotocolList = false
     var quarantine = false
     var limits = Demo.limits
-    var places = SettingPlaces()
-    /// What is wrong with the file so far; `makeServer` throws it.
-    var mistakes: [SettingError] = []
-    /// The keys that have a mistake, and so another value than was meant.
-    var mistakenKeys: Set<String> = []
+    var locations = SettingLocations()
+    /// The errors of the file so far; `makeServer` throws them.
+    var errors: [SettingError] = []
+    /// The keys with an error, whose value is not the intended one.
+    var invalidKeys: Set<String> = []
 
-    /// Where the server listens if nothing says otherwise.
+    /// The address to listen on if none is configured.
     static let defaultAddress = ListenAddress.tcp("127.0.0.1", port: 8080)
 
-    /// Asked once: a server that runs has taken the sockets.
+    /// Evaluated once: a running server has taken the sockets.
     private static let isSocketActivated = Server.isSocketActivated
 
-    /// The description of the server. Its directories are opened, so that an error about them has its place.
+    /// Creates the server's description. Opens its directories, so that errors about them are
+    /// located.
     ///
-    /// - Throws: `SettingErrors` with all mistakes.
+    /// - Throws: `SettingErrors` with all errors.
     func makeServer() throws(SettingErrors) -> Server {
-        var mistakes = mistakes
+        var errors = errors
         var server = Server()
         server.workers = workers
         if let tls { server.certificateCheckInterval = tls.checkInterval }
         var serverTLS: ServerTLS?
-        do throws(SettingError) { serverTLS = try tls?.options(places) } catch { mistakes.append(error) }
+        do throws(SettingError) { serverTLS = try tls?.options(locations) } catch { errors.append(error) }
         if Self.isSocketActivated { server.passedTLS = serverTLS }
-        // What a service manager has opened takes the place of the default.
+        // Sockets from a service manager replace the default address.
         for address in listen.isEmpty && !Self.isSocketActivated ? [Self.defaultAddress] : listen {
             server.listen(on: address, tls: serverTLS)
         }
@@ -56,61 +57,61 @@ struct Configuration {
         if servesDemo { Demo.configure(&server, hasPage: root == nil) }
         if let root { server.files(at: "/", in: root) }
         if !servesDemo, root == nil {
-            mistakes.append(SettingError(place: places["demo"], reason: "demo: expected a root, as the demo is off, got none"))
+            errors.append(SettingError(location: locations["demo"], reason: "demo: expected a root without the demo, got none"))
         }
         server.limits = limits
         server.located = { [self] in located($0) }
         if let log {
-            do throws(ConfigurationError) { try LogFile.check(log) } catch { mistakes.append(located(error)) }
+            do throws(ConfigurationError) { try LogFile.check(log) } catch { errors.append(located(error)) }
         }
-        mistakes += server.faults().filter { !isConsequence($0) }.map(located)
-        guard mistakes.isEmpty else { throw SettingErrors(mistakes) }
+        errors += server.faults().filter { !isConsequence($0) }.map(located)
+        guard errors.isEmpty else { throw SettingErrors(errors) }
         return server
     }
 
     var servesDemo: Bool { demo ?? (root == nil) }
 
-    /// Makes the server log to a file, or to standard error.
+    /// Sets the server's log: a file, or standard error.
     func setLog(_ log: LogFile?, of server: inout Server) {
         server.logger = Logger(label: "apus")
         server.logger.logLevel = logLevel
         server.logFile = log
     }
 
-    /// Whether a fault may only be there because a mistaken key left another value than was meant.
+    /// Whether a fault may be only a consequence of a key with an error.
     private func isConsequence(_ fault: ServerFault) -> Bool {
         switch (fault.error, fault.conflict) {
-        case (.limit(let name, _), .limit(let other)?): !mistakenKeys.isDisjoint(with: ["limits.\(name)", "limits.\(other)"])
-        case (.sandbox, _): !mistakenKeys.isDisjoint(with: ["sandbox", "sandbox.mode", "user", "group"])
+        case (.limit(let name, _), .limit(let other)?): !invalidKeys.isDisjoint(with: ["limits.\(name)", "limits.\(other)"])
+        case (.sandbox, _): !invalidKeys.isDisjoint(with: ["sandbox", "sandbox.mode", "user", "group"])
         default: false
         }
     }
 
-    // MARK: Places
+    // MARK: Locations
 
-    /// The fault with the place of the setting it comes from.
+    /// The fault, located at the setting that causes it.
     private func located(_ fault: ServerFault) -> SettingError {
         switch (fault.error, fault.conflict) {
         case (.limit(let name, _), .limit(let other)?):
-            let places = [name, other].map { self.places["limits.\($0)"] }
+            let locations = [name, other].map { self.locations["limits.\($0)"] }
             let note =
-                switch (places[0], places[1]) {
+                switch (locations[0], locations[1]) {
                 case (_?, .line(let line, _)?): "line \(line) sets \(other)"
                 case (nil, _?): "\(name) has its default"
                 case (_, nil), (_?, .option?): "\(other) has its default"
                 }
-            return SettingError(place: places[0] ?? places[1], reason: "\(fault.error) (\(note))")
+            return SettingError(location: locations[0] ?? locations[1], reason: "\(fault.error) (\(note))")
         case (_, .address(let first)?):
-            guard case .line(let line, _) = places["listen", first] else { break }
-            return SettingError(place: places["listen", fault.index], reason: "\(fault.error): first on line \(line)")
+            guard case .line(let line, _) = locations["listen", first] else { break }
+            return SettingError(location: locations["listen", fault.index], reason: "\(fault.error): first on line \(line)")
         case (_, .limit?), (_, nil): break
         }
         return located(fault.error, index: fault.index)
     }
 
-    /// The error with the place of the setting it comes from.
+    /// The error, located at the setting that causes it.
     ///
-    /// - Parameter index: Of the item that it is about, if the setting is a list.
+    /// - Parameter index: The index of the invalid item, if the setting is a list.
     func located(_ error: ConfigurationError, index: Int? = nil) -> SettingError {
         let item = tlsItem(of: error)
         let key: String? =
@@ -119,6 +120,7 @@ struct Configuration {
             case .file(let path, _): path == pidFile ? "pid-file" : path == portFile ? "port-file" : "log"
             case .listen, .invalidAddress, .nothingToListenOn: "listen"
             case .tls: item?.key ?? "tls"
+            case .certificateCheckInterval: "tls"
             case .limit(let name, _): "limits.\(name)"
             case .origin: "allow-origin"
             case .sandbox(let reason): sandboxKey(of: reason)
@@ -126,16 +128,16 @@ struct Configuration {
             }
         var reason = "\(error)"
         if case .tls = error, reason.hasSuffix(TLSIdentity.missingPassphrase) {
-            reason += ": passphrase: FILE, or --tls-key-passphrase FILE, names the file with it"
+            reason += ": set passphrase: FILE or --tls-key-passphrase FILE"
         }
-        return SettingError(place: key.flatMap { places[$0, item?.index ?? index] }, reason: reason)
+        return SettingError(location: key.flatMap { locations[$0, item?.index ?? index] }, reason: reason)
     }
 
     private func tlsItem(of error: ConfigurationError) -> (key: String, index: Int)? {
         if case .tls(_, let reason) = error { tls?.item(of: reason) } else { nil }
     }
 
-    /// The key that an error about the sandbox comes from.
+    /// The key of an error about the sandbox.
     private func sandboxKey(of reason: String) -> String? {
         if reason.hasPrefix("allow ") {
             let permission = sandbox.allows.first { permission in
@@ -147,6 +149,6 @@ struct Configuration {
             }
             return permission.map { "sandbox.allow \($0)" }
         }
-        return ["chroot", "group", "user", "sandbox"].first { places[$0] != nil && reason.contains($0 == "sandbox" ? "" : $0) }
+        return ["chroot", "group", "user", "sandbox"].first { locations[$0] != nil && reason.contains($0 == "sandbox" ? "" : $0) }
     }
 }

@@ -2,15 +2,15 @@ import Apus
 import ApusPlatform
 import Logging
 
-/// Reads a configuration file: YAML, with the keys of `settings` and no others. Every mistake is an error that names the file, the line, what
-/// was expected and what is there; reading goes on behind it.
+/// Reads a configuration file: YAML with the keys of `settings`. Every error has the file, the
+/// line, the expected and the actual value; reading continues after it.
 struct ConfigurationFile {
     private let path: String
     private var configuration: Configuration
 
-    /// Sets what the file at `path` says, and adds its mistakes to the configuration.
+    /// Applies the settings of the file at `path`, and adds its errors to the configuration.
     ///
-    /// - Throws: `SettingErrors`: the file cannot be read, or is no YAML.
+    /// - Throws: `SettingErrors` if the file cannot be read or is not YAML.
     static func apply(_ path: String, to configuration: inout Configuration) throws(SettingErrors) {
         var file = ConfigurationFile(path: path, configuration: configuration)
         try file.read()
@@ -33,7 +33,7 @@ struct ConfigurationFile {
                     } catch {
                         throw file.error(node, "listen: \(error)")
                     }
-                    file.configuration.places.add(file.place(node), toItemsOf: "listen")
+                    file.configuration.locations.add(file.location(node), toItemsOf: "listen")
                 }
             }
         },
@@ -50,7 +50,7 @@ struct ConfigurationFile {
         "allow-origin": { file, node throws(SettingError) in
             for (text, node) in try file.texts(node, "allow-origin", expected: "an origin, a list of origins, or \"*\"") {
                 file.configuration.allowOrigin.append(text)
-                file.configuration.places.add(file.place(node), toItemsOf: "allow-origin")
+                file.configuration.locations.add(file.location(node), toItemsOf: "allow-origin")
             }
         },
         "tls": { file, node throws(SettingError) in try file.readTLS(node) },
@@ -98,12 +98,12 @@ struct ConfigurationFile {
 
     private mutating func read() throws(SettingErrors) {
         let document = YAMLReader.read(try contents())
-        configuration.mistakes += document.faults.map { SettingError(place: .line($0.mark.line, of: path), reason: "\($0)") }
-        guard let root = document.root else { throw SettingErrors(configuration.mistakes) }
+        configuration.errors += document.errors.map { SettingError(location: .line($0.mark.line, of: path), reason: "\($0)") }
+        guard let root = document.root else { throw SettingErrors(configuration.errors) }
         if root.isNull { return }
         attempt("") { file throws(SettingError) in
             for entry in try file.entries(root, "the file") {
-                file.configuration.places[entry.key] = file.place(of: entry)
+                file.configuration.locations[entry.key] = file.location(of: entry)
                 file.attempt(entry.key) { file throws(SettingError) in
                     guard let set = Self.settings[entry.key] else { throw file.unknown(entry, in: "", known: Self.settings.keys.sorted()) }
                     try set(&file, entry.value)
@@ -121,16 +121,16 @@ struct ConfigurationFile {
             reason = error.reason
         }
         let text = "cannot read the configuration file \(Quotation.of(path)): \(reason)"
-        throw SettingErrors([SettingError(place: .option("config"), reason: text)])
+        throw SettingErrors([SettingError(location: .option("config"), reason: text)])
     }
 
-    /// Does a part of the work; what it throws is one more mistake, in the setting `key`.
+    /// Runs `body` and records its error as one in the setting `key`.
     private mutating func attempt(_ key: String, _ body: (inout ConfigurationFile) throws(SettingError) -> Void) {
         do throws(SettingError) {
             try body(&self)
         } catch {
-            configuration.mistakes.append(error)
-            configuration.mistakenKeys.insert(key)
+            configuration.errors.append(error)
+            configuration.invalidKeys.insert(key)
         }
     }
 
@@ -138,7 +138,7 @@ struct ConfigurationFile {
         var tls = Configuration.TLS()
         for entry in try entries(node, "tls") {
             let (name, value) = ("tls.\(entry.key)", entry.value)
-            configuration.places[name] = place(of: entry)
+            configuration.locations[name] = location(of: entry)
             attempt(name) { file throws(SettingError) in
                 switch entry.key {
                 case "certificate": tls.certificates = try file.files(value, name)
@@ -159,30 +159,30 @@ struct ConfigurationFile {
                 }
             }
         }
-        // What depends on a mistaken key is not known.
-        guard configuration.mistakenKeys.isDisjoint(with: ["tls.certificate", "tls.key"]) else { return }
+        // Checks that depend on an invalid key are skipped.
+        guard configuration.invalidKeys.isDisjoint(with: ["tls.certificate", "tls.key"]) else { return }
         for (name, value) in [("certificate", tls.certificates), ("key", tls.keys)] where value.isEmpty {
-            throw error(node, "tls: expected \(name), a file, got none")
+            throw error(node, "tls.\(name): expected a file, got none")
         }
         guard tls.certificates.count == tls.keys.count else {
             throw error(
-                node, "tls: expected a key for each certificate, got \(tls.certificates.count) certificates and \(tls.keys.count) keys")
+                node, "tls.key: expected a key for each certificate, got \(tls.certificates.count) certificates and \(tls.keys.count) keys")
         }
         configuration.tls = tls
-        guard configuration.mistakenKeys.isDisjoint(with: ["tls.client-certificate", "tls.ca"]) else { return }
+        guard configuration.invalidKeys.isDisjoint(with: ["tls.client-certificate", "tls.ca"]) else { return }
         if tls.clientCertificate != .off, tls.authorities == nil {
-            throw error(node, "tls: expected ca, the file of who signs the clients' certificates, with client-certificate, got none")
+            throw error(node, "tls.ca: expected the certificate authorities' file with client-certificate, got none")
         }
     }
 
     /// A file or a list of files.
     private mutating func files(_ node: YAMLNode, _ name: String) throws(SettingError) -> [String] {
         let files = try texts(node, name, expected: "a file or a list of files")
-        for (_, node) in files { configuration.places.add(place(node), toItemsOf: name) }
+        for (_, node) in files { configuration.locations.add(location(node), toItemsOf: name) }
         return files.map(\.0)
     }
 
-    /// A mode, or `mode` and `allow`.
+    /// A mode, or a mapping with `mode` and `allow`.
     private mutating func readSandbox(_ node: YAMLNode) throws(SettingError) {
         guard case .mapping(let entries) = node.value else {
             configuration.sandboxMode = try choice(node, "sandbox", SandboxMode.allCases) { $0.rawValue }
@@ -205,7 +205,7 @@ struct ConfigurationFile {
 
     private mutating func readPermission(_ node: YAMLNode) throws(SettingError) {
         var text = node.text
-        // `reading: /PATH` is a key with a value to YAML.
+        // In YAML, `reading: /PATH` is a mapping.
         if case .mapping(let entries) = node.value, entries.count == 1, let path = entries[0].value.text {
             text = "\(entries[0].key):\(path)"
         }
@@ -214,13 +214,13 @@ struct ConfigurationFile {
             throw error(node, "sandbox.allow: expected \(SandboxOptions.permissionForms), got \(got)")
         }
         configuration.sandbox.allows.insert(permission)
-        configuration.places["sandbox.allow \(permission)"] = place(node)
+        configuration.locations["sandbox.allow \(permission)"] = location(node)
     }
 
     private mutating func readLimits(_ node: YAMLNode) throws(SettingError) {
         for entry in try entries(node, "limits") {
             let name = "limits.\(entry.key)"
-            configuration.places[name] = place(of: entry)
+            configuration.locations[name] = location(of: entry)
             attempt(name) { file throws(SettingError) in
                 guard let setting = LimitSettings.all.first(where: { $0.name == entry.key }) else {
                     throw file.unknown(entry, in: "limits.", known: LimitSettings.all.map(\.name))
@@ -246,12 +246,12 @@ struct ConfigurationFile {
         return text
     }
 
-    /// A text; nil for YAML's null, which says that there is none (YAML 1.2.2 §10.2.1.1).
+    /// A text; nil for YAML's null, which stands for no value (YAML 1.2.2 §10.2.1.1).
     private func optionalText(_ node: YAMLNode, _ name: String, expected: String) throws(SettingError) -> String? {
         node.isNull ? nil : try text(node, name, expected: expected)
     }
 
-    /// One text, or a list of them; each item that is none is a mistake.
+    /// One text or a list of texts; each other item is an error.
     private mutating func texts(_ node: YAMLNode, _ name: String, expected: String) throws(SettingError) -> [(String, YAMLNode)] {
         var texts: [(String, YAMLNode)] = []
         for node in node.items {
@@ -270,31 +270,31 @@ struct ConfigurationFile {
         return values[index]
     }
 
-    // MARK: Mistakes
+    // MARK: Errors
 
-    private func place(_ node: YAMLNode) -> SettingPlace { .line(node.mark.line, of: path) }
+    private func location(_ node: YAMLNode) -> SettingLocation { .line(node.mark.line, of: path) }
 
-    private func place(of entry: YAMLNode.Entry) -> SettingPlace { .line(entry.mark.line, of: path) }
+    private func location(of entry: YAMLNode.Entry) -> SettingLocation { .line(entry.mark.line, of: path) }
 
-    private func error(_ node: YAMLNode, _ reason: String) -> SettingError { SettingError(place: place(node), reason: reason) }
+    private func error(_ node: YAMLNode, _ reason: String) -> SettingError { SettingError(location: location(node), reason: reason) }
 
     private func unexpected(_ node: YAMLNode, _ name: String, _ expected: String) -> SettingError {
         error(node, "\(name): expected \(expected), got \(node.shown)")
     }
 
-    /// The error for a key that does not exist. The key that it is likely to be is mistaken, too.
+    /// The error for an unknown key. The most similar known key becomes invalid, too.
     private mutating func unknown(_ entry: YAMLNode.Entry, in prefix: String, known: [String]) -> SettingError {
         var reason = "unknown key \(Quotation.of(prefix + entry.key)): expected one of \(known.joined(separator: ", "))"
-        if let likely = Likeness.nearest(to: entry.key, among: known) {
-            configuration.mistakenKeys.insert(prefix + likely)
-            reason += "; did you mean \"\(prefix)\(likely)\"?"
+        if let suggestion = Spelling.suggestion(for: entry.key, among: known) {
+            configuration.invalidKeys.insert(prefix + suggestion)
+            reason += "; did you mean \"\(prefix)\(suggestion)\"?"
         }
-        return SettingError(place: place(of: entry), reason: reason)
+        return SettingError(location: location(of: entry), reason: reason)
     }
 }
 
 extension YAMLNode {
-    /// The items of a list; anything else is a list of one.
+    /// The items of a list; any other node is a list of one.
     fileprivate var items: [YAMLNode] {
         if case .sequence(let nodes) = value { nodes } else { [self] }
     }

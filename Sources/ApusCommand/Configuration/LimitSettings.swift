@@ -1,10 +1,10 @@
 import Apus
 
-/// The properties of `Limits` by name, as a configuration file sets them and `apus check` prints them.
+/// The properties of `Limits` by name, for the configuration file and `apus check`.
 enum LimitSettings {
     enum Kind {
         case count(WritableKeyPath<Limits, Int>)
-        /// Or `auto`.
+        /// A count or `auto`.
         case optionalCount(WritableKeyPath<Limits, Int?>)
         case bytes(WritableKeyPath<Limits, Int>)
         case time(WritableKeyPath<Limits, Duration>)
@@ -41,7 +41,7 @@ enum LimitSettings {
         ]
     }
 
-    /// What the text of a limit may be.
+    /// The expected form of a limit's text.
     static func form(of kind: Kind) -> String {
         switch kind {
         case .count: "a number from 1"
@@ -52,9 +52,9 @@ enum LimitSettings {
         }
     }
 
-    /// Sets a limit from a file's text.
+    /// Sets a limit from its text.
     ///
-    /// - Returns: Whether the text has the form of the limit.
+    /// - Returns: Whether the text has the expected form.
     static func set(_ kind: Kind, to text: String, in limits: inout Limits) -> Bool {
         switch kind {
         case .count(let path):
@@ -83,7 +83,7 @@ enum LimitSettings {
         return true
     }
 
-    /// The limit's value as a file would write it.
+    /// The limit's value in the form of the file.
     static func text(_ kind: Kind, in limits: Limits) -> String {
         switch kind {
         case .count(let path): "\(limits[keyPath: path])"

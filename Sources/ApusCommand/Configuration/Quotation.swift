@@ -1,9 +1,9 @@
-/// A text of a file's or a person's within an error of one line.
+/// Quotes a text from a file or the command line in an error message of one line.
 enum Quotation {
-    /// Characters; what is longer is cut.
+    /// Unicode scalars; longer texts are cut.
     private static let maxLength = 80
 
-    /// The text in double quotes, without control characters, cut where it is long.
+    /// The text in double quotes, control characters escaped, cut if it is long.
     static func of(_ text: String) -> String {
         var shown = ""
         for scalar in text.unicodeScalars.prefix(maxLength) {

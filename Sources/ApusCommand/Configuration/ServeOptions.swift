@@ -2,16 +2,18 @@ import Apus
 import ArgumentParser
 import Logging
 
-/// The options that `apus serve` and `apus check` have in common. An option goes before the file's key of the same name.
+/// The options of `apus serve` and `apus check`. An option overrides the file's key of the same
+/// name.
 struct ServeOptions: ParsableArguments {
     @Option(
         name: [.customShort("c"), .long],
-        help: ArgumentHelp("A configuration file (YAML); HUP reads it anew. Options go before it.", valueName: "file"))
+        help: ArgumentHelp("A configuration file (YAML); HUP reads it again. Options override it.", valueName: "file"))
     var config: String?
 
     @Option(
         name: .long,
-        help: ArgumentHelp("Where to listen: HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable. Port 0 chooses one.", valueName: "address"))
+        help: ArgumentHelp(
+            "An address to listen on: HOST:PORT, [IPV6]:PORT or unix:/PATH; repeatable. Port 0: any free port.", valueName: "address"))
     var listen: [String] = []
 
     @Option(name: .long, help: ArgumentHelp("Worker processes: a number, or auto for one per CPU (default).", valueName: "n"))
@@ -20,22 +22,24 @@ struct ServeOptions: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("Serve the files of this directory instead of the demo's page.", valueName: "dir"))
     var root: String?
 
-    @Option(name: .long, help: "The least that is logged: trace, debug, info (default), notice, warning, error or critical.")
+    @Option(name: .long, help: "The minimum level to log: trace, debug, info (default), notice, warning, error or critical.")
     var logLevel: String?
 
-    @Option(name: .long, help: ArgumentHelp("Log to this file instead of standard error; USR1 opens it anew.", valueName: "file"))
+    @Option(name: .long, help: ArgumentHelp("Log to this file instead of standard error; USR1 reopens it.", valueName: "file"))
     var log: String?
 
-    @Option(name: .long, help: ArgumentHelp("Write the master's process number here.", valueName: "file"))
+    @Option(name: .long, help: ArgumentHelp("Write the master's process ID to this file.", valueName: "file"))
     var pidFile: String?
 
-    @Option(name: .long, help: ArgumentHelp("Write one line ADDRESS:PORT per listener here once all workers accept.", valueName: "file"))
+    @Option(
+        name: .long, help: ArgumentHelp("Write one line ADDRESS:PORT per listener to this file once all workers accept.", valueName: "file")
+    )
     var portFile: String?
 
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Whose pages may open WebSockets besides those served here, repeatable: https://HOST, HOST for http too, or *.",
+            "An origin whose pages may open WebSockets besides those served here, repeatable: https://HOST, HOST for http too, or *.",
             valueName: "origin"))
     var allowOrigin: [String] = []
 
@@ -43,28 +47,28 @@ struct ServeOptions: ParsableArguments {
 
     @OptionGroup var sandbox: ServeSandbox
 
-    @Flag(name: .long, help: "Answer a handshake with the client's whole list of subprotocols: libwebsockets 1.6 clients insist on it.")
+    @Flag(name: .long, help: "Answer a handshake with the client's whole list of subprotocols, as libwebsockets 1.6 clients require.")
     var echoSubprotocolList = false
 
-    @Flag(name: .long, help: "Serve the demo's WebSockets beside --root; without --root they are served anyhow.")
+    @Flag(name: .long, help: "Serve the demo's WebSockets with --root; without --root they are always served.")
     var demo = false
 
-    @Flag(name: .long, help: "Turn away for a minute an address that was being served when three workers died within a minute.")
+    @Flag(name: .long, help: "Refuse an address for a minute if it was being served when three workers died within a minute.")
     var quarantine = false
 
-    /// What the file and the options say together. The configuration holds the mistakes of the file.
+    /// The configuration of the file and the options, with the errors of the file.
     func configuration() throws -> Configuration {
         var configuration = Configuration()
         if let config { try ConfigurationFile.apply(config, to: &configuration) }
         do {
             try apply(to: &configuration)
         } catch {
-            throw configuration.mistakes.isEmpty ? error : SettingErrors(configuration.mistakes)
+            throw configuration.errors.isEmpty ? error : SettingErrors(configuration.errors)
         }
         return configuration
     }
 
-    /// Puts the options over what the file says.
+    /// Applies the options on top of the file's settings.
     private func apply(to configuration: inout Configuration) throws {
         if let logLevel {
             guard let level = Logger.Level(rawValue: logLevel) else {
@@ -83,18 +87,18 @@ struct ServeOptions: ParsableArguments {
             configuration.listen = try listen.map { text in
                 do { return try ListenAddress(parsing: text) } catch { throw ValidationError("--listen \(text): \(error)") }
             }
-            configuration.places["listen"] = .option("listen")
+            configuration.locations["listen"] = .option("listen")
         }
         if let tls = try tls.settings {
             configuration.tls = tls
-            configuration.places["tls"] = .option("tls-certificate")
-            for name in ["certificate", "key", "ocsp", "ca"] { configuration.places["tls.\(name)"] = .option("tls-\(name)") }
-            configuration.places["tls.passphrase"] = .option("tls-key-passphrase")
+            configuration.locations["tls"] = .option("tls-certificate")
+            for name in ["certificate", "key", "ocsp", "ca"] { configuration.locations["tls.\(name)"] = .option("tls-\(name)") }
+            configuration.locations["tls.passphrase"] = .option("tls-key-passphrase")
         }
         sandbox.apply(to: &configuration)
         if !allowOrigin.isEmpty {
             configuration.allowOrigin = allowOrigin
-            configuration.places["allow-origin"] = .option("allow-origin")
+            configuration.locations["allow-origin"] = .option("allow-origin")
         }
         if echoSubprotocolList { configuration.echoSubprotocolList = true }
         if demo { configuration.demo = true }
@@ -104,7 +108,7 @@ struct ServeOptions: ParsableArguments {
         ] {
             guard let value else { continue }
             configuration[keyPath: path] = value
-            configuration.places[name] = .option(name)
+            configuration.locations[name] = .option(name)
         }
     }
 }

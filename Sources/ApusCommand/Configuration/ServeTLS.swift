@@ -1,16 +1,16 @@
 import Apus
 import ArgumentParser
 
-/// The options of `apus serve` that make it speak TLS.
+/// The TLS options of `apus serve`.
 struct ServeTLS: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Speak TLS, and show the certificate chain in this PEM file; repeatable, each with its --tls-key: clients choose by name.",
+            "Use TLS with the certificate chain in this PEM file; repeatable, each with its --tls-key: clients select by server name.",
             valueName: "file"))
     var tlsCertificate: [String] = []
 
-    @Option(name: .long, help: ArgumentHelp("The certificate's private key, a PEM file.", valueName: "file"))
+    @Option(name: .long, help: ArgumentHelp("A PEM file with the certificate's private key.", valueName: "file"))
     var tlsKey: [String] = []
 
     @Option(name: .long, help: ArgumentHelp("A file with the passphrase of the keys.", valueName: "file"))
@@ -21,28 +21,28 @@ struct ServeTLS: ParsableArguments {
     )
     var tlsOcsp: String?
 
-    @Option(name: .long, help: ArgumentHelp("The authorities that clients' certificates must come from, a PEM file.", valueName: "file"))
+    @Option(name: .long, help: ArgumentHelp("A PEM file with the certificate authorities for clients' certificates.", valueName: "file"))
     var tlsCa: String?
 
-    @Option(name: .long, help: ArgumentHelp("Whether clients are asked for a certificate: off, optional or required.", valueName: "mode"))
+    @Option(name: .long, help: ArgumentHelp("Whether client certificates are requested: off, optional or required.", valueName: "mode"))
     var tlsClientCertificate = Configuration.TLS.ClientCertificate.off
 
-    @Flag(name: .long, help: "Serve plain HTTP to clients that speak it where TLS is spoken, instead of answering 400.")
+    @Flag(name: .long, help: "Serve plain HTTP on TLS listeners to clients without TLS, instead of answering 400.")
     var tlsAllowPlain = false
 
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "How often to look for new certificates and keys in the files: new ones are shown from then on, and connections stay (default: 10 s).",
+            "How often to check the files for new certificates and keys, used for new connections (default: 10 s).",
             valueName: "time|off"))
     var tlsCheckInterval: String?
 
-    /// Nil without any of them.
+    /// The settings of the options; nil without any.
     var settings: Configuration.TLS? {
         get throws {
             guard tlsCertificate.count == tlsKey.count else {
                 throw ValidationError(
-                    "expected a --tls-key for each --tls-certificate, got \(tlsCertificate.count) certificates and \(tlsKey.count) keys")
+                    "--tls-key: expected one for each --tls-certificate, got \(tlsCertificate.count) certificates and \(tlsKey.count) keys")
             }
             guard !tlsCertificate.isEmpty else {
                 guard tlsCa == nil, tlsClientCertificate == .off, tlsOcsp == nil, tlsKeyPassphrase == nil, !tlsAllowPlain,

@@ -1,27 +1,27 @@
-/// A setting that is wrong, and where it was made.
+/// An invalid setting, and its location.
 struct SettingError: Error, CustomStringConvertible {
-    var place: SettingPlace?
+    var location: SettingLocation?
     let reason: String
 
     var description: String {
-        switch place {
+        switch location {
         case .line(let number, let file): "\(file):\(number): \(reason)"
         case .option(let name): "\(reason) (--\(name))"
         case nil: reason
         }
     }
 
-    /// The line of the file; nil for what is in no file.
+    /// The line of the file; nil for an option.
     fileprivate var line: Int? {
-        if case .line(let number, _) = place { number } else { nil }
+        if case .line(let number, _) = location { number } else { nil }
     }
 }
 
-/// All settings that are wrong: those of the file in its order, then the others.
+/// All invalid settings: those of the file in its order, then the others.
 struct SettingErrors: Error, CustomStringConvertible {
     private let errors: [SettingError]
 
-    /// More than anybody reads at once.
+    /// The limit of printed errors.
     private static let maxShown = 50
 
     init(_ errors: [SettingError]) {
@@ -29,41 +29,43 @@ struct SettingErrors: Error, CustomStringConvertible {
         self.errors = ofFile + errors.filter { $0.line == nil }
     }
 
-    /// One line for each.
+    /// One line for each error.
     var lines: [String] {
         let rest = errors.count - Self.maxShown
-        return errors.prefix(Self.maxShown).map(\.description) + (rest > 0 ? ["\(rest) more mistakes"] : [])
+        return errors.prefix(Self.maxShown).map(\.description) + (rest > 0 ? ["\(rest) more errors"] : [])
     }
 
-    /// For the log, where an error is one line.
+    /// All errors in one line, for the log.
     var description: String { lines.joined(separator: "; ") }
 }
 
-/// Where a setting was made.
-enum SettingPlace: Equatable {
+/// The location of a setting.
+enum SettingLocation: Equatable {
     case option(String)
     case line(Int, of: String)
 }
 
-/// Where each setting was made, by its key: options and keys have the same names, keys within `tls` are `tls.KEY`.
-struct SettingPlaces {
-    private var places: [String: SettingPlace] = [:]
-    private var items: [String: [SettingPlace]] = [:]
+/// The locations of settings by key. Options and keys have the same names; keys within `tls` are
+/// `tls.KEY`.
+struct SettingLocations {
+    private var locations: [String: SettingLocation] = [:]
+    private var items: [String: [SettingLocation]] = [:]
 
-    /// The place of a setting; nil if it was not made. Setting it forgets the places of its items.
-    subscript(key: String) -> SettingPlace? {
-        get { places[key] }
+    /// The location of a setting; nil if it is not set. Assigning it removes the locations of its
+    /// items.
+    subscript(key: String) -> SettingLocation? {
+        get { locations[key] }
         set {
-            places[key] = newValue
+            locations[key] = newValue
             items[key] = nil
         }
     }
 
-    /// The place of an item of a list; the list's if that is all that is known.
-    subscript(key: String, index: Int?) -> SettingPlace? {
-        guard let index, let places = items[key], places.indices.contains(index) else { return self[key] }
-        return places[index]
+    /// The location of an item of a list; that of the list if it is unknown.
+    subscript(key: String, index: Int?) -> SettingLocation? {
+        guard let index, let locations = items[key], locations.indices.contains(index) else { return self[key] }
+        return locations[index]
     }
 
-    mutating func add(_ place: SettingPlace, toItemsOf key: String) { items[key, default: []].append(place) }
+    mutating func add(_ location: SettingLocation, toItemsOf key: String) { items[key, default: []].append(location) }
 }

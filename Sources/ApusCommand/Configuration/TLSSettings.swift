@@ -2,28 +2,28 @@ import Apus
 import ApusPlatform
 
 extension Configuration {
-    /// The files that TLS is made from, and who must show a certificate.
+    /// The files of TLS, and the policy for client certificates.
     struct TLS: Equatable {
         enum ClientCertificate: String, CaseIterable { case off, optional, required }
 
         /// The keys of a configuration file.
         static let knownKeys = ["allow-plain", "ca", "certificate", "check-interval", "client-certificate", "key", "ocsp", "passphrase"]
 
-        /// Files of certificate chains, and of the key for each.
+        /// The files of the certificate chains, and of the key for each.
         var certificates: [String] = []
         var keys: [String] = []
-        /// The file with the keys' passphrase.
+        /// The file with the passphrase of the keys.
         var passphrase: String?
-        /// The response to staple for the first certificate.
+        /// The file of the OCSP response to staple for the first certificate.
         var ocsp: String?
         var allowsPlain = false
-        /// How often the files are looked at for new contents; nil: never.
+        /// How often the files are checked for changes; nil: never.
         var checkInterval: Duration? = .seconds(10)
-        /// Whose signature a client's certificate must have.
+        /// The file of the certificate authorities for client certificates.
         var authorities: String?
         var clientCertificate = ClientCertificate.off
 
-        /// The setting whose file an error names, and the file's index in it.
+        /// The setting whose file an error message contains, and the file's index in it.
         func item(of reason: String) -> (key: String, index: Int)? {
             let settings = [
                 ("key", keys), ("certificate", certificates), ("ocsp", ocsp.map { [$0] } ?? []), ("ca", authorities.map { [$0] } ?? []),
@@ -34,9 +34,9 @@ extension Configuration {
             return nil
         }
 
-        /// The library's options. Each call reads the passphrase anew.
-        func options(_ places: SettingPlaces) throws(SettingError) -> ServerTLS {
-            let passphrase = try readPassphrase(places)
+        /// The options for the library. Each call reads the passphrase again.
+        func options(_ locations: SettingLocations) throws(SettingError) -> ServerTLS {
+            let passphrase = try readPassphrase(locations)
             var options = ServerTLS(
                 zip(certificates, keys).map { chain, key in
                     guard let passphrase else { return TLSIdentity(certificateChain: chain, privateKey: key) }
@@ -52,11 +52,11 @@ extension Configuration {
             return options
         }
 
-        /// Bytes; OpenSSL takes passphrases of at most 1024.
+        /// In bytes; OpenSSL accepts passphrases of up to 1024.
         private static let maxPassphraseFileBytes = 64 * 1024
 
-        /// The first line of the passphrase's file.
-        private func readPassphrase(_ places: SettingPlaces) throws(SettingError) -> String? {
+        /// The first line of the passphrase file.
+        private func readPassphrase(_ locations: SettingLocations) throws(SettingError) -> String? {
             guard let passphrase else { return nil }
             let reason: String
             do throws(SystemError) {
@@ -70,14 +70,16 @@ extension Configuration {
                 reason = error.reason
             }
             throw SettingError(
-                place: places["tls.passphrase"],
-                reason: "tls: the keys' passphrase cannot be read from \(Quotation.of(passphrase)): \(reason)")
+                location: locations["tls.passphrase"],
+                reason: "tls.passphrase: cannot read \(Quotation.of(passphrase)): \(reason)")
         }
 
-        /// What `check-interval` may be.
+        /// The expected form of `check-interval`.
         static let checkIntervalForm = "off, or a time of at least 10 ms, with its unit: ms, s, min or h"
 
-        /// The outer nil: no such interval.
+        /// Parses an interval.
+        ///
+        /// - Returns: The outer nil if the text is invalid, the inner nil for `off`.
         static func checkInterval(_ text: String) -> Duration?? {
             if text == "off" { return .some(nil) }
             guard let interval = Quantity.duration(text), interval >= .milliseconds(10) else { return nil }

@@ -1,6 +1,6 @@
 /// A value of a YAML file, and where it begins.
 struct YAMLNode {
-    /// A place in the file, counted from 1; columns are characters.
+    /// A position in the file, counted from 1; columns are characters.
     struct Mark: Equatable {
         var line: Int
         var column: Int
@@ -14,10 +14,10 @@ struct YAMLNode {
     }
 
     enum Value {
-        /// A text. Only a plain one, without quotes and without the tag `!!str`, can stand for null.
+        /// A text. Only a plain one, without quotes and without the tag `!!str`, can be null.
         case scalar(String, isPlain: Bool)
         case sequence([YAMLNode])
-        /// In the order of the file; no key occurs twice.
+        /// In the order of the file, without duplicate keys.
         case mapping([Entry])
     }
 
@@ -29,7 +29,7 @@ struct YAMLNode {
         if case .scalar(let text, _) = value { text } else { nil }
     }
 
-    /// What it is, for an error: its text in quotes, or its kind.
+    /// Its description for an error: the text in quotes, or the kind.
     var shown: String {
         switch value {
         case .scalar(let text, let isPlain): text.isEmpty && isPlain ? "nothing" : Quotation.of(text)
@@ -38,14 +38,14 @@ struct YAMLNode {
         }
     }
 
-    /// Whether it is YAML's null, in a form of the core schema (YAML 1.2.2 §10.3.2).
+    /// Whether it is YAML's null in the core schema (YAML 1.2.2 §10.3.2).
     var isNull: Bool {
         if case .scalar(let text, isPlain: true) = value { ["", "~", "null", "Null", "NULL"].contains(text) } else { false }
     }
 }
 
-/// What is wrong with a file as YAML, and where.
-struct YAMLFault: Error, Equatable, CustomStringConvertible {
+/// An error in a file's YAML.
+struct YAMLError: Error, Equatable, CustomStringConvertible {
     let mark: YAMLNode.Mark
     let description: String
 }

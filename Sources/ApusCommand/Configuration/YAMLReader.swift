@@ -1,24 +1,26 @@
 import CYAML
 
-/// Reads one YAML document with libyaml, as the tree that a configuration file is.
+/// Reads one YAML document with libyaml.
 ///
-/// Refused are anchors and aliases (a kilobyte of them can stand for more than fits into memory), tags other than the core schema's, several
-/// documents, keys that are no text or occur twice, and deep nesting.
+/// Refused are anchors and aliases (a kilobyte of them can expand to more than fits into memory),
+/// tags outside of the core schema, several documents, keys that are not texts or occur twice, and
+/// deep nesting.
 @safe struct YAMLReader: ~Copyable {
-    /// What a file amounts to.
+    /// The result of reading a file.
     struct Document {
-        /// Nil if the file is no YAML, or cannot be read on from a fault. An empty file is a null.
+        /// Nil if the file is not YAML or an error prevents further reading. An empty file is a
+        /// null.
         var root: YAMLNode?
         /// In the order of the file.
-        var faults: [YAMLFault]
+        var errors: [YAMLError]
     }
 
-    /// Larger files are a mistake. Bytes.
+    /// The limit of a file, in bytes.
     static let maxBytes = 1 << 20
-    /// Lists and mappings within each other; a configuration file has three.
+    /// The limit of nesting; a configuration file has three levels.
     static let maxDepth = 32
 
-    /// The tags that say what is known without them (YAML 1.2.2 §10.3).
+    /// The tags that do not change a value's meaning (YAML 1.2.2 §10.3).
     private static let textTags = ["!", "tag:yaml.org,2002:str"]
     private static let scalarTags = textTags + ["null", "bool", "int", "float"].map { "tag:yaml.org,2002:\($0)" }
     private static let sequenceTags = ["!", "tag:yaml.org,2002:seq"]
@@ -26,16 +28,16 @@ import CYAML
 
     private let parser: UnsafeMutablePointer<yaml_parser_t>
     private let bytes: [UInt8]
-    private var faults: [YAMLFault] = []
+    private var errors: [YAMLError] = []
 
     /// Reads a file's bytes, which must be UTF-8.
     static func read(_ bytes: [UInt8]) -> Document {
         guard bytes.count <= maxBytes else {
             let reason = "expected a file of at most \(maxBytes) bytes, got a larger one"
-            return Document(root: nil, faults: [YAMLFault(mark: .init(line: 1, column: 1), description: reason)])
+            return Document(root: nil, errors: [YAMLError(mark: .init(line: 1, column: 1), description: reason)])
         }
         var reader = YAMLReader(bytes)
-        // SAFETY: libyaml keeps the pointer as long as it parses, which is within this closure.
+        // SAFETY: libyaml uses the pointer only while it parses, which is within this closure.
         return unsafe bytes.withUnsafeBufferPointer { buffer in
             unsafe yaml_parser_set_input_string(reader.parser, buffer.baseAddress, buffer.count)
             return reader.document()
@@ -44,7 +46,7 @@ import CYAML
 
     private init(_ bytes: [UInt8]) {
         self.bytes = bytes
-        // On the heap, since libyaml keeps a pointer to the parser in the parser.
+        // On the heap, because libyaml stores a pointer to the parser in the parser.
         unsafe parser = .allocate(capacity: 1)
         guard unsafe yaml_parser_initialize(parser) == 1 else { fatalError("out of memory") }
         unsafe yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING)
@@ -55,39 +57,40 @@ import CYAML
         unsafe parser.deallocate()
     }
 
-    // MARK: The tree
+    // MARK: Tree
 
     private mutating func document() -> Document {
         var root: YAMLNode?
-        do throws(YAMLFault) {
+        do throws(YAMLError) {
             root = try self.root()
         } catch {
-            faults.append(error)
+            errors.append(error)
         }
-        // A key is compared with those before it when its value has been read.
-        return Document(root: root, faults: faults.sorted { ($0.mark.line, $0.mark.column) < ($1.mark.line, $1.mark.column) })
+        // A key is compared with the earlier ones after its value has been read, so errors need
+        // sorting.
+        return Document(root: root, errors: errors.sorted { ($0.mark.line, $0.mark.column) < ($1.mark.line, $1.mark.column) })
     }
 
-    private mutating func root() throws(YAMLFault) -> YAMLNode {
+    private mutating func root() throws(YAMLError) -> YAMLNode {
         let stream = try next()
         guard try next().kind == .documentStart else { return YAMLNode(value: .scalar("", isPlain: true), mark: stream.mark) }
         let root = try node(from: try next(), depth: 0)
         _ = try next()
         let end = try next()
-        guard end.kind == .streamEnd else { throw YAMLFault(mark: end.mark, description: "expected one document, got a second one (---)") }
+        guard end.kind == .streamEnd else { throw YAMLError(mark: end.mark, description: "expected one document, got a second one (---)") }
         return root
     }
 
     /// The node that begins with `event`.
-    private mutating func node(from event: Event, depth: Int) throws(YAMLFault) -> YAMLNode {
+    private mutating func node(from event: Event, depth: Int) throws(YAMLError) -> YAMLNode {
         if event.hasAnchor {
-            throw YAMLFault(
-                mark: event.mark, description: "an anchor (&): the file may hold neither anchors nor aliases; write it out")
+            throw YAMLError(
+                mark: event.mark, description: "expected no anchors or aliases, got an anchor (&): write the value out")
         }
         switch event.kind {
         case .scalar(let text, let isPlain):
             check(event, Self.scalarTags)
-            if text.unicodeScalars.contains("\0") { note(event.mark, "expected a text without the character NUL") }
+            if text.unicodeScalars.contains("\0") { note(event.mark, "expected a text without NUL, got one") }
             let isUntagged = event.tag.map { !Self.textTags.contains($0) } ?? true
             return YAMLNode(value: .scalar(text, isPlain: isPlain && isUntagged), mark: event.mark)
         case .sequenceStart:
@@ -97,15 +100,15 @@ import CYAML
             check(event, Self.mappingTags)
             return YAMLNode(value: .mapping(try entries(event, depth: depth)), mark: event.mark)
         case .alias:
-            throw YAMLFault(
+            throw YAMLError(
                 mark: event.mark,
-                description: "an alias (*): the file may hold neither anchors nor aliases; a text that begins with * needs quotes")
+                description: "expected no anchors or aliases, got an alias (*): quote a text that begins with *")
         case .streamStart, .streamEnd, .documentStart, .documentEnd, .sequenceEnd, .mappingEnd:
-            throw YAMLFault(mark: event.mark, description: "no YAML: expected a value")
+            throw YAMLError(mark: event.mark, description: "invalid YAML: expected a value")
         }
     }
 
-    private mutating func elements(_ start: Event, depth: Int) throws(YAMLFault) -> [YAMLNode] {
+    private mutating func elements(_ start: Event, depth: Int) throws(YAMLError) -> [YAMLNode] {
         try checkDepth(start, depth)
         var elements: [YAMLNode] = []
         while true {
@@ -115,7 +118,7 @@ import CYAML
         }
     }
 
-    private mutating func entries(_ start: Event, depth: Int) throws(YAMLFault) -> [YAMLNode.Entry] {
+    private mutating func entries(_ start: Event, depth: Int) throws(YAMLError) -> [YAMLNode.Entry] {
         try checkDepth(start, depth)
         var entries: [YAMLNode.Entry] = []
         var lines: [String: Int] = [:]
@@ -125,11 +128,11 @@ import CYAML
             let key = try node(from: event, depth: depth + 1)
             let value = try node(from: try next(), depth: depth + 1)
             guard let name = key.text else {
-                note(key.mark, "expected a key that is a text, got \(key.shown)")
+                note(key.mark, "expected a text as a key, got \(key.shown)")
                 continue
             }
             if let line = lines[name] {
-                note(key.mark, "the key \(Quotation.of(name)) is given twice: first on line \(line)")
+                note(key.mark, "duplicate key \(Quotation.of(name)): first on line \(line)")
                 continue
             }
             lines[name] = key.mark.line
@@ -137,20 +140,20 @@ import CYAML
         }
     }
 
-    private func checkDepth(_ event: Event, _ depth: Int) throws(YAMLFault) {
+    private func checkDepth(_ event: Event, _ depth: Int) throws(YAMLError) {
         if depth >= Self.maxDepth {
-            throw YAMLFault(
-                mark: event.mark, description: "expected at most \(Self.maxDepth) lists and mappings within each other, got more")
+            throw YAMLError(
+                mark: event.mark, description: "expected at most \(Self.maxDepth) nested lists and mappings, got more")
         }
     }
 
     private mutating func check(_ event: Event, _ tags: [String]) {
         guard let tag = event.tag, !tags.contains(tag) else { return }
-        note(event.mark, "expected a value without a tag, got \(Quotation.of(tag)): there are no tags but those of YAML's core schema")
+        note(event.mark, "tag: expected none or a matching one of YAML's core schema, got \(Quotation.of(tag))")
     }
 
     private mutating func note(_ mark: YAMLNode.Mark, _ reason: String) {
-        faults.append(YAMLFault(mark: mark, description: reason))
+        errors.append(YAMLError(mark: mark, description: reason))
     }
 
     // MARK: libyaml
@@ -168,12 +171,12 @@ import CYAML
         var tag: String?
     }
 
-    /// The next event; throws what libyaml objects to.
-    private func next() throws(YAMLFault) -> Event {
-        // SAFETY: The event belongs to this call from `yaml_parser_parse` to `yaml_event_delete`; the member of the union that is read is the
-        // one that the event's type names; nothing of it is kept.
+    /// The next event; throws libyaml's error.
+    private func next() throws(YAMLError) -> Event {
+        // SAFETY: The event belongs to this call from `yaml_parser_parse` to `yaml_event_delete`.
+        // Only the union's member for the event's type is read, and no pointer to it is kept.
         var event = unsafe yaml_event_t()
-        guard unsafe yaml_parser_parse(parser, &event) == 1 else { throw fault }
+        guard unsafe yaml_parser_parse(parser, &event) == 1 else { throw parserError }
         defer { unsafe yaml_event_delete(&event) }
         let mark = unsafe Self.mark(event.start_mark)
         switch unsafe event.type {
@@ -195,36 +198,38 @@ import CYAML
             return unsafe Event(kind: .mappingStart, mark: mark, hasAnchor: mapping.anchor != nil, tag: Self.text(mapping.tag))
         case YAML_SEQUENCE_END_EVENT: return Event(kind: .sequenceEnd, mark: mark)
         case YAML_MAPPING_END_EVENT: return Event(kind: .mappingEnd, mark: mark)
-        // After the end of the stream libyaml gives no event, for ever.
+        // After the end of the stream libyaml returns no more events.
         default: return Event(kind: .streamEnd, mark: mark)
         }
     }
 
-    /// Why libyaml stopped.
-    private var fault: YAMLFault {
-        // SAFETY: The texts are literals of libyaml's.
+    /// The error that libyaml reports.
+    private var parserError: YAMLError {
+        // SAFETY: The texts are string literals in libyaml.
         let problem = unsafe parser.pointee.problem.map { unsafe String(cString: $0) } ?? "not enough memory"
         var mark = unsafe Self.mark(parser.pointee.problem_mark)
         switch unsafe parser.pointee.error {
         case YAML_READER_ERROR:
-            // It has no mark, only the byte's place in the file.
+            // This error has no mark, only the offset of the byte.
             let before = unsafe bytes.prefix(parser.pointee.problem_offset)
             let line = before.count { $0 == UInt8(ascii: "\n") } + 1
             mark = YAMLNode.Mark(line: line, column: before.count - (before.lastIndex(of: UInt8(ascii: "\n")) ?? -1))
             let byte =
                 unsafe bytes.dropFirst(parser.pointee.problem_offset).first.map { "the byte 0x\(String($0, radix: 16))" } ?? "the end"
-            return YAMLFault(mark: mark, description: "expected UTF-8 without control characters, got \(byte): \(problem)")
+            return YAMLError(mark: mark, description: "expected UTF-8 without control characters, got \(byte): \(problem)")
         case YAML_MEMORY_ERROR: mark = .init(line: 1, column: 1)
         default: break
         }
-        if isIndentedByTab(mark.line) { return YAMLFault(mark: mark, description: "no YAML: the line begins with a tab; expected spaces") }
+        if isIndentedByTab(mark.line) {
+            return YAMLError(mark: mark, description: "invalid YAML: expected spaces at the start of the line, got a tab")
+        }
         let context = unsafe parser.pointee.context.map { unsafe String(cString: $0) }
         let contextLine = unsafe Self.mark(parser.pointee.context_mark).line
-        let place = context.map { " (\($0)\(contextLine == mark.line ? "" : " from line \(contextLine)"))" } ?? ""
-        return YAMLFault(mark: mark, description: "no YAML: \(problem)\(place)")
+        let location = context.map { " (\($0)\(contextLine == mark.line ? "" : " from line \(contextLine)"))" } ?? ""
+        return YAMLError(mark: mark, description: "invalid YAML: \(problem)\(location)")
     }
 
-    /// Whether there is a tab before the first letter of a line.
+    /// Whether the indentation of a line contains a tab.
     private func isIndentedByTab(_ line: Int) -> Bool {
         let lines = bytes.split(separator: UInt8(ascii: "\n"), maxSplits: line, omittingEmptySubsequences: false)
         guard line <= lines.count else { return false }

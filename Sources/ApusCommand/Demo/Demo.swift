@@ -1,21 +1,23 @@
 import Apus
 
-/// What `apus serve` offers: the protocols of libwebsockets' test server, and a page that tries them.
+/// The demo of `apus serve`: the protocols of libwebsockets' test server, and a page that tests
+/// them.
 enum Demo {
-    /// Messages large enough for the Autobahn cases.
+    /// Allows messages large enough for the Autobahn cases.
     static var limits: Limits {
         var limits = Limits()
         limits.maxMessageBytes = 64 << 20
         return limits
     }
 
-    /// - Parameter hasPage: the page is served at `/`, too.
+    /// - Parameter hasPage: whether the page is served at `/`.
     static func configure(_ server: inout Server, hasPage: Bool) {
-        // Every message is compressed, however short: Autobahn's cases take no other answer.
+        // Compresses even short messages, as Autobahn's cases require.
         var compression = PerMessageDeflate.Configuration()
         compression.threshold = 0
         server.extensions = [PerMessageDeflate(compression)]
-        // libwebsockets' client offers compression for this protocol and then cannot construct it: its buffer is too small there.
+        // libwebsockets' client offers compression for this protocol and then fails to set it up:
+        // its buffer is too small.
         server.allowsExtension = { _, request in request.fields["sec-websocket-protocol"] != "dumb-increment-protocol" }
         server.webSocket("echo", at: "/") { _ in Echo() }
         server.webSocket("dumb-increment-protocol", at: "/") { _ in Increment() }
@@ -26,7 +28,7 @@ enum Demo {
         server.webSocket("fraggle-protocol", at: "/") { _ in Fraggle() }
         server.webSocket("worker", at: "/worker") { _ in WorkerName() }
         server.http(.get, at: "/worker") { exchange in
-            exchange.respond(text: WorkerName.json(of: exchange.context.worker), type: "application/json")
+            exchange.respond(text: WorkerName.json(of: exchange.worker.identity), type: "application/json")
         }
         if hasPage {
             server.http(.get, at: "/") { exchange in
@@ -36,14 +38,14 @@ enum Demo {
     }
 }
 
-/// Sends back what it gets.
+/// Sends received messages back.
 final class Echo: WebSocketHandler {
     func received(_ message: Message, on socket: WebSocket) { socket.send(message) }
 }
 
-/// Says which worker serves the connection.
+/// Sends the identity of the connection's worker.
 final class WorkerName: WebSocketHandler {
-    func opened(_ socket: WebSocket) { socket.send(text: Self.json(of: socket.context.worker)) }
+    func opened(_ socket: WebSocket) { socket.send(text: Self.json(of: socket.worker.identity)) }
 
     static func json(of worker: WorkerIdentity) -> String {
         #"{"slot":\#(worker.slot),"pid":\#(worker.pid),"workers":\#(worker.count),"generation":\#(worker.generation)}"#
@@ -57,8 +59,8 @@ final class Increment: WebSocketHandler {
     private var timer: DeadlineTimer?
 
     func opened(_ socket: WebSocket) {
-        timer = socket.context.schedule(after: Self.interval) { [self] in
-            // A peer that does not read misses numbers instead of having them pile up.
+        timer = socket.worker.schedule(after: Self.interval) { [self] in
+            // A peer that does not read misses numbers, so that they do not accumulate.
             if !socket.hasBufferedOutput { socket.send(text: "\(count)") }
             count += 1
             timer?.start(after: Self.interval)
@@ -75,7 +77,8 @@ final class Increment: WebSocketHandler {
     }
 }
 
-/// `fraggle-protocol`: random binary messages in random fragments, each followed by a message of the four-byte big-endian sum of its bytes.
+/// `fraggle-protocol`: random binary messages in random fragments, each followed by a message with
+/// the four-byte big-endian sum of its bytes.
 final class Fraggle: WebSocketHandler {
     private static let maxFragments = 64
     private static let maxFragmentBytes = 4096

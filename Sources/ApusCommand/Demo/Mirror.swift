@@ -1,19 +1,22 @@
 import Apus
 
-/// `/broadcast`: what one sends, all who are there receive, on every worker, the sender included.
+/// `/broadcast`: each message is delivered to all connections of all workers, including the sender.
 final class Broadcaster: WebSocketHandler {
     private static let topic = "broadcast"
 
     func opened(_ socket: WebSocket) { socket.subscribe(to: Self.topic) }
 
-    func received(_ message: Message, on socket: WebSocket) { socket.context.publish(message, to: Self.topic) }
+    func received(_ message: Message, on socket: WebSocket) { socket.worker.publish(message, to: Self.topic) }
 }
 
-/// `lws-mirror-protocol`: the same, with libwebsockets' flow control. Who sends while a member of its worker cannot keep up is paused; when that
-/// member has caught up, all go on. Each worker has one, with two protocols: the page's drawing board is told which worker it is on.
+/// `lws-mirror-protocol`: like `/broadcast`, with libwebsockets' flow control. A member that sends
+/// while another one of its worker is slow is paused; all resume when the slow one has caught up.
+/// Each worker has one mirror for two protocols: the page's drawing board also receives the
+/// worker's identity.
 final class Mirror {
     private static let topic = "lws-mirror-protocol"
-    /// A member with more than this waiting, in bytes, holds the senders back: well below the limit that would close it.
+    /// Bytes of buffered output above which a member counts as slow; well below the limit at which
+    /// it would be closed.
     private static let highWater = 256 * 1024
     /// This worker's members.
     private var members: [ObjectIdentifier: WebSocket] = [:]
@@ -24,37 +27,37 @@ final class Mirror {
         init(of state: WorkerState<Mirror>) { self.state = state }
 
         func opened(_ socket: WebSocket) {
-            socket.context[state].members[ObjectIdentifier(socket)] = socket
+            socket.worker[state].members[ObjectIdentifier(socket)] = socket
             socket.subscribe(to: Mirror.topic)
         }
 
         func received(_ message: Message, on socket: WebSocket) {
-            socket.context.publish(message, to: Mirror.topic)
-            socket.context[state].holdBack(socket)
+            socket.worker.publish(message, to: Mirror.topic)
+            socket.worker[state].pauseIfSlow(socket)
         }
 
-        func writable(_ socket: WebSocket) { socket.context[state].goOn() }
+        func writable(_ socket: WebSocket) { socket.worker[state].resumeMembers() }
 
         func closed(_ socket: WebSocket, code: CloseCode, reason: String) {
-            socket.context[state].members[ObjectIdentifier(socket)] = nil
-            // It may have been the one that the others wait for.
-            socket.context[state].goOn()
+            socket.worker[state].members[ObjectIdentifier(socket)] = nil
+            // It may have been the slow one.
+            socket.worker[state].resumeMembers()
         }
     }
 
-    /// A member that is told which worker serves it, before anything else.
+    /// A member that first receives the identity of its worker.
     final class BoardMember: Member {
         override func opened(_ socket: WebSocket) {
-            socket.send(text: WorkerName.json(of: socket.context.worker))
+            socket.send(text: WorkerName.json(of: socket.worker.identity))
             super.opened(socket)
         }
     }
 
-    private func goOn() {
+    private func resumeMembers() {
         for member in members.values { member.resumeReceiving() }
     }
 
-    private func holdBack(_ sender: WebSocket) {
+    private func pauseIfSlow(_ sender: WebSocket) {
         for member in members.values where member.bufferedBytes > Self.highWater {
             sender.pauseReceiving()
             member.requestWritable()

@@ -1,18 +1,18 @@
 import COpenSSL
 
-/// A certificate chain and its key, read and checked.
+/// A certificate chain and its private key, loaded and checked.
 final class LoadedIdentity {
     private let chain: [Owned]
     private let key: Owned
     /// Empty if there is none.
     let ocspResponse: [UInt8]
     private let file: String
-    /// The DNS names that the certificate is for, as it writes them, in lower case.
+    /// The certificate's DNS names, in lower case.
     let names: [String]
-    /// RSA, or elliptic curves …: a context shows one certificate of each.
+    /// The key's algorithm, such as RSA or EC: a context holds one certificate per algorithm.
     let keyKind: Int32
 
-    /// - Throws: `TLSSetupError` with the file's name.
+    /// - Throws: `TLSSetupError` that names the file.
     init(_ identity: TLSIdentity, from files: TLSFiles) throws(TLSSetupError) {
         file = identity.certificateChain
         chain = try Self.certificates(in: file, from: files)
@@ -55,7 +55,8 @@ final class LoadedIdentity {
         }
     }
 
-    /// Why a client would not take this as what an OCSP responder says of the certificate; nil if it might. Signature and times are its business.
+    /// Why a client would reject this OCSP response for the certificate; nil if it might accept it.
+    /// The signature and the times are not checked.
     private static func objection(to response: [UInt8], for certificate: OpaquePointer) -> String? {
         defer { ERR_clear_error() }
         let isNone = "holds no successful OCSP response, in DER, for the certificate"
@@ -81,7 +82,9 @@ final class LoadedIdentity {
         return "is an OCSP response for other certificates than"
     }
 
-    /// The certificates of a PEM file: at least one.
+    /// Parses the certificates of a PEM file.
+    ///
+    /// - Throws: `TLSSetupError` if there is none or one is malformed.
     static func certificates(in file: String, from files: TLSFiles) throws(TLSSetupError) -> [Owned] {
         let bytes = try files.contents(of: file)
         ERR_clear_error()
@@ -92,7 +95,7 @@ final class LoadedIdentity {
             }
             return found
         }
-        // Reading stops with an error: there is no further PEM block, or it is broken.
+        // Reading ends with an error: there are no more PEM blocks, or one is malformed.
         let reason = apus_err_reason(ERR_peek_last_error())
         let words = OpenSSL.takeError()
         guard reason == PEM_R_NO_START_LINE, !found.isEmpty else {
@@ -105,18 +108,18 @@ final class LoadedIdentity {
         let key = unsafe OpenSSL.withReader(of: pem) { reader in
             guard let passphrase else { return unsafe PEM_read_bio_PrivateKey(reader, nil, refusePassphrase, nil) }
             var text = Array(passphrase.utf8) + [0]
-            // Without a callback, OpenSSL takes the argument for a C string.
+            // Without a callback, OpenSSL uses the argument as the passphrase, a C string.
             return unsafe text.withUnsafeMutableBytes { unsafe PEM_read_bio_PrivateKey(reader, nil, nil, $0.baseAddress) }
         }
         return unsafe key.map { unsafe Owned($0, free: EVP_PKEY_free) }
     }
 
-    /// Without this, OpenSSL asks for the passphrase at the terminal.
+    /// Without this callback, OpenSSL reads a passphrase from the terminal.
     private static let refusePassphrase: @convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?) -> Int32 = {
         _, _, _, _ in -1
     }
 
-    /// Gives a context what it shows.
+    /// Installs the certificate chain and the key in a context.
     func install(in context: OpaquePointer) throws(TLSSetupError) {
         guard unsafe SSL_CTX_use_certificate(context, chain[0].pointer) == 1, unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1
         else { throw TLSSetupError("the certificate \"\(file)\", or its key, cannot be used: \(OpenSSL.takeError())") }
@@ -135,21 +138,22 @@ final class LoadedIdentity {
                 { bytes, count, names in
                     guard let bytes = unsafe bytes, let names = unsafe names else { return }
                     let name = unsafe String(decoding: UnsafeBufferPointer(start: bytes, count: Int(count)), as: UTF8.self)
-                    // SAFETY: what was passed below, while it is passed.
+                    // SAFETY: the argument is the pointer passed below, valid during the call.
                     unsafe names.assumingMemoryBound(to: [String].self).pointee.append(name.lowercased())
                 }, names)
         }
         return names
     }
 
-    /// Whether the certificate is shown beside `other`'s to clients that ask for any of its names: it has another kind of key (RFC 8446 §4.4.2.2).
+    /// Whether the certificate can be offered beside `other`'s: it covers the same names with
+    /// another key algorithm (RFC 8446 §4.4.2.2).
     func accompanies(_ other: LoadedIdentity) -> Bool {
         keyKind != other.keyKind && !other.names.isEmpty && other.names.allSatisfy { names.contains($0) || holds(for: $0) }
     }
 
-    /// Whether this is the certificate.
+    /// Whether `certificate` is this identity's.
     func shows(_ certificate: OpaquePointer) -> Bool { unsafe X509_cmp(chain[0].pointer, certificate) == 0 }
 
-    /// Whether the certificate is for a host of this name.
+    /// Whether the certificate is valid for the host name.
     func holds(for name: String) -> Bool { unsafe X509_check_host(chain[0].pointer, name, name.utf8.count, 0, nil) == 1 }
 }

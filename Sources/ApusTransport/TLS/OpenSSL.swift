@@ -1,11 +1,11 @@
 import COpenSSL
 
-/// The one owner of an object of OpenSSL's.
+/// Owns one reference to an OpenSSL object.
 @safe final class Owned {
     let pointer: OpaquePointer
     @safe private let free: (OpaquePointer?) -> Void
 
-    /// - Parameter free: gives the reference back.
+    /// - Parameter free: releases the reference.
     init(_ pointer: OpaquePointer, free: @escaping (OpaquePointer?) -> Void) {
         unsafe self.pointer = pointer
         unsafe self.free = free
@@ -14,13 +14,13 @@ import COpenSSL
     deinit { unsafe free(pointer) }
 }
 
-/// What OpenSSL is asked for in several places.
+/// Shared OpenSSL helpers.
 enum OpenSSL {
-    /// The first error that OpenSSL noted on this thread; its list is empty afterwards.
+    /// Returns the first error of this thread's error queue, and clears the queue.
     static func takeError() -> String {
         defer { ERR_clear_error() }
         let code = ERR_peek_error()
-        guard code != 0, let reason = unsafe ERR_reason_error_string(code) else { return "OpenSSL gives no reason" }
+        guard code != 0, let reason = unsafe ERR_reason_error_string(code) else { return "unknown OpenSSL error" }
         return unsafe String(cString: reason)
     }
 
@@ -47,7 +47,7 @@ enum OpenSSL {
         let count = unsafe i2d_X509(certificate, nil)
         guard count > 0 else { return [] }
         return unsafe [UInt8](unsafeUninitializedCapacity: Int(count)) { buffer, used in
-            // SAFETY: the call writes as many octets as it said it would.
+            // SAFETY: the call writes as many octets as it returned before.
             var at = buffer.baseAddress
             used = unsafe Int(i2d_X509(certificate, &at))
         }
@@ -59,7 +59,7 @@ enum OpenSSL {
             der: der(of: certificate), objection: objection)
     }
 
-    /// OpenSSL's words for a verdict on a certificate; nil for a good one.
+    /// OpenSSL's description of a verification result; nil for `X509_V_OK`.
     static func objection(_ verdict: Int) -> String? {
         verdict == Int(X509_V_OK) ? nil : unsafe String(cString: X509_verify_cert_error_string(verdict))
     }

@@ -1,10 +1,10 @@
 import ApusPlatform
 import COpenSSL
 
-/// Files that OpenSSL opens by itself.
+/// Files that OpenSSL opens itself.
 package enum OpenSSLFiles {
-    /// Where the certificates of the authorities are that the system trusts: OpenSSL's places, or those that the environment names, and what
-    /// links in them lead to.
+    /// The system's trusted certificates: OpenSSL's default paths or those in the environment, and
+    /// the directories that symbolic links there point to.
     package static var authorities: [String] {
         let own: [(variable: String, place: String)] = unsafe [
             (variable: String(cString: X509_get_default_cert_file_env()), place: String(cString: X509_get_default_cert_file())),

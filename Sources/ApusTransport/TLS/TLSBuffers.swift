@@ -1,17 +1,18 @@
 import ApusPlatform
 import COpenSSL
 
-/// Where the TLS of one worker meets its sockets: what was received and not yet opened, and what was sealed and not yet sent. All connections
-/// share it, one at a time, and one BIO that reads and writes here; so an idle connection holds no buffer, many records arrive with one call
-/// and leave with one.
+/// The TLS buffers of one worker: received bytes not decrypted yet, and encrypted bytes not sent
+/// yet. All connections share them, one event at a time, through one BIO; so an idle connection
+/// holds no buffer, and many records are received and sent per system call.
 @safe package final class TLSBuffers {
-    /// Behind a pointer that the BIO has, too: stored properties would cost an exclusivity check with each access from its callbacks.
+    /// Behind a pointer that the BIO holds too: accesses from its callbacks to stored properties
+    /// would cost exclusivity checks.
     @unsafe private struct Store {
-        /// What was received; OpenSSL has taken what lies before `inputStart`.
+        /// Received bytes; OpenSSL has consumed those before `inputStart`.
         let input: UnsafeMutableRawBufferPointer
         var inputStart = 0
         var inputEnd = 0
-        /// What was sealed.
+        /// Encrypted bytes.
         var output: UnsafeMutableRawBufferPointer
         var outputEnd = 0
     }
@@ -19,19 +20,21 @@ import COpenSSL
     private let store: UnsafeMutablePointer<Store>
     private let bio: OpaquePointer
     let pool: BufferPool?
-    /// Where what is queued is put together before it is sealed.
+    /// Collects queued plaintext before encryption.
     let plain = OutputBuffer(capacity: TLSBuffers.sealedAtOnce)
 
-    /// What is sealed at once, in bytes: four records.
+    /// Plaintext encrypted at once, in bytes: four records.
     static let sealedAtOnce = 64 * 1024
-    /// Room for sealed bytes that is kept, in bytes: a handshake with a long chain of certificates may want more.
+    /// Capacity for encrypted bytes that is kept, in bytes; a handshake with a long certificate
+    /// chain may need more.
     private static let outputKept = sealedAtOnce + 16 * 1024
-    /// What may be held of a record whose rest has not come, in bytes.
+    /// Most bytes of an incomplete record.
     private static let largestRecord = 17 * 1024
 
     /// - Parameters:
-    ///   - receiveBytes: room for what is opened at once; less is received, so that it always fits.
-    ///   - pool: the worker's, which counts what connections hold; nil where nobody does.
+    ///   - receiveBytes: room for decrypted bytes; less is received at once, so that they always
+    ///     fit.
+    ///   - pool: the worker's pool, which counts held bytes; nil for none.
     package init(receiveBytes: Int, pool: BufferPool? = nil) {
         self.pool = pool
         precondition(receiveBytes >= 2 * Self.largestRecord, "the receive buffer is too small for TLS")
@@ -52,18 +55,20 @@ import COpenSSL
         unsafe store.deallocate()
     }
 
-    /// Makes a session read and write here.
+    /// Makes a session read from and write to these buffers.
     func attach(to ssl: OpaquePointer) {
         unsafe BIO_up_ref(bio)
-        // SAFETY: the session takes over this one reference for both directions (SSL_set_bio(3)).
+        // SAFETY: SSL_set_bio(3) takes over this one reference for both directions.
         unsafe SSL_set_bio(ssl, bio, bio)
     }
 
     // MARK: Input
 
-    /// Receives what will be opened; `.done(0)` is the end. A session leaves nothing here when it is done with an event.
+    /// Receives bytes to decrypt. A session consumes all of them before its event ends.
     ///
-    /// - Parameter partial: what the session has of a record, to stand in front of what comes: at most `largestRecord` bytes.
+    /// - Parameter partial: the session's incomplete record, at most `largestRecord` bytes, placed
+    ///   before the received bytes.
+    /// - Returns: `.done(0)` at the end of input.
     func receive(from socket: Int32, behind partial: [UInt8] = []) throws(SystemError) -> IOResult<Int> {
         assert(!hasInput, "another session's bytes have not been taken")
         let room = unsafe UnsafeMutableRawBufferPointer(rebasing: store.pointee.input[partial.count...])
@@ -77,7 +82,7 @@ import COpenSSL
         return result
     }
 
-    /// Puts bytes where received ones would be: no more than one arrival has.
+    /// Copies bytes to where received ones would be; at most as many as one receive returns.
     func put(_ bytes: [UInt8]) {
         assert(!hasInput, "another session's bytes have not been taken")
         let count = unsafe min(bytes.count, store.pointee.input.count)
@@ -85,22 +90,22 @@ import COpenSSL
         unsafe (store.pointee.inputStart, store.pointee.inputEnd) = (0, count)
     }
 
-    /// What was received and not taken.
+    /// Received bytes that were not consumed.
     var input: UnsafeRawBufferPointer {
         unsafe UnsafeRawBufferPointer(rebasing: store.pointee.input[store.pointee.inputStart..<store.pointee.inputEnd])
     }
 
     var hasInput: Bool { unsafe store.pointee.inputStart < store.pointee.inputEnd }
 
-    /// Forgets what was not taken: the session ends, or is none.
+    /// Discards unconsumed bytes when the session ends or does not start.
     func dropInput() { unsafe store.pointee.inputStart = store.pointee.inputEnd }
 
     // MARK: Output
 
-    /// What was sealed and not sent.
+    /// Encrypted bytes that were not sent.
     var output: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(rebasing: store.pointee.output[..<store.pointee.outputEnd]) }
 
-    /// Makes room for so many bytes behind what was sealed, for the caller to fill.
+    /// Extends the output by `count` bytes for the caller to write.
     func extendOutput(by count: Int) -> UnsafeMutableRawBufferPointer { unsafe Self.extend(store, by: count) }
 
     func dropOutput() {
@@ -122,7 +127,7 @@ import COpenSSL
                 return -1
             }
             let start = unsafe store.pointee.inputStart
-            // SAFETY: OpenSSL has room for `size` octets.
+            // SAFETY: OpenSSL's buffer has room for `size` octets.
             unsafe UnsafeMutableRawBufferPointer(start: destination, count: count).copyMemory(
                 from: UnsafeRawBufferPointer(rebasing: store.pointee.input[start..<start + count]))
             unsafe store.pointee.inputStart = start + count
@@ -130,7 +135,7 @@ import COpenSSL
         }
         unsafe BIO_meth_set_write(method) { bio, source, size in
             guard let store = unsafe TLSBuffers.store(of: bio), size > 0 else { return 0 }
-            // SAFETY: OpenSSL gives `size` octets, for which room is made.
+            // SAFETY: OpenSSL passes `size` octets, for which there is room.
             unsafe TLSBuffers.extend(store, by: Int(size)).copyMemory(
                 from: UnsafeRawBufferPointer(start: source, count: Int(size)))
             return size

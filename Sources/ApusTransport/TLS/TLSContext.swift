@@ -1,28 +1,30 @@
 import COpenSSL
 
-/// What the sessions of one listener, or of one kind of client connection, have in common: the owner of an `SSL_CTX *`.
+/// The shared state of one listener's sessions, or of one kind of client connection: owns an
+/// `SSL_CTX *`.
 @safe package final class TLSContext {
     package enum Role { case server, client }
 
     let role: Role
     private let first: Owned
-    /// Contexts for the identities besides the first, chosen by the name a client asks for.
+    /// Contexts of the identities after the first, selected by SNI.
     private var others: [Owned] = []
     private var identities: [LoadedIdentity] = []
     private let ticketKeys: TicketKeys?
     private let acceptsClient: (@Sendable (PeerCertificate) -> Bool)?
     private let allowsSelfSigned: Bool
-    /// A client's sessions to be resumed, by server.
+    /// A client's sessions for resumption, by server.
     private var sessions: [String: Owned] = [:]
-    /// Speak plainly to those who do.
+    /// Whether clients without TLS are served.
     package let allowsPlainHTTP: Bool
 
     var pointer: OpaquePointer { unsafe first.pointer }
 
-    /// Names whose sessions a client keeps at most.
+    /// Most servers whose sessions a client keeps.
     private static let maxSessions = 256
 
-    /// Reads certificates and keys that `files` has not read: then call it in the master, before privileges are dropped.
+    /// Loads certificates and keys that `files` does not hold yet; call it in the master, before
+    /// privileges are dropped.
     ///
     /// - Throws: `TLSSetupError` that names the file.
     package init(_ server: ServerTLS, ticketKeys: TicketKeys, files: TLSFiles = TLSFiles()) throws(TLSSetupError) {
@@ -32,11 +34,12 @@ import COpenSSL
         allowsPlainHTTP = server.allowsPlainHTTP
         allowsSelfSigned = false
         first = unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)
-        guard !server.identities.isEmpty else { throw TLSSetupError("a TLS listener wants a certificate and a key") }
+        guard !server.identities.isEmpty else { throw TLSSetupError("expected a certificate for a TLS listener, got none") }
         for identity in server.identities { identities.append(try LoadedIdentity(identity, from: files)) }
         for (index, identity) in identities.enumerated() {
             if index > 0 { others.append(unsafe Owned(SSL_CTX_new(TLS_server_method()), free: SSL_CTX_free)) }
-            // Those of other kinds of keys for the same names: each client is shown the one that it can verify.
+            // Add certificates for the same names with other key algorithms: each client gets one
+            // that it can verify.
             var shown = [identity]
             for other in identities where other.accompanies(identity) && !shown.contains(where: { $0.keyKind == other.keyKind }) {
                 shown.append(other)
@@ -81,10 +84,10 @@ import COpenSSL
             }
         }
         if allowsSelfSigned { unsafe setVerification(pointer) }
-        // Sessions are kept here, by server: OpenSSL's own store does not find a client's.
+        // Sessions are stored here by server: OpenSSL's internal cache cannot look up a client's.
         unsafe apus_ssl_ctx_set_session_cache_mode(pointer, Int(SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL))
         unsafe SSL_CTX_sess_set_new_cb(pointer) { ssl, session in
-            guard let tls = unsafe TLSSession.of(ssl), let session = unsafe session else { return 0 }
+            guard let tls = unsafe OpenSSLSession.owner(of: ssl), let session = unsafe session else { return 0 }
             unsafe TLSContext.of(ssl)?.keep(session, tls.resumptionKey)
             return 1
         }
@@ -93,10 +96,11 @@ import COpenSSL
         unsafe client.configure?(pointer)
     }
 
-    /// The object behind an `SSL *`, in a callback.
+    /// The context of an `SSL *`, for callbacks.
     private static func of(_ ssl: OpaquePointer?) -> TLSContext? { unsafe object(apus_ssl_ctx_app_data(SSL_get_SSL_CTX(ssl))) }
 
-    /// SAFETY: for what a callback was given to find its object again; every session keeps its context alive, and that its identities.
+    /// SAFETY: only for the pointer that was registered for the callback; every session keeps its
+    /// context alive, which keeps its identities alive.
     private static func object<Object: AnyObject>(_ pointer: UnsafeMutableRawPointer?) -> Object? {
         unsafe pointer.map { unsafe Unmanaged<Object>.fromOpaque($0).takeUnretainedValue() }
     }
@@ -110,20 +114,22 @@ import COpenSSL
             context,
             apus_ssl_op_no_renegotiation | apus_ssl_op_no_compression | apus_ssl_op_cipher_server_preference
                 | apus_ssl_op_prioritize_chacha)
-        // An idle session holds no record buffers, and busy ones get the same few again, which are still in the cache: keeping each its own
-        // saves 10 % of the instructions and costs more time. What is written may lie elsewhere when it is written again.
+        // An idle session holds no record buffers, and active ones reuse a few that are still in
+        // the cache: buffers per session save 10 % of the instructions but take more time. A
+        // repeated write may use another buffer address.
         unsafe apus_ssl_ctx_set_mode(context, Int(SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
-        // Many records with one read of the BIO.
+        // Read many records per BIO read.
         unsafe apus_ssl_ctx_set_read_ahead(context, 1)
         unsafe SSL_CTX_set_cipher_list(context, Self.ciphers)
         unsafe SSL_CTX_set_ciphersuites(context, Self.suites)
         unsafe apus_ssl_ctx_set_groups(context, Self.groups)
     }
 
-    /// TLS 1.3: AES with 128 bits first, as it is the cheapest where there are instructions for it; clients without are given ChaCha20.
+    /// TLS 1.3: AES-128 first, the cheapest with AES instructions; clients without these get
+    /// ChaCha20.
     private static let suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
-    /// TLS 1.2, with forward secrecy and authenticated encryption only.
+    /// TLS 1.2: only forward secrecy and AEAD.
     private static let ciphers = """
         ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
         ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305
@@ -134,7 +140,8 @@ import COpenSSL
         _ context: OpaquePointer, _ server: ServerTLS, _ shown: [LoadedIdentity], _ files: TLSFiles
     ) throws(TLSSetupError) {
         unsafe setDefaults(context, minVersion: server.minVersion)
-        // The first is the one to fall back on: the last that is installed.
+        // OpenSSL's default certificate is the last one installed, so install the first identity
+        // last.
         for identity in shown.reversed() { try unsafe identity.install(in: context) }
         unsafe apus_ssl_ctx_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
         try unsafe limitResumption(context, server, files)
@@ -166,22 +173,23 @@ import COpenSSL
         guard let configure = unsafe server.configure else {
             return unsafe SSL_CTX_set_keylog_callback(context) { ssl, line in
                 guard let line = unsafe line else { return }
-                // SAFETY: a C string, for the duration of the call.
-                unsafe TLSSession.of(ssl)?.note(UnsafeRawBufferPointer(start: line, count: strlen(line)))
+                // SAFETY: a C string, valid during the call.
+                unsafe OpenSSLSession.owner(of: ssl)?.note(UnsafeRawBufferPointer(start: line, count: strlen(line)))
             }
         }
         unsafe configure(context)
     }
 
-    /// A resumed session shows no certificates, and nobody is asked about them again. So it must be one that was made under the same
-    /// conditions, on whatever listener, in whatever generation; an application that decides by itself decides each time.
+    /// A resumed session carries no certificate and is not verified again. Tickets are therefore
+    /// bound to the verification settings, the same on every listener and in every generation; with
+    /// an application's own verification there is no resumption.
     private func limitResumption(_ context: OpaquePointer, _ server: ServerTLS, _ files: TLSFiles) throws(TLSSetupError) {
         guard server.acceptsClient == nil, unsafe server.configure == nil else {
             unsafe SSL_CTX_set_options(context, apus_ssl_op_no_ticket)
             unsafe SSL_CTX_set_num_tickets(context, 0)
             return
         }
-        // One ticket is enough for a client that connects again; each costs the full handshake some time.
+        // One ticket suffices to reconnect; each one slows the full handshake.
         unsafe SSL_CTX_set_num_tickets(context, 1)
         var conditions: [UInt8] = []
         switch server.clientCertificates {
@@ -223,7 +231,7 @@ import COpenSSL
 
     // MARK: Verifying
 
-    /// Has this context's opinion asked for after OpenSSL's.
+    /// Installs this context's verification, which runs after OpenSSL's.
     private func setVerification(_ context: OpaquePointer) {
         unsafe SSL_CTX_set_cert_verify_callback(
             context,
@@ -247,7 +255,7 @@ import COpenSSL
         return isAccepted
     }
 
-    /// Verifies a certificate that signed itself as if it were a root: name, time and purpose count.
+    /// Verifies a self-signed certificate as its own root: name, validity and purpose are checked.
     private func verifyAlone(_ store: OpaquePointer) -> Bool {
         guard let certificate = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
         let (roots, second) = unsafe (X509_STORE_new(), X509_STORE_CTX_new())
@@ -266,7 +274,8 @@ import COpenSSL
 
     // MARK: Names
 
-    /// The context of the identity that holds for `name`, unless it is the first. A dot at its end is none of the name (RFC 6066 §3).
+    /// The context of the identity that covers `name`; nil for the first identity. A trailing dot
+    /// is not part of the name (RFC 6066 §3).
     private func other(for name: String) -> Owned? {
         let name = name.hasSuffix(".") ? String(name.dropLast()) : name
         guard let index = identities.firstIndex(where: { $0.holds(for: name) }), index > 0 else { return nil }
@@ -280,7 +289,7 @@ import COpenSSL
         if sessions.count > Self.maxSessions, let any = sessions.keys.first(where: { $0 != key }) { sessions[any] = nil }
     }
 
-    /// Offers the session that was kept last. Each is used once (RFC 8446 §C.4).
+    /// Offers the last stored session. Each is used once (RFC 8446 §C.4).
     func resume(_ ssl: OpaquePointer, _ key: String) {
         guard let session = sessions.removeValue(forKey: key) else { return }
         unsafe SSL_set_session(ssl, session.pointer)

@@ -1,20 +1,20 @@
 import ApusPlatform
 
-/// What listeners' TLS is made from, as it was read: certificates, keys, authorities. A process that may open no file can be given what
-/// another has read.
+/// The contents of the files for listeners' TLS: certificates, keys, authorities. A process that
+/// may not open files receives them from another.
 package final class TLSFiles {
     private enum Source: UInt8 { case file, provider }
 
     private struct Entry: Hashable {
         let source: Source
-        /// The file's, or what is provided.
+        /// The file's path, or a description of what a provider returns.
         let name: String
     }
 
     private var contents: [Entry: [UInt8]] = [:]
     private let mayRead: Bool
 
-    /// Reads each file when it is first asked for.
+    /// Creates an empty cache that reads each file on first use.
     package init() { mayRead = true }
 
     // MARK: Reading
@@ -42,13 +42,13 @@ package final class TLSFiles {
         do {
             bytes = try FileSystem.contents(of: file, maxBytes: 1 << 20)
         } catch {
-            throw TLSSetupError("cannot read \"\(file)\": \(error.reason)")
+            throw TLSSetupError("cannot read \"\(file)\": \(error.reason)", isUnreadable: true)
         }
-        guard let bytes else { throw TLSSetupError("cannot read \"\(file)\": it is no regular file") }
+        guard let bytes else { throw TLSSetupError("cannot read \"\(file)\": not a regular file") }
         return bytes
     }
 
-    /// Whether a file has other contents now, or cannot be read any more. Providers are not asked.
+    /// Whether a file's contents have changed, or it is unreadable. Providers are not called.
     package var haveChanged: Bool {
         contents.contains { entry, bytes in
             switch entry.source {
@@ -60,7 +60,7 @@ package final class TLSFiles {
 
     // MARK: Handing over
 
-    /// All of it, keys included.
+    /// All contents, private keys included.
     package var encoded: [UInt8] {
         contents.reduce(into: []) { record, entry in
             record.append(entry.key.source.rawValue)
@@ -70,7 +70,7 @@ package final class TLSFiles {
         }
     }
 
-    /// What `encoded` gave in another process; nothing else is read.
+    /// Decodes the `encoded` contents of another process; no further file is read.
     package init?(encoded record: [UInt8]) {
         mayRead = false
         var rest = record[...]

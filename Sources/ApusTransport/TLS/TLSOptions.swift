@@ -1,23 +1,24 @@
 package import ApusPlatform
 
-/// A certificate with its chain and its private key: what one side shows the other to prove who it is.
+/// A certificate chain and its private key, which authenticate one side.
 public struct TLSIdentity: Sendable {
-    /// A PEM file: the certificate first, then those that lead to a root.
+    /// A PEM file: the certificate first, then the intermediate certificates.
     public var certificateChain: String
     public var privateKey: PrivateKey
     /// A file with a DER-encoded OCSP response to staple (RFC 6066 §8).
     public var ocspResponse: String?
 
-    /// How what is said of an encrypted key in a plain `file` ends.
+    /// The end of the error for an encrypted key without a passphrase.
     package static let missingPassphrase = "is encrypted, and no passphrase was given"
 
-    /// Where a private key comes from.
+    /// The source of a private key.
     public enum PrivateKey: Sendable {
         /// A PEM file.
         case file(String)
         /// An encrypted PEM file.
         case encryptedFile(String, passphrase: @Sendable () -> String)
-        /// PEM text from elsewhere, such as a secret store (libwebsockets' `OPENSSL_CONTEXT_REQUIRES_PRIVATE_KEY`).
+        /// PEM text from another source, such as a secret store (libwebsockets'
+        /// `OPENSSL_CONTEXT_REQUIRES_PRIVATE_KEY`).
         case provided(@Sendable () throws -> [UInt8])
     }
 
@@ -32,15 +33,15 @@ public struct TLSIdentity: Sendable {
     }
 }
 
-/// The oldest version of TLS that is spoken; newer ones always are.
+/// The minimum TLS version; newer ones are always enabled.
 public enum TLSVersion: Sendable, Hashable {
     case tls12
     case tls13
 }
 
-/// What the other side's certificate says, and what OpenSSL thinks of it.
+/// The peer's certificate and OpenSSL's verification result.
 public struct PeerCertificate: Sendable, Hashable {
-    /// As RFC 2253 writes it, such as `CN=client,O=Example`.
+    /// In RFC 2253 form, such as `CN=client,O=Example`.
     public let subject: String
     public let issuer: String
     /// The certificate, DER-encoded.
@@ -50,23 +51,28 @@ public struct PeerCertificate: Sendable, Hashable {
     public var isTrusted: Bool { objection == nil }
 }
 
-/// How a listener speaks TLS: 1.2 and 1.3, ciphers with forward secrecy only, no renegotiation, no compression, session tickets that every
-/// worker of the server accepts.
+/// A listener's TLS settings: TLS 1.2 and 1.3, forward secrecy only, no renegotiation, no
+/// compression, session tickets that every worker of the server accepts.
 @safe public struct ServerTLS: Sendable {
-    /// What clients get to see. The first is the default; another is shown to clients that ask for a name it holds for (SNI).
+    /// The server's certificates. The first is the default; another is used for clients whose
+    /// server name (SNI) it covers.
     public var identities: [TLSIdentity]
     public var clientCertificates = ClientCertificates.off
-    /// The application's verdict on a client's certificate, which sees OpenSSL's (`OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION`). Nil: OpenSSL's.
+    /// Decides on a client's certificate, given OpenSSL's result
+    /// (`OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION`). Nil: OpenSSL's result applies.
     public var acceptsClient: (@Sendable (PeerCertificate) -> Bool)?
     public var minVersion = TLSVersion.tls12
-    /// Serve plain HTTP to clients that speak it here (`LWS_SERVER_OPTION_ALLOW_NON_SSL_ON_SSL_PORT`); otherwise they are answered 400.
+    /// Whether to serve plain HTTP on this port (`LWS_SERVER_OPTION_ALLOW_NON_SSL_ON_SSL_PORT`);
+    /// otherwise such requests get status 400.
     public var allowsPlainHTTP = false
-    /// Called with each `SSL_CTX *` when all else is set (`OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS`). With it, new certificates want a reload:
-    /// workers, who make the new context when certificates are replaced in place, may open no file.
+    /// Called with each `SSL_CTX *` after all other settings
+    /// (`OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS`). With it, new certificates require a reload:
+    /// workers, which create the context when certificates are replaced in place, may be unable to
+    /// open files.
     public var configure: (@Sendable (OpaquePointer) -> Void)?
     package var isConfigured: Bool { unsafe configure != nil }
 
-    /// Whether clients are asked for a certificate, and the PEM file of the authorities that it must come from.
+    /// Whether clients are asked for a certificate, and a PEM file of the accepted authorities.
     public enum ClientCertificates: Sendable, Hashable {
         case off
         case optional(authorities: String)
@@ -78,34 +84,36 @@ public struct PeerCertificate: Sendable, Hashable {
     public init(_ identities: [TLSIdentity]) { self.identities = identities }
 }
 
-/// How a client speaks TLS: the server's chain and name are verified.
+/// A client's TLS settings. By default the server's chain and name are verified.
 @safe public struct ClientTLS: Sendable {
     public var roots = Roots.system
-    /// What the server gets to see if it asks.
+    /// The client's certificate, sent if the server requests one.
     public var identity: TLSIdentity?
     public var verification = Verification.full
-    /// The name to ask for and to verify, if it is not the address's.
+    /// The name for SNI and verification, if it differs from the URL's host.
     public var serverName: String?
     public var minVersion = TLSVersion.tls12
-    /// Called with the `SSL_CTX *` when all else is set (`OPENSSL_LOAD_EXTRA_CLIENT_VERIFY_CERTS`).
+    /// Called with the `SSL_CTX *` after all other settings
+    /// (`OPENSSL_LOAD_EXTRA_CLIENT_VERIFY_CERTS`).
     public var configure: (@Sendable (OpaquePointer) -> Void)?
-    /// An `SSL_CTX *` of your own to be used instead of one made from the above (`provided_client_ssl_ctx`). It must live as long as this.
+    /// An `SSL_CTX *` to use instead of one made from these settings (`provided_client_ssl_ctx`).
+    /// It must outlive this value.
     public nonisolated(unsafe) var context: OpaquePointer?
 
-    /// Whom a server's chain must lead to.
+    /// The trusted root certificates.
     public enum Roots: Sendable, Hashable {
-        /// Those that the system trusts.
+        /// The system's.
         case system
         /// Those in a PEM file.
         case file(String)
     }
 
     public enum Verification: Sendable, Hashable {
-        /// Chain and name.
+        /// Verify the chain and the name.
         case full
-        /// As full, but a certificate that signed itself will do.
+        /// As `full`, but accept self-signed certificates.
         case allowingSelfSigned
-        /// Neither is looked at. Anybody in between can read and change everything.
+        /// Verify nothing: an attacker on the path can read and change all data.
         case none
     }
 
@@ -113,7 +121,8 @@ public struct PeerCertificate: Sendable, Hashable {
 }
 
 extension ClientTLS {
-    /// What is compared to tell whether two connections may share a context, and so resume each other's sessions.
+    /// The settings that must be equal for two connections to share a context, and so resume each
+    /// other's sessions.
     package struct SharingKey: Equatable {
         let roots: Roots
         let verification: Verification
@@ -122,13 +131,14 @@ extension ClientTLS {
         let privateKey: String?
     }
 
-    /// Nil if that cannot be told: closures are not compared, and a context of the application's own is wrapped anew.
+    /// Nil if sharing cannot be determined: closures cannot be compared, and an application's own
+    /// context is wrapped anew.
     package var sharingKey: SharingKey? {
         guard unsafe configure == nil, unsafe context == nil else { return nil }
         var files: (certificate: String?, privateKey: String?)
         if let identity {
             switch identity.privateKey {
-            // What the passphrase is makes no difference: a key has one.
+            // The passphrase is not compared: a key has one.
             case .file(let privateKey), .encryptedFile(let privateKey, _): files = (identity.certificateChain, privateKey)
             case .provided: return nil
             }
@@ -138,27 +148,29 @@ extension ClientTLS {
     }
 }
 
-/// What protects a connection.
+/// The security of a connection.
 public enum Security: Sendable {
     case plain
     case tls(TLSInformation)
+
+    package var isTLS: Bool { if case .tls = self { true } else { false } }
 }
 
-/// What a TLS handshake agreed on.
+/// The result of a TLS handshake.
 public final class TLSInformation: Sendable {
     /// `TLSv1.2` or `TLSv1.3`.
     public let version: String
-    /// OpenSSL's name of the cipher suite.
+    /// The cipher suite, by OpenSSL's name.
     public let cipher: String
-    /// The protocol agreed on by ALPN.
+    /// The protocol negotiated by ALPN (RFC 7301).
     public let applicationProtocol: String?
-    /// The name the client asked for (SNI).
+    /// The client's server name indication (RFC 6066 §3).
     public let serverName: String?
-    /// A handshake before this one was resumed.
+    /// Whether the session was resumed.
     public let isResumed: Bool
-    /// Nil if the other side has shown none.
+    /// Nil if the peer sent none.
     public let peerCertificate: PeerCertificate?
-    /// The other side has proved who it is.
+    /// Whether the peer sent a certificate that is trusted.
     public var isVerified: Bool { peerCertificate?.isTrusted ?? false }
 
     init(
@@ -174,19 +186,25 @@ public final class TLSInformation: Sendable {
     }
 }
 
-/// Why TLS cannot be set up as described: the file, and what is wrong with it.
+/// Why TLS cannot be configured: the file and the fault.
 package struct TLSSetupError: Error, Equatable, CustomStringConvertible {
     package let description: String
-    init(_ description: String) { self.description = description }
+    /// The system refused to open or read a file.
+    package let isUnreadable: Bool
+
+    init(_ description: String, isUnreadable: Bool = false) {
+        self.description = description
+        self.isUnreadable = isUnreadable
+    }
 }
 
-/// Why a TLS handshake failed, or why a connection is not secure any more.
+/// Why a TLS handshake failed, or a secured connection ended.
 package enum TLSError: Error, Equatable, CustomStringConvertible {
-    /// The other side's certificate is not acceptable, and why.
+    /// The peer's certificate was rejected, with the reason.
     case untrusted(String)
-    /// The two sides found no way to speak, or one broke the rules; OpenSSL's words.
+    /// No common parameters, or a protocol violation; OpenSSL's description.
     case protocolError(String)
-    /// The other side ended the connection.
+    /// The peer closed the connection.
     case closed
     case system(SystemError)
 

@@ -1,11 +1,13 @@
 import COpenSSL
 
-/// The record layer of TLS 1.3 for a server's connection whose handshake is done (RFC 8446 §5): what OpenSSL's would do from there, which keeps
-/// 14 KB for each connection and spends some 12,000 instructions on a small echo. Keys and ciphers are OpenSSL's.
+/// The TLS 1.3 record layer of a server connection after the handshake (RFC 8446 §5), in place of
+/// OpenSSL's, which holds 14 KB per connection and runs some 12,000 instructions for a small echo.
+/// Keys and ciphers remain OpenSSL's.
 ///
-/// A client that has shaken hands may send application data, alerts and key updates, and nothing else: it is asked for no certificate later.
+/// After the handshake a client may send only application data, alerts and key updates:
+/// post-handshake client authentication is not offered.
 @safe final class TLSRecords {
-    /// RFC 8446 §5.1.
+    /// Record types (RFC 8446 §5.1).
     enum ContentType: UInt8 {
         case alert = 21
         case handshake = 22
@@ -22,42 +24,43 @@ import COpenSSL
         case decodeError = 50
     }
 
-    /// How the other side's stream of records ended.
+    /// How the peer's record stream ended.
     enum End: Equatable {
-        /// close_notify: nothing was cut off.
+        /// By close_notify: nothing was truncated.
         case closed
-        /// A fatal alert, in OpenSSL's words.
+        /// By a fatal alert; OpenSSL's description.
         case refused(String)
-        /// It is no stream of records; the other side is told so.
+        /// By a protocol violation; an alert is sent.
         case broken
     }
 
     private let sealing: TrafficKey
     private let opening: TrafficKey
     private let recordsPerKey: UInt64
-    /// The beginning of a record whose rest has not come.
+    /// An incomplete record.
     private(set) var partial: [UInt8] = []
-    /// The beginning of a handshake message whose rest has not come.
+    /// An incomplete handshake message.
     private var message: [UInt8] = []
-    /// Records in a row that had no application data.
+    /// Consecutive records without application data.
     private var recordsWithoutData = 0
-    /// The other side wants our next key, too.
+    /// Whether the peer requested a KeyUpdate.
     private var owesKeyUpdate = false
 
-    /// Of a record's content, in bytes (RFC 8446 §5.1).
+    /// Most bytes of a record's content (RFC 8446 §5.1).
     static let maxContentBytes = 1 << 14
-    /// Of what is sealed in it, with type and padding (RFC 8446 §5.2).
+    /// Most bytes of a record's ciphertext, with type and padding (RFC 8446 §5.2).
     private static let maxSealedBytes = maxContentBytes + 256
-    /// Records that cost work and bring nothing are for nothing else: as many in a row as OpenSSL and BoringSSL bear.
+    /// Most consecutive records without data, which only cost work; the limit of OpenSSL and
+    /// BoringSSL.
     private static let maxRecordsWithoutData = 32
-    /// AES-GCM is good for 2^24.5 records of full size under one key (RFC 8446 §5.5).
+    /// Below the AES-GCM limit of 2^24.5 full-size records per key (RFC 8446 §5.5).
     static let defaultRecordsPerKey: UInt64 = 1 << 24
-    /// A KeyUpdate message (RFC 8446 §4.6.3) up to its one octet of content.
+    /// A KeyUpdate message (RFC 8446 §4.6.3) without its one octet of content.
     private static let keyUpdate: [UInt8] = [24, 0, 0, 1]
 
     /// - Parameters:
-    ///   - sent: records that were sealed with our first key already.
-    ///   - recordsPerKey: after how many records the key is replaced.
+    ///   - sent: records already encrypted with our first key.
+    ///   - recordsPerKey: number of records after which the key is replaced.
     init(
         _ suite: CipherSuite, ours: [UInt8], sent: UInt64, theirs: [UInt8], recordsPerKey: UInt64 = TLSRecords.defaultRecordsPerKey
     ) {
@@ -68,7 +71,7 @@ import COpenSSL
 
     // MARK: Sending
 
-    /// Seals bytes of any number into `buffers`.
+    /// Encrypts any number of bytes into `buffers`.
     func seal(_ bytes: UnsafeRawBufferPointer, as type: ContentType = .applicationData, into buffers: TLSBuffers) {
         var rest = unsafe bytes[...]
         repeat {
@@ -84,7 +87,7 @@ import COpenSSL
         unsafe [alert == .closeNotify ? warning : fatal, alert.rawValue].withUnsafeBytes { unsafe seal($0, as: .alert, into: buffers) }
     }
 
-    /// Says that what follows is sealed with the next key; wants nothing of the kind.
+    /// Encrypts a KeyUpdate (update_not_requested); later records use the next key.
     private func sealKeyUpdate(into buffers: TLSBuffers) {
         unsafe (Self.keyUpdate + [0]).withUnsafeBytes {
             unsafe sealing.seal($0, as: .handshake, into: buffers.extendOutput(by: $0.count + TrafficKey.overheadBytes))
@@ -94,10 +97,12 @@ import COpenSSL
 
     // MARK: Receiving
 
-    /// Opens what was received, behind what `partial` held, and keeps what is no whole record yet. Answers of TLS itself go into `buffers`.
+    /// Decrypts received bytes, preceded by `partial`, and keeps an incomplete record. TLS's own
+    /// responses are written to `buffers`.
     ///
-    /// - Parameter output: has room for as many bytes as `input`.
-    /// - Returns: how many bytes of application data were opened, and what ended the stream behind them.
+    /// - Parameter output: must have room for as many bytes as `input`.
+    /// - Returns: the number of decrypted bytes of application data, and what ended the stream
+    ///   behind them.
     func open(
         _ input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, answeringInto buffers: TLSBuffers
     ) -> (count: Int, end: End?) {
@@ -114,7 +119,7 @@ import COpenSSL
             seal(error, into: buffers)
         }
         partial = unsafe end == nil && position < input.count ? [UInt8](input[position...]) : []
-        // However often it was asked for, one will do (RFC 8446 §4.6.3).
+        // One response suffices for any number of requests (RFC 8446 §4.6.3).
         if owesKeyUpdate {
             owesKeyUpdate = false
             if end == nil || end == .closed { sealKeyUpdate(into: buffers) }
@@ -122,10 +127,12 @@ import COpenSSL
         return (count, end)
     }
 
-    /// Of the whole record, header and all; nil if it has not come.
+    /// The size of a record with its header; nil if the header is incomplete or the record has not
+    /// arrived.
     private static func sizeOfRecord(in input: UnsafeRawBufferPointer, at position: Int) throws(Alert) -> Int? {
         guard input.count - position >= TrafficKey.headerBytes else { return nil }
-        // Nothing but sealed records comes now; the version in a header means nothing (RFC 8446 §5.1).
+        // After the handshake every record is encrypted; the header's version is ignored (RFC 8446
+        // §5.1).
         guard unsafe input[position] == ContentType.applicationData.rawValue else { throw .unexpectedMessage }
         let sealed = unsafe Int(input[position + 3]) << 8 | Int(input[position + 4])
         guard sealed <= maxSealedBytes else { throw .recordOverflow }
@@ -133,13 +140,14 @@ import COpenSSL
         return input.count - position < size ? nil : size
     }
 
-    /// Opens one record behind the `count` bytes that were opened before, and counts its application data among them.
+    /// Decrypts one record behind the `count` bytes decrypted before, and adds its application data
+    /// to `count`.
     private func open(
         _ record: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer, _ count: inout Int
     ) throws(Alert) -> End? {
         let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: output[count...])
         guard unsafe opening.open(record, into: rest) else { throw .badRecordMAC }
-        // What is sealed ends with its type and padding of zeros.
+        // The plaintext ends with its type and zero padding (RFC 8446 §5.4).
         var last = record.count - TrafficKey.headerBytes - TrafficKey.tagBytes - 1
         let opened = unsafe UnsafeRawBufferPointer(rebasing: rest[...last])
         while last >= 0, unsafe opened[last] == 0 { last -= 1 }
@@ -164,7 +172,7 @@ import COpenSSL
     }
 
     private func heed(alert: UnsafeRawBufferPointer) throws(Alert) -> End? {
-        // Never in parts, and never two in one record (RFC 8446 §5.1).
+        // An alert is neither fragmented nor combined with another (RFC 8446 §5.1).
         guard unsafe !alert.isEmpty else { throw .unexpectedMessage }
         guard alert.count == 2 else { throw .decodeError }
         let userCanceled: UInt8 = 90
@@ -176,16 +184,17 @@ import COpenSSL
         }
     }
 
-    /// What is not a KeyUpdate is not expected here.
+    /// Processes a KeyUpdate; other handshake messages are violations.
     private func heed(handshake: UnsafeRawBufferPointer) throws(Alert) {
         guard unsafe !handshake.isEmpty else { throw .unexpectedMessage }
         unsafe message.append(contentsOf: handshake)
         let size = Self.keyUpdate.count + 1
-        // A KeyUpdate of another length than one (RFC 8446 §6.2); what is no KeyUpdate at all is not expected.
+        // A KeyUpdate of wrong length is a decode_error (RFC 8446 §6.2); other messages are
+        // unexpected_message.
         if message.count >= Self.keyUpdate.count, message[0] == Self.keyUpdate[0], message[1..<4] != Self.keyUpdate[1..<4] {
             throw .decodeError
         }
-        // A key's last record holds nothing behind the message (RFC 8446 §5.1).
+        // No message may follow a KeyUpdate in its record (RFC 8446 §5.1).
         guard message.count <= size, message.starts(with: Self.keyUpdate.prefix(message.count)) else { throw .unexpectedMessage }
         guard message.count == size else { return }
         switch message[size - 1] {

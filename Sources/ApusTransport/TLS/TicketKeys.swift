@@ -1,11 +1,13 @@
 import ApusPlatform
 import COpenSSL
 
-/// The keys that session tickets are sealed with (RFC 5077 §4, RFC 8446 §4.6.1): the same in all processes that began with one secret, so that
-/// a session is resumed by any worker, its successors and those of the next program, and replaced every hour.
+/// The keys that encrypt session tickets (RFC 5077 §4, RFC 8446 §4.6.1), rotated every hour. All
+/// processes derive them from one secret, so that every worker, its replacements and those of an
+/// upgraded program resume each other's sessions.
 ///
-/// Each period's secret is derived from the one before, which is then forgotten: who gets hold of a worker's memory cannot open tickets, and
-/// with them recorded connections, of periods that are over.
+/// Each period's secret is derived from the previous one, which is then erased: an attacker who
+/// reads a worker's memory cannot decrypt tickets of past periods, nor recorded connections with
+/// them.
 package final class TicketKeys {
     struct Keys: Equatable {
         var name: [UInt8]
@@ -26,10 +28,11 @@ package final class TicketKeys {
     }
 
     static let nameBytes = 16
-    /// Of the secret, and of each key derived from it.
+    /// Size of the secret and of each derived key, in bytes.
     private static let secretBytes = 32
     private static let numberBytes = 8
-    /// How long a key seals tickets, in seconds. Tickets of the period before are accepted, and sealed anew.
+    /// How long a key encrypts tickets, in seconds. Tickets of the previous period are accepted and
+    /// renewed.
     private static let period = 3600
 
     private var secret: [UInt8]
@@ -40,7 +43,7 @@ package final class TicketKeys {
 
     /// - Parameters:
     ///   - secret: 32 unpredictable bytes.
-    ///   - clock: seconds since 1970.
+    ///   - clock: returns seconds since 1970.
     package init(secret: [UInt8] = SystemRandom.bytes(secretBytes), clock: @escaping () -> Int = WallClock.seconds) {
         self.secret = secret
         self.clock = clock
@@ -48,7 +51,7 @@ package final class TicketKeys {
         current = Keys(of: secret)
     }
 
-    /// For what `handedDown` gave in another process; nil for anything else.
+    /// Restores the `handedDown` state of another process; nil if the bytes have another form.
     package convenience init?(handedDown bytes: [UInt8], clock: @escaping () -> Int = WallClock.seconds) {
         let keysBytes = Self.nameBytes + 2 * Self.secretBytes
         guard [0, keysBytes].contains(bytes.count - Self.numberBytes - Self.secretBytes) else { return nil }
@@ -59,19 +62,19 @@ package final class TicketKeys {
         if !old.isEmpty { previous = Keys(old) }
     }
 
-    /// What a successor of this program needs to accept its tickets, and nobody else may see.
+    /// The secret state that a successor of this program needs to accept its tickets.
     package var handedDown: [UInt8] {
         advance()
         let number = (0..<Self.numberBytes).map { UInt8(truncatingIfNeeded: self.number >> (8 * $0)) }
         return number + secret + (previous.map { $0.name + $0.cipher + $0.mac } ?? [])
     }
 
-    /// Goes on to the period that it is now. A clock that was set back keeps the keys it has.
+    /// Advances to the current period. If the clock was set back, the keys stay.
     package func advance() {
         let now = clock() / Self.period
         while number < now {
             let next = Self.derive(secret, "next")
-            // What is freed could be found in memory long after.
+            // Freed memory could be read long after: erase it.
             unsafe secret.withUnsafeMutableBytes { unsafe OPENSSL_cleanse($0.baseAddress, $0.count) }
             secret = next
             previous = current
@@ -82,7 +85,7 @@ package final class TicketKeys {
 
     private static func derive(_ secret: [UInt8], _ label: StaticString) -> [UInt8] {
         unsafe [UInt8](unsafeUninitializedCapacity: secretBytes) { buffer, used in
-            // SAFETY: SHA-256 gives 32 octets; the key and the label outlive the call.
+            // SAFETY: SHA-256 writes 32 octets; the key and the label outlive the call.
             unsafe secret.withUnsafeBytes { key in
                 _ = unsafe HMAC(
                     EVP_sha256(), key.baseAddress, Int32(key.count), label.utf8Start, label.utf8CodeUnitCount, buffer.baseAddress, nil)
@@ -91,10 +94,13 @@ package final class TicketKeys {
         }
     }
 
-    /// OpenSSL's callback: prepares cipher and MAC to seal a ticket, or to open the one named `name`.
+    /// OpenSSL's ticket callback: initialises cipher and MAC to encrypt a ticket, or to decrypt the
+    /// one with key `name`.
     ///
-    /// - Parameter isForOnce: a client should not show the ticket again, and so wants another (RFC 8446 §C.4).
-    /// - Returns: 1 go on; 2 go on and seal a new ticket; 0 the ticket is none of ours: a full handshake; -1 failure.
+    /// - Parameter isForOnce: whether clients use a ticket only once, so that a new one is issued
+    ///   (RFC 8446 §C.4).
+    /// - Returns: 1 to continue; 2 to continue and issue a new ticket; 0 if the key is unknown, for
+    ///   a full handshake; -1 on failure.
     func prepare(
         name: UnsafeMutablePointer<UInt8>, vector: UnsafeMutablePointer<UInt8>, cipher: OpaquePointer?, mac: OpaquePointer?,
         isSealing: Bool,

@@ -2,18 +2,18 @@ import COpenSSL
 
 /// A cipher suite of TLS 1.3 (RFC 8446 §B.4).
 @safe struct CipherSuite {
-    /// Its name in the registry, which is OpenSSL's, too.
+    /// The name in IANA's registry, which OpenSSL uses too.
     let name: String
     let cipher: OpaquePointer
     let digest: StaticString
     let keyBytes: Int
-    /// Of a traffic secret: what the digest gives.
+    /// Size of a traffic secret: the digest's output, in bytes.
     let secretBytes: Int
-    /// The cipher takes a record's vector as a parameter. To initialise it for each record costs OpenSSL some 700 instructions more, most of
-    /// which look for the vector's length by name.
+    /// Whether the cipher accepts a record's nonce as a parameter. Reinitialising the cipher per
+    /// record costs some 700 instructions more, mostly to look up the nonce's length by name.
     let takesVectorAlone: Bool
 
-    /// OpenSSL's name, the cipher's, the digest's.
+    /// The names of the suite, the cipher and the digest.
     private init?(_ name: String, _ cipher: String, keyBytes: Int, _ digest: StaticString, secretBytes: Int) {
         guard let fetched = unsafe EVP_CIPHER_fetch(nil, cipher, nil) else { return nil }
         self.name = name
@@ -24,7 +24,8 @@ import COpenSSL
         takesVectorAlone = unsafe Self.takesVectorAlone(fetched, keyBytes: keyBytes)
     }
 
-    /// Tries it: OpenSSL's own providers have it for AES-GCM only, and do not document it. Others are not asked, as it could be their end.
+    /// Tests the cipher: OpenSSL's own providers support this for AES-GCM only, undocumented. Other
+    /// providers are not tested, as the call could crash them.
     private static func takesVectorAlone(_ cipher: OpaquePointer, keyBytes: Int) -> Bool {
         guard let provider = unsafe EVP_CIPHER_get0_provider(cipher), let name = unsafe OSSL_PROVIDER_get0_name(provider),
             unsafe ["default", "fips"].contains(String(cString: name))
@@ -55,7 +56,7 @@ import COpenSSL
         return unsafe isTaken && EVP_EncryptUpdate(context, &sealed, &length, plain, 16) == 1 && sealed == expected
     }
 
-    // Kept for the life of the process.
+    // Never freed.
     private nonisolated(unsafe) static let aes128 = CipherSuite(
         "TLS_AES_128_GCM_SHA256", "AES-128-GCM", keyBytes: 16, "SHA256", secretBytes: 32)
     private nonisolated(unsafe) static let aes256 = CipherSuite(
@@ -63,7 +64,7 @@ import COpenSSL
     private nonisolated(unsafe) static let chacha20 = CipherSuite(
         "TLS_CHACHA20_POLY1305_SHA256", "ChaCha20-Poly1305", keyBytes: 32, "SHA256", secretBytes: 32)
 
-    /// The one with this number in the registry, if it is among those that Apus offers.
+    /// The suite with this number in IANA's registry; nil if Apus does not offer it.
     static func numbered(_ number: UInt16) -> CipherSuite? {
         switch number {
         case 0x1301: unsafe aes128
@@ -74,16 +75,17 @@ import COpenSSL
     }
 }
 
-/// The keys of one direction of a TLS 1.3 connection: seals its records or opens them, one after the other (RFC 8446 §5.2, §5.3, §7.2, §7.3).
+/// The traffic keys of one direction of a TLS 1.3 connection: encrypts or decrypts its records in
+/// order (RFC 8446 §5.2, §5.3, §7.2, §7.3).
 @safe final class TrafficKey {
     enum Direction { case sealing, opening }
 
     private let suite: CipherSuite
     private let direction: Direction
     private let cipher: OpaquePointer
-    /// The vector that belongs to the key, the nonce of the record in hand, and the secret that the next key is derived from.
+    /// The key's IV, the current record's nonce, and the secret from which the next key is derived.
     private let memory: UnsafeMutableRawPointer
-    /// The number of the next record under this key.
+    /// The sequence number of the next record under this key.
     private(set) var sequence: UInt64
 
     static let headerBytes = 5
@@ -94,9 +96,9 @@ import COpenSSL
     private static let secretStart = 32
     private static let maxSecretBytes = 48
 
-    /// - Parameter sequence: how many records have gone under the secret's key already.
+    /// - Parameter sequence: number of records already processed under the secret's key.
     init(_ direction: Direction, _ suite: CipherSuite, secret: [UInt8], sequence: UInt64) {
-        precondition(secret.count == suite.secretBytes, "the secret is none of \(suite.name)")
+        precondition(secret.count == suite.secretBytes, "expected a secret of \(suite.secretBytes) bytes, got \(secret.count)")
         self.suite = suite
         self.direction = direction
         self.sequence = sequence
@@ -108,7 +110,7 @@ import COpenSSL
 
     deinit {
         unsafe EVP_CIPHER_CTX_free(cipher)
-        // What is freed could be found in memory long after.
+        // Freed memory could be read long after: erase it.
         unsafe OPENSSL_cleanse(memory, Self.secretStart + Self.maxSecretBytes)
         unsafe memory.deallocate()
     }
@@ -117,7 +119,7 @@ import COpenSSL
 
     private nonisolated(unsafe) static let derivation: OpaquePointer = unsafe EVP_KDF_fetch(nil, "TLS13-KDF", nil)
 
-    /// Goes on to the next key (RFC 8446 §7.2).
+    /// Switches to the next key (RFC 8446 §7.2).
     func update() {
         unsafe expand("traffic upd", into: unsafe UnsafeMutableRawBufferPointer(start: memory + Self.secretStart, count: suite.secretBytes))
         sequence = 0
@@ -135,7 +137,7 @@ import COpenSSL
                 case .sealing: unsafe EVP_EncryptInit_ex2(cipher, suite.cipher, key, nil, nil)
                 case .opening: unsafe EVP_DecryptInit_ex2(cipher, suite.cipher, key, nil, nil)
                 }
-            precondition(result == 1, "OpenSSL takes no key for \(suite.name)")
+            precondition(result == 1, "OpenSSL rejected a key for \(suite.name)")
             unsafe OPENSSL_cleanse(UnsafeMutableRawPointer(key), suite.keyBytes)
         }
     }
@@ -146,12 +148,12 @@ import COpenSSL
             Self.derivation, UnsafeRawPointer(suite.digest.utf8Start).assumingMemoryBound(to: CChar.self),
             UnsafeRawPointer(label.utf8Start).assumingMemoryBound(to: CChar.self),
             (memory + Self.secretStart).assumingMemoryBound(to: UInt8.self), suite.secretBytes, &derived, derived.count)
-        precondition(result == 1, "OpenSSL derives no \(label)")
+        precondition(result == 1, "OpenSSL failed to derive \(label)")
         unsafe output.copyBytes(from: derived)
         unsafe derived.withUnsafeMutableBytes { unsafe OPENSSL_cleanse($0.baseAddress, $0.count) }
     }
 
-    /// The vector with the record's number mixed in (RFC 8446 §5.3); counts the record.
+    /// The IV XORed with the sequence number (RFC 8446 §5.3); increments the sequence number.
     private func nextNonce() -> UnsafeMutablePointer<UInt8> {
         let nonce = unsafe memory + Self.nonceStart
         let low = unsafe memory.loadUnaligned(fromByteOffset: 4, as: UInt64.self)
@@ -163,13 +165,14 @@ import COpenSSL
 
     // MARK: Records
 
-    /// What sealing adds to a record's content: header, type and tag.
+    /// Bytes that encryption adds to a record's content: header, type and tag.
     static let overheadBytes = headerBytes + 1 + tagBytes
 
-    /// Content up to here, in bytes, is copied in front of its type and sealed together with it: a call costs more than the copy.
+    /// Most bytes of content that are copied before the type, to encrypt both in one call: a call
+    /// costs more than the copy.
     private static let maxCopiedBytes = 1024
 
-    /// Gives the cipher the next record's nonce, and the tag that is to be found.
+    /// Sets the cipher's nonce for the next record, and the expected tag.
     private func beginRecord(tag: UnsafeMutablePointer<UInt8>?) -> Bool {
         let nonce = unsafe nextNonce()
         let end = unsafe OSSL_PARAM_construct_end()
@@ -186,15 +189,16 @@ import COpenSSL
         }
     }
 
-    /// Seals one record of at most 2^14 octets into `output`, which has room for `overheadBytes` more than they and nothing else.
+    /// Encrypts one record of at most 2^14 octets into `output`, which has exactly `overheadBytes`
+    /// more.
     func seal(_ content: UnsafeRawBufferPointer, as kind: TLSRecords.ContentType, into output: UnsafeMutableRawBufferPointer) {
         unsafe seal(content, typeOctet: kind.rawValue, into: output)
     }
 
-    /// The same for an octet that may be no type.
+    /// As above, for an octet that may not be a valid type.
     func seal(_ content: UnsafeRawBufferPointer, typeOctet: UInt8, into output: UnsafeMutableRawBufferPointer) {
         guard let start = output.baseAddress, output.count == content.count + Self.overheadBytes else {
-            preconditionFailure("what is sealed is longer by \(Self.overheadBytes) octets")
+            preconditionFailure("expected an output of \(content.count + Self.overheadBytes) bytes, got \(output.count)")
         }
         let header = unsafe start.assumingMemoryBound(to: UInt8.self)
         let count = content.count + 1 + Self.tagBytes
@@ -202,7 +206,7 @@ import COpenSSL
         unsafe (header[1], header[2]) = (3, 3)
         unsafe (header[3], header[4]) = (UInt8(truncatingIfNeeded: count >> 8), UInt8(truncatingIfNeeded: count))
         let sealed = unsafe header + Self.headerBytes
-        // SAFETY: the cipher is of the streaming kind: each call writes as many octets as it is given.
+        // SAFETY: the cipher is a stream mode: each call writes as many octets as it reads.
         let type = unsafe sealed + content.count
         unsafe type.pointee = typeOctet
         let tag = unsafe type + 1
@@ -222,18 +226,19 @@ import COpenSSL
         isSealed = unsafe withUnsafeMutableBytes(of: &parameters) {
             unsafe isSealed && EVP_CIPHER_CTX_get_params(cipher, $0.assumingMemoryBound(to: OSSL_PARAM.self).baseAddress) == 1
         }
-        precondition(isSealed, "OpenSSL does not seal")
+        precondition(isSealed, "OpenSSL failed to encrypt a record")
     }
 
-    /// Opens one record, whose header `record` begins with, into `output`, which has room for what is sealed in it.
+    /// Decrypts one record, including its header, into `output`, which has room for the
+    /// ciphertext's length.
     ///
-    /// - Returns: whether it is genuine: what OpenSSL says of the tag.
+    /// - Returns: whether the record is authentic.
     func open(_ record: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer) -> Bool {
         let count = record.count - Self.headerBytes - Self.tagBytes
         guard count > 0, let header = unsafe record.assumingMemoryBound(to: UInt8.self).baseAddress,
             let opened = unsafe output.assumingMemoryBound(to: UInt8.self).baseAddress
         else { return false }
-        precondition(output.count >= count, "there is no room for what is opened")
+        precondition(output.count >= count, "expected room for \(count) bytes, got \(output.count)")
         let tag = unsafe UnsafeMutablePointer(mutating: header + Self.headerBytes + count)
         var length: Int32 = 0
         return unsafe beginRecord(tag: tag) && EVP_DecryptUpdate(cipher, nil, &length, header, Int32(Self.headerBytes)) == 1

@@ -1,6 +1,7 @@
 import COpenSSL
 
-/// The secrets that the keys of a TLS 1.3 connection's application data come from (RFC 8446 §7.1). OpenSSL tells them by its key log only.
+/// The application traffic secrets of a TLS 1.3 connection (RFC 8446 §7.1). OpenSSL exposes them
+/// only through its key log callback.
 struct TrafficSecrets {
     private(set) var client: [UInt8] = []
     private(set) var server: [UInt8] = []
@@ -8,13 +9,13 @@ struct TrafficSecrets {
     private static let clientLabel: StaticString = "CLIENT_TRAFFIC_SECRET_0 "
     private static let serverLabel: StaticString = "SERVER_TRAFFIC_SECRET_0 "
 
-    /// Takes a line of the key log: a label, the client's random number and a secret, both in hexadecimal.
+    /// Parses a key log line: a label, the client random and a secret, both in hexadecimal.
     mutating func note(_ line: UnsafeRawBufferPointer) {
         if unsafe Self.begins(line, with: Self.clientLabel) { client = unsafe Self.secret(of: line) }
         if unsafe Self.begins(line, with: Self.serverLabel) { server = unsafe Self.secret(of: line) }
     }
 
-    /// What is freed could be found in memory long after.
+    /// Erases the secrets: freed memory could be read long after.
     mutating func forget() {
         unsafe client.withUnsafeMutableBytes { unsafe OPENSSL_cleanse($0.baseAddress, $0.count) }
         unsafe server.withUnsafeMutableBytes { unsafe OPENSSL_cleanse($0.baseAddress, $0.count) }
@@ -25,7 +26,7 @@ struct TrafficSecrets {
         unsafe line.starts(with: UnsafeRawBufferPointer(start: label.utf8Start, count: label.utf8CodeUnitCount))
     }
 
-    /// The last word; empty if it is not hexadecimal.
+    /// The line's last word, decoded; empty if it is not hexadecimal.
     private static func secret(of line: UnsafeRawBufferPointer) -> [UInt8] {
         let space = UInt8(ascii: " ")
         guard let start = unsafe line.lastIndex(of: space) else { return [] }

@@ -95,7 +95,8 @@ static inline OSSL_PARAM apus_tag_parameter(void *tag, size_t length) {
     return OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, length);
 }
 
-// The whole vector of an AES-GCM cipher whose key is set: what -1 means to EVP_CTRL_AEAD_SET_IV_FIXED.
+// The whole vector of an AES-GCM cipher whose key is set: what -1 means to
+// EVP_CTRL_AEAD_SET_IV_FIXED.
 static inline OSSL_PARAM apus_vector_parameter(void *vector) {
     return OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, vector, (size_t)-1);
 }

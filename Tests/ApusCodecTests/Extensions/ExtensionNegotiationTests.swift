@@ -1,7 +1,8 @@
 import ApusCodec
 import Testing
 
-/// An extension that notes what it is asked, and writes its name before what is sent and takes it away from what comes.
+/// An extension that records its calls, prefixes sent payload with its name and removes the prefix
+/// from received payload.
 final class Labelling: WebSocketExtension {
     let name: String
     let reservedBits: ReservedBits
@@ -60,7 +61,7 @@ final class Labelling: WebSocketExtension {
 struct ExtensionNegotiationTests {
     // MARK: Configuration
 
-    @Test("extensions that cannot stand together are refused at configuration")
+    @Test("conflicting extensions are refused at configuration")
     func conflicts() {
         let none = ExtensionNegotiation.conflict(in: [
             Labelling("a", .rsv1), Labelling("b", [.rsv2, .rsv3]), Labelling("c"), Labelling("d"),
@@ -81,7 +82,7 @@ struct ExtensionNegotiationTests {
     struct Answer: Sendable, CustomTestStringConvertible {
         let testDescription: String
         let offers: String
-        /// Nil: no field in the answer.
+        /// Nil: no field in the response.
         let answer: String?
 
         init(_ name: String, _ offers: String, _ answer: String?) {
@@ -91,19 +92,20 @@ struct ExtensionNegotiationTests {
         }
     }
 
-    /// A server of `one` (RSV1), `two` (RSV2) and `three` (none), which decline what has a parameter `no`; `three` is vetoed.
+    /// A server with `one` (RSV1), `two` (RSV2) and `three` (none), which decline offers with a
+    /// parameter `no`; `three` is vetoed.
     static let answers = [
         Answer("nothing", "", nil), Answer("empty elements", " , ,", nil), Answer("unknown", "x, y; a=1", nil), Answer("one", "one", "one"),
-        Answer("in the client's order", "two, one", "two, one"), Answer("an unknown one is passed over", "x, two", "two"),
+        Answer("in the client's order", "two, one", "two, one"), Answer("an unknown one is skipped", "x, two", "two"),
         Answer("the first of several offers", "one; a, one; b", "one; a"),
         Answer("the next when the first is declined", "one; no, one; b, one", "one; b"), Answer("all declined", "one; no, one; no=1", nil),
         Answer("one declined, the other not", "one; no, two", "two"),
-        Answer("the place of the offer that is accepted", "one; no, two, one", "two, one"),
+        Answer("in the position of the accepted offer", "one; no, two, one", "two, one"),
         Answer("vetoed", "three", nil), Answer("vetoed among others", "one, three, two", "one, two"),
         Answer("names are compared octet by octet", "ONE", nil),
     ]
 
-    @Test("a server's answers", arguments: answers)
+    @Test("responses of a server", arguments: answers)
     func answer(_ row: Answer) throws {
         let extensions = [Labelling("one", .rsv1), Labelling("two", .rsv2), Labelling("three")]
         for one in extensions { one.declines = { $0.parameters.contains { $0.name == "no" } } }
@@ -116,7 +118,7 @@ struct ExtensionNegotiationTests {
     }
 
     @Test(
-        "a malformed field is the client's fault",
+        "a malformed field is a handshake violation",
         arguments: ["one;", "one two", "one; a=\"", Array(repeating: "one", count: 33).joined(separator: ",")])
     func malformed(offers: String) {
         #expect(throws: HandshakeViolation.extensionsMalformed) {
@@ -124,7 +126,7 @@ struct ExtensionNegotiationTests {
         }
     }
 
-    @Test("an extension that is agreed on is asked no more")
+    @Test("an accepted extension gets no further offers")
     func asked() throws {
         let one = Labelling("one")
         one.declines = { $0.parameters.first?.name == "a" }
@@ -134,7 +136,7 @@ struct ExtensionNegotiationTests {
 
     // MARK: Client
 
-    @Test("a client offers everything, best first")
+    @Test("a client sends all offers in order of preference")
     func offers() {
         #expect(ExtensionNegotiation.offers(of: []) == nil)
         #expect(ExtensionNegotiation.offers(of: [Labelling("one"), Labelling("two")]) == "one; a, one, two; a, two")
@@ -146,7 +148,7 @@ struct ExtensionNegotiationTests {
         ("one; no", "not one; no"), ("two, one; no", "not one; no"),
     ]
 
-    @Test("answers that fail a client's connection", arguments: refused)
+    @Test("responses that fail a client's connection", arguments: refused)
     func fails(answer: String, reason: String) {
         let one = Labelling("one")
         one.declines = { $0.parameters.first?.name == "no" }
@@ -162,7 +164,7 @@ struct ExtensionNegotiationTests {
         }
     }
 
-    @Test("answers a client agrees to")
+    @Test("responses that a client accepts")
     func agreed() throws {
         let extensions = [Labelling("one", .rsv1), Labelling("two", .rsv2)]
         for empty in ["", ",", " "] { #expect(try ExtensionNegotiation.agree(to: empty, with: extensions) == nil) }
@@ -174,7 +176,7 @@ struct ExtensionNegotiationTests {
 
     static let whole = ExtensionPiece(kind: .text, reservedBits: [], startsMessage: true, endsMessage: true)
 
-    @Test("\"foo, bar\" in the answer means bar(foo(data))")
+    @Test("\"foo, bar\" in the response means bar(foo(data))")
     func order() throws {
         let extensions = [Labelling("bar", .rsv2), Labelling("foo", .rsv1)]
         let server = try #require(try ExtensionNegotiation.answer("foo, bar", with: extensions) { _ in true })
@@ -190,7 +192,7 @@ struct ExtensionNegotiationTests {
         #expect(String(decoding: received, as: UTF8.self) == "kept data")
     }
 
-    @Test("of two extensions, only those whose bits are set change what comes; none: unchanged")
+    @Test("only extensions whose bits are set change received payload")
     func partly() throws {
         let extensions = [Labelling("foo", .rsv1), Labelling("bar", .rsv2)]
         let chain = try #require(try ExtensionNegotiation.agree(to: "foo, bar", with: extensions))
@@ -206,7 +208,7 @@ struct ExtensionNegotiationTests {
         #expect(throws: FrameViolation.extensionFailed(.invalidData("no foo("))) { _ = try receive("bar(data", [.rsv1, .rsv2]) }
     }
 
-    @Test("the limit of a message counts what came before it, and what the whole chain makes of it")
+    @Test("the limit applies to the output of the whole chain, including earlier contents")
     func limit() throws {
         let chain = try #require(try ExtensionNegotiation.agree(to: "foo, bar", with: [Labelling("foo", .rsv1), Labelling("bar", .rsv2)]))
         let piece = ExtensionPiece(kind: .text, reservedBits: [.rsv1, .rsv2], startsMessage: true, endsMessage: true)
@@ -219,7 +221,7 @@ struct ExtensionNegotiationTests {
         }
     }
 
-    @Test("a message is shared only between connections whose extensions do the same to it")
+    @Test("a message is shared only between connections with equal extensions")
     func sharing() throws {
         func key(_ answer: String, _ extensions: [any WebSocketExtension]) throws -> String? {
             try #require(try ExtensionNegotiation.agree(to: answer, with: extensions)).sharingKey
@@ -229,14 +231,14 @@ struct ExtensionNegotiationTests {
         ]
         #expect(try key("a", extensions) != nil)
         #expect(try key("a", extensions) == key("a", extensions))
-        #expect(try key("a, c", extensions) == nil, "one that keeps a context keeps the whole chain from sharing")
+        #expect(try key("a, c", extensions) == nil, "one session with a context prevents sharing for the whole chain")
         var keys: Set<String?> = []
         let chains = ["a", "b", "d", "a, b", "b, a"]
         for chain in chains { keys.insert(try key(chain, extensions)) }
         #expect(keys.count == chains.count, "the same key of different extensions, or of the same in another order, is not the same")
     }
 
-    @Test("an answer is written as it will be parsed")
+    @Test("a response is written in the form that is parsed")
     func written() throws {
         let agreement = try #require(
             try ExtensionNegotiation.answer("one; a=\"1\"; b, two", with: [Labelling("one"), Labelling("two")]) { _ in true })

@@ -26,12 +26,12 @@ struct ExtensionParametersTests {
         (Array(repeating: "x", count: 32).joined(separator: ","), Array(repeating: .init("x"), count: 32)),
     ]
 
-    @Test("what follows the grammar", arguments: valid)
+    @Test("valid fields are parsed", arguments: valid)
     func accepts(text: String, elements: [ExtensionParameters]) {
         #expect(ExtensionParameters.parse(text) == elements)
     }
 
-    @Test("what is written reads the same", arguments: valid.filter { !$0.elements.isEmpty })
+    @Test("a description is parsed to the same elements", arguments: valid.filter { !$0.elements.isEmpty })
     func roundTrip(text: String, elements: [ExtensionParameters]) {
         #expect(ExtensionParameters.parse(elements.map(\.description).joined(separator: ", ")) == elements)
     }
@@ -43,12 +43,12 @@ struct ExtensionParametersTests {
         "foo\u{7F}", "foo, ;", "foo, bar;", "foo; a=[1]", "foo; a=1, bar=", Array(repeating: "x", count: 33).joined(separator: ","),
     ]
 
-    @Test("what does not", arguments: malformed)
+    @Test("malformed fields are refused", arguments: malformed)
     func refuses(text: String) {
         #expect(ExtensionParameters.parse(text) == nil)
     }
 
-    @Test("cut anywhere, it is read or refused, and never trapped on")
+    @Test("a field cut anywhere is parsed or refused")
     func cut() {
         for (text, _) in Self.valid {
             let octets = Array(text.utf8)
@@ -56,7 +56,7 @@ struct ExtensionParametersTests {
         }
     }
 
-    @Test("a field of 16 KiB takes time in proportion to its length")
+    @Test("a field of 16 KiB takes linear time")
     func long() {
         let parameters = ExtensionParameters("x", (0..<3000).map { Parameter("p\($0)") })
         #expect(ExtensionParameters.parse("\(parameters)") == [parameters])

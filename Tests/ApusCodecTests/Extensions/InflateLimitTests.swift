@@ -1,21 +1,22 @@
 import ApusCodec
 import Testing
+import TestSupport
 
 @Suite("permessage-deflate: hostile payload")
 struct InflateLimitTests {
     static let settings = [PerMessageDeflateTests.takingNothing, PerMessageDeflateTests.takingOver]
 
-    /// 100 MiB of zeros, deflated: some 100 KiB.
+    /// 100 MiB of zeros, deflated: about 100 KiB.
     static let bomb: [UInt8] = {
         guard let pair = try? DeflatePair(PerMessageDeflateTests.takingOver) else { return [] }
         let megabyte = [UInt8](repeating: 0, count: 1 << 20)
         return (deflate([[UInt8]](repeating: megabyte, count: 100), with: pair.client) ?? []).flatMap { $0 }
     }()
 
-    @Test("100 MiB of zeros are refused at the limit, and cost no more than it", arguments: settings, [1000, 1 << 20, 10 << 20])
+    @Test("100 MiB of zeros are refused at the limit, and take no more memory than it", arguments: settings, [1000, 1 << 20, 10 << 20])
     func bombs(configuration: DeflateConfiguration, limit: Int) throws {
         #expect(Self.bomb.count > 100_000 && Self.bomb.count < 1_000_000)
-        // In one frame, and in frames as small as they get.
+        // In one frame, and in the smallest frames.
         for frames in [[Self.bomb], Self.bomb.map { [$0] }] {
             let pair = try DeflatePair(configuration)
             var output: [UInt8] = []
@@ -45,14 +46,14 @@ struct InflateLimitTests {
         }
     }
 
-    @Test("no limit at all is a limit, too")
+    @Test("the limit Int.max does not overflow")
     func unlimited() throws {
         let pair = try DeflatePair(PerMessageDeflateTests.takingNothing)
         let frame = try #require(deflate([PerMessageDeflateTests.sample(100)], with: pair.client))
         #expect(try inflate(frame, with: pair.server, maxBytes: .max) == PerMessageDeflateTests.sample(100))
     }
 
-    @Test("what was there before counts")
+    @Test("the limit includes earlier contents of the output")
     func before() throws {
         let pair = try DeflatePair(PerMessageDeflateTests.takingNothing)
         let frame = try #require(deflate([PerMessageDeflateTests.sample(100)], with: pair.client))
@@ -73,11 +74,11 @@ struct InflateLimitTests {
         ("Hello, cut", [0xF2, 0x48, 0xCD]), ("Hello, cut before its last octet", [0xF2, 0x48, 0xCD, 0xC9, 0xC9]),
         ("text", Array("Hello, world".utf8)), ("nothing", []), ("dynamic, too many lengths", [0x04, 0xFF, 0xFF, 0xFF]),
         ("gzip", [0x1F, 0x8B, 0x08, 0, 0, 0, 0, 0, 0, 3]), ("zlib", [0x78, 0x9C, 0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00]),
-        ("the flush is still there, and cut", PerMessageDeflateTests.helloDeflated + [0x00, 0xFF]),
-        ("garbage behind a final block", [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0xFF, 0xFF, 0xFF]),
+        ("the flush is not removed, and cut", PerMessageDeflateTests.helloDeflated + [0x00, 0xFF]),
+        ("garbage after a final block", [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0xFF, 0xFF, 0xFF]),
     ]
 
-    @Test("what is no deflate data is invalid data: close 1007", arguments: garbage)
+    @Test("invalid deflate data: close 1007", arguments: garbage)
     func refuses(name: String, payload: [UInt8]) throws {
         for configuration in Self.settings {
             for frames in [[payload], payload.map { [$0] } + [[]]] {
@@ -96,7 +97,7 @@ struct InflateLimitTests {
         }
     }
 
-    @Test("a message cut anywhere is an error or shorter, never longer or other")
+    @Test("a message cut anywhere gives an error or a prefix of the message")
     func truncated() throws {
         let message = PerMessageDeflateTests.sample(500)
         let pair = try DeflatePair(PerMessageDeflateTests.takingNothing)
@@ -115,9 +116,9 @@ struct InflateLimitTests {
         #expect(refused >= whole.count - 1)
     }
 
-    @Test("damaged streams of a seed end in a message or an error", arguments: 1...40 as ClosedRange<UInt64>)
+    @Test("damaged streams give a message or an error", arguments: 1...40 as ClosedRange<UInt64>)
     func damaged(seed: UInt64) throws {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let pair = try DeflatePair(Self.settings[Int(seed % 2)])
         for _ in 0..<50 {
             var bytes = try #require(deflate([PerMessageDeflateTests.sample(400, seed: seed)], with: pair.client)?.first)
@@ -134,16 +135,16 @@ struct InflateLimitTests {
         }
     }
 
-    @Test("final blocks by the hundred thousand cost time in proportion to their number")
+    @Test("a hundred thousand final blocks take linear time")
     func finalBlocks() throws {
         let pair = try DeflatePair(PerMessageDeflateTests.takingOver)
-        // A full window is what each of them would have to carry over.
+        // A full window, which each final block must carry over.
         _ = try inflate(try #require(deflate([PerMessageDeflateTests.noise(40_000)], with: pair.client)), with: pair.server)
         let empty: [UInt8] = [0x03, 0x00]
         let many = [[UInt8]](repeating: empty, count: 500_000).flatMap { $0 }
         let started = ContinuousClock.now
         #expect(try inflate([many], with: pair.server).isEmpty)
-        // 32 KiB copied for each would take seconds.
+        // Copying 32 KiB for each block would take seconds.
         #expect(ContinuousClock.now - started < .seconds(1))
     }
 }

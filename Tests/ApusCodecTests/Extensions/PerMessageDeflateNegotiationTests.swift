@@ -25,7 +25,7 @@ struct PerMessageDeflateNegotiationTests {
 
     struct Offer: Sendable, CustomTestStringConvertible {
         let configuration: DeflateConfiguration
-        /// Parameters of the offer, and of the answer; nil: declined.
+        /// Parameters of the offer and of the response; nil: declined.
         let offer: String
         let answer: String?
         var testDescription: String { "'\(offer)' gets '\(answer ?? "nothing")'" }
@@ -44,14 +44,15 @@ struct PerMessageDeflateNegotiationTests {
     }
 
     static let offers = [
-        // The defaults take nothing over and say so, asked or not (§7.1.1.1, §7.1.1.2).
+        // The defaults decline context takeover, offered or not (§7.1.1.1, §7.1.1.2).
         Offer("", "\(snct); \(cnct)", .init()), Offer("\(cnct); \(snct)", "\(snct); \(cnct)", .init()),
         // Context takeover.
         Offer("", ""), Offer(snct, snct), Offer(cnct, cnct), Offer("\(cnct); \(snct)", "\(snct); \(cnct)"),
         Offer("", cnct, .with { $0.serverContextTakeover = .allowed }), Offer("", snct, .with { $0.clientContextTakeover = .allowed }),
         Offer("\(snct)=1", nil), Offer("\(snct)=true", nil), Offer("\(cnct)=1", nil), Offer("\(snct); \(snct)", nil),
         Offer("\(cnct); \(cnct)", nil),
-        // server_max_window_bits (§7.1.2.1): "a decimal integer value without leading zeroes between 8 to 15 inclusive".
+        // server_max_window_bits (§7.1.2.1): "a decimal integer value without leading zeroes
+        // between 8 to 15 inclusive".
         Offer("server_max_window_bits=15", "server_max_window_bits=15"), Offer("server_max_window_bits=9", "server_max_window_bits=9"),
         Offer("server_max_window_bits=12", "server_max_window_bits=12"),
         Offer("server_max_window_bits=\"12\"", "server_max_window_bits=12"),
@@ -62,21 +63,21 @@ struct PerMessageDeflateNegotiationTests {
         Offer("server_max_window_bits=1e1", nil), Offer("server_max_window_bits=115", nil),
         Offer("server_max_window_bits=18446744073709551625", nil), Offer("server_max_window_bits", nil),
         Offer("server_max_window_bits=10; server_max_window_bits=10", nil), Offer("Server_max_window_bits=10", nil),
-        // client_max_window_bits (§7.1.2.2): answered only if the client knows it.
+        // client_max_window_bits (§7.1.2.2): in the response only if the client offered it.
         Offer("client_max_window_bits", ""), Offer("client_max_window_bits=15", ""),
         Offer("client_max_window_bits=10", "client_max_window_bits=10"), Offer("client_max_window_bits=8", "client_max_window_bits=8"),
         Offer("client_max_window_bits=7", nil), Offer("client_max_window_bits=16", nil), Offer("client_max_window_bits=015", nil),
         Offer("client_max_window_bits=", nil), Offer("client_max_window_bits; client_max_window_bits=10", nil),
-        // Unknown ones.
+        // Unknown parameters.
         Offer("x", nil), Offer("\(snct); x=1", nil), Offer("mux", nil),
-        // A server with windows of its own.
+        // A server with smaller windows.
         Offer("", "server_max_window_bits=10", small), Offer("server_max_window_bits=15", "server_max_window_bits=10", small),
         Offer("server_max_window_bits=9", "server_max_window_bits=9", small),
         Offer("server_max_window_bits=8", "server_max_window_bits=8", small),
         Offer("client_max_window_bits", "server_max_window_bits=10; client_max_window_bits=11", small),
         Offer("client_max_window_bits=15", "server_max_window_bits=10; client_max_window_bits=11", small),
         Offer("client_max_window_bits=9", "server_max_window_bits=10; client_max_window_bits=9", small),
-        // All four, in an order of their own.
+        // All four, in another order.
         Offer(
             "client_max_window_bits=12; \(cnct); server_max_window_bits=13; \(snct)",
             "\(snct); \(cnct); server_max_window_bits=13; client_max_window_bits=12"),
@@ -84,7 +85,7 @@ struct PerMessageDeflateNegotiationTests {
 
     static func field(_ parameters: String) -> String { parameters.isEmpty ? "permessage-deflate" : "permessage-deflate; \(parameters)" }
 
-    @Test("a server's answer to an offer", arguments: offers)
+    @Test("a server's response to an offer", arguments: offers)
     func accept(_ row: Offer) throws {
         guard let offered = ExtensionParameters.parse(Self.field(row.offer)) else {
             #expect(row.answer == nil)
@@ -94,7 +95,7 @@ struct PerMessageDeflateNegotiationTests {
         #expect(agreement.map { "\($0.answer)" } == row.answer.map(Self.field))
     }
 
-    @Test("a declined offer leaves the connection to the next one, or without compression", arguments: offers.filter { $0.answer == nil })
+    @Test("after a declined offer the next one is used, or no compression", arguments: offers.filter { $0.answer == nil })
     func next(_ row: Offer) throws {
         guard ExtensionParameters.parse(Self.field(row.offer)) != nil else { return }
         let extensions = [PerMessageDeflate(row.configuration)]
@@ -103,7 +104,7 @@ struct PerMessageDeflateNegotiationTests {
         #expect(try ExtensionNegotiation.answer(both, with: extensions) { _ in true }?.answer.hasSuffix("server_max_window_bits=9") == true)
     }
 
-    @Test("the older names are neither offered nor known")
+    @Test("obsolete extension names are neither offered nor accepted")
     func olderNames() throws {
         let extensions = [PerMessageDeflate()]
         for name in ["deflate-frame", "x-webkit-deflate-frame", "permessage-bzip2", "PERMESSAGE-DEFLATE"] {
@@ -115,7 +116,7 @@ struct PerMessageDeflateNegotiationTests {
     // MARK: Client
 
     @Test(
-        "what a client offers",
+        "a client's offers",
         arguments: [
             (DeflateConfiguration(), "\(snct); \(cnct); client_max_window_bits"), (.takingOver, "client_max_window_bits"),
             (.with { $0.serverContextTakeover = .allowed }, "\(cnct); client_max_window_bits"),
@@ -143,9 +144,9 @@ struct PerMessageDeflateNegotiationTests {
         Reply("", true), Reply(snct, true), Reply(cnct, true), Reply("\(cnct); \(snct)", true), Reply("\(snct)=1", false),
         Reply("\(cnct)=1", false),
         Reply("\(snct); \(snct)", false), Reply("\(cnct); \(cnct)", false), Reply("x", false), Reply("\(snct); x", false),
-        // Asked for without takeover of the server's context: must be granted (§7.1.1.1).
+        // Offered without takeover of the server's context: the response must grant it (§7.1.1.1).
         Reply("", false, .init()), Reply(cnct, false, .init()), Reply(snct, true, .init()), Reply("\(snct); \(cnct)", true, .init()),
-        // A server may use a smaller window without being asked.
+        // A server may use a smaller window without an offer.
         Reply("server_max_window_bits=15", true), Reply("server_max_window_bits=9", true), Reply("server_max_window_bits=8", true),
         Reply("server_max_window_bits=7", false), Reply("server_max_window_bits=16", false), Reply("server_max_window_bits=015", false),
         Reply("server_max_window_bits=09", false), Reply("server_max_window_bits", false),
@@ -153,12 +154,12 @@ struct PerMessageDeflateNegotiationTests {
         Reply("client_max_window_bits=15", true), Reply("client_max_window_bits=9", true), Reply("client_max_window_bits=8", true),
         Reply("client_max_window_bits=7", false), Reply("client_max_window_bits=16", false), Reply("client_max_window_bits=010", false),
         Reply("client_max_window_bits", false), Reply("client_max_window_bits=9; client_max_window_bits=9", false),
-        // Asked for a window of 10: no larger one, and not none.
+        // Offered a window of 10: a larger one, or none, is refused.
         Reply("server_max_window_bits=10", true, small), Reply("server_max_window_bits=9; client_max_window_bits=9", true, small),
         Reply("server_max_window_bits=11", false, small), Reply("", false, small), Reply("client_max_window_bits=11", false, small),
     ]
 
-    @Test("a client's verdict on the server's answer", arguments: replies)
+    @Test("a client checks the server's response", arguments: replies)
     func agree(_ row: Reply) {
         do throws(ExtensionError) {
             let chain = try ExtensionNegotiation.agree(to: Self.field(row.answer), with: [PerMessageDeflate(row.configuration)])
@@ -179,7 +180,7 @@ struct PerMessageDeflateNegotiationTests {
         #expect(throws: ExtensionError.self) { _ = try ExtensionNegotiation.agree(to: "permessage-deflate", with: [Labelling("x")]) }
     }
 
-    @Test("our server and our client agree, whatever both are configured to")
+    @Test("server and client agree with any configurations")
     func bothOurs() throws {
         var pairs = 0
         for server in DeflateConfiguration.varieties {
@@ -193,7 +194,7 @@ struct PerMessageDeflateNegotiationTests {
 }
 
 extension PerMessageDeflate.Configuration {
-    /// Every combination of takeover with some windows.
+    /// Every combination of context takeover with some windows.
     static let varieties: [Self] = [Self.ContextTakeover.never, .allowed].flatMap { server in
         [Self.ContextTakeover.never, .allowed].flatMap { client in
             [(15, 15), (9, 15), (15, 9), (9, 9), (10, 12), (13, 14)].map { serverBits, clientBits in
@@ -209,7 +210,7 @@ extension PerMessageDeflate.Configuration {
     }
 }
 
-/// The two ends of a connection that has agreed on permessage-deflate.
+/// The two ends of a connection with permessage-deflate.
 struct DeflatePair {
     let server: ExtensionChain
     let client: ExtensionChain

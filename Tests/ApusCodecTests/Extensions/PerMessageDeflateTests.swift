@@ -1,7 +1,8 @@
 import ApusCodec
 import Testing
+import TestSupport
 
-/// What a chain makes of one message that comes in frames of the given payloads.
+/// The message that a chain decodes from frames with the given payloads.
 func inflate(
     _ frames: [[UInt8]], with chain: ExtensionChain, bits: ReservedBits = .rsv1, maxBytes: Int = 1 << 20, into output: inout [UInt8]
 ) throws(FrameViolation) {
@@ -18,7 +19,7 @@ func inflate(_ frames: [[UInt8]], with chain: ExtensionChain, maxBytes: Int = 1 
     return output
 }
 
-/// The frames that a chain makes of a message sent in the given pieces; nil: unchanged.
+/// The frames that a chain encodes from a message sent in the given pieces; nil: unchanged.
 func deflate(_ pieces: [[UInt8]], with chain: ExtensionChain) -> [[UInt8]]? {
     var frames: [[UInt8]] = []
     for (index, payload) in pieces.enumerated() {
@@ -45,13 +46,13 @@ struct PerMessageDeflateTests {
     }
     static let takingNothing = DeflateConfiguration.with { $0.threshold = 0 }
 
-    // MARK: §7.2.3, the RFC's examples
+    // MARK: §7.2.3, examples of the RFC
 
     static let examples: [(name: String, payload: [UInt8], message: [UInt8])] = [
         ("§7.2.3.1 one block", helloDeflated, hello),
         ("§7.2.3.3 a block without compression", [0x00, 0x05, 0x00, 0xFA, 0xFF, 0x48, 0x65, 0x6C, 0x6C, 0x6F, 0x00], hello),
         ("§7.2.3.4 a final block", [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00], hello),
-        ("a final block and nothing behind it", [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00], hello),
+        ("a final block at the end", [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00], hello),
         ("§7.2.3.5 two blocks", [0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00], hello),
         ("§7.2.3.6 an empty message", [0x00], []),
         ("an empty final block", [0x03, 0x00, 0x00], []),
@@ -61,7 +62,7 @@ struct PerMessageDeflateTests {
         ),
     ]
 
-    @Test("the RFC's messages, whole and cut into frames at every octet", arguments: examples)
+    @Test("messages of the RFC, whole and cut into frames at every octet", arguments: examples)
     func example(name: String, payload: [UInt8], message: [UInt8]) throws {
         for configuration in [Self.takingNothing, Self.takingOver] {
             for first in 0...payload.count {
@@ -77,7 +78,7 @@ struct PerMessageDeflateTests {
         }
     }
 
-    @Test("§7.2.3.1, §7.2.3.2: what we send is what the RFC sends, in both roles")
+    @Test("§7.2.3.1, §7.2.3.2: encoded messages equal the RFC's, in both roles")
     func sendsExamples() throws {
         let pair = try DeflatePair(Self.takingOver)
         for chain in [pair.server, pair.client] {
@@ -92,7 +93,7 @@ struct PerMessageDeflateTests {
         }
     }
 
-    @Test("§7.2.3.2: a shared window is kept with takeover, and only then")
+    @Test("§7.2.3.2: the window is kept with context takeover only")
     func sharedWindow() throws {
         let pair = try DeflatePair(Self.takingOver)
         #expect(try inflate([Self.helloDeflated], with: pair.server) == Self.hello)
@@ -103,17 +104,17 @@ struct PerMessageDeflateTests {
         #expect(throws: FrameViolation.self) { _ = try inflate([[0xF2, 0x00, 0x11, 0x00, 0x00]], with: alone.server) }
     }
 
-    @Test("the window outlives a final block, which begins a new stream")
+    @Test("the window is kept after a final block, which begins a new stream")
     func windowBehindFinalBlock() throws {
         let pair = try DeflatePair(Self.takingOver)
         #expect(try inflate([[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00]], with: pair.server) == Self.hello)
         #expect(try inflate([[0xF2, 0x00, 0x11, 0x00, 0x00]], with: pair.server) == Self.hello)
-        // Without the octet behind it: the next message finds the stream at its end.
+        // Without the next octet: the following message finds the stream at its end.
         #expect(try inflate([[0xF3, 0x00, 0x11, 0x00]], with: pair.server) == Self.hello)
         #expect(try inflate([[0xF2, 0x00, 0x11, 0x00, 0x00]], with: pair.server) == Self.hello)
     }
 
-    @Test("a message without RSV1 is left as it is, and does not disturb the window")
+    @Test("a message without RSV1 is unchanged, and does not change the window")
     func plain() throws {
         let pair = try DeflatePair(Self.takingOver)
         #expect(try inflate([Self.helloDeflated], with: pair.server) == Self.hello)
@@ -126,14 +127,14 @@ struct PerMessageDeflateTests {
 
     // MARK: Round trips
 
-    /// Repetitive enough to compress, with octets that are not.
+    /// Partly repetitive, partly noise.
     static func sample(_ count: Int, seed: UInt64 = 1) -> [UInt8] {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         return (0..<count).map { $0 % 7 < 4 ? UInt8($0 / 7 & 0xFF) : UInt8.random(in: 0...255, using: &generator) }
     }
 
     static func noise(_ count: Int) -> [UInt8] {
-        var generator = SeededGenerator(state: UInt64(count))
+        var generator = SeededGenerator(seed: UInt64(count))
         return (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
     }
 
@@ -142,7 +143,7 @@ struct PerMessageDeflateTests {
         Array(0...70) + [125, 126, 127, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 4095, 4096, 16_383, 16_384, 32_767, 32_768, 32_769]
         + [65_533, 65_534, 65_535, 65_536, 65_537, 131_072, 200_000]
 
-    @Test("what one side sends the other receives, at every size and setting", arguments: DeflateConfiguration.varieties)
+    @Test("messages round-trip at every size and setting", arguments: DeflateConfiguration.varieties)
     func roundTrip(configuration: DeflateConfiguration) throws {
         let pair = try DeflatePair(configuration)
         for size in Self.sizes {
@@ -158,7 +159,7 @@ struct PerMessageDeflateTests {
         }
     }
 
-    @Test("at every level and memory level", arguments: 1...9)
+    @Test("messages round-trip at every level and memory level", arguments: 1...9)
     func levels(level: Int) throws {
         for memoryLevel in 1...9 {
             let pair = try DeflatePair(
@@ -174,7 +175,7 @@ struct PerMessageDeflateTests {
         }
     }
 
-    @Test("the threshold: from this size on messages are compressed; fragments always are", arguments: [0, 1, 64, 1000])
+    @Test("messages from the threshold on are compressed; fragments always are", arguments: [0, 1, 64, 1000])
     func threshold(threshold: Int) throws {
         let pair = try DeflatePair(.with { $0.threshold = threshold })
         for size in max(0, threshold - 2)...threshold + 2 {
@@ -185,7 +186,7 @@ struct PerMessageDeflateTests {
         #expect((deflate([[]], with: pair.server) == nil) == (threshold > 0), "the next message decides for itself")
     }
 
-    @Test("messages sent in pieces, empty ones among them, are received in frames cut anew at every octet")
+    @Test("messages sent in pieces, also empty ones, are received in frames cut at every octet")
     func pieces() throws {
         let message = Self.sample(90)
         for configuration in [Self.takingNothing, Self.takingOver] {
@@ -203,7 +204,7 @@ struct PerMessageDeflateTests {
         }
     }
 
-    @Test("many connections in the midst of messages do not get in one another's way")
+    @Test("connections with interleaved messages do not disturb one another")
     func interleaved() throws {
         let client = PerMessageDeflate(Self.takingNothing)
         let server = PerMessageDeflate(Self.takingNothing)
@@ -226,7 +227,7 @@ struct PerMessageDeflateTests {
         #expect(outputs == messages)
     }
 
-    @Test("what a message is compressed to does not depend on what others sent, where sharing is promised")
+    @Test("with a sharing key, a compressed message does not depend on earlier ones")
     func deterministic() throws {
         let server = PerMessageDeflate(Self.takingNothing)
         func chain() throws -> ExtensionChain {
@@ -245,9 +246,9 @@ struct PerMessageDeflateTests {
         #expect(keeping.server.sharingKey == nil && keeping.client.sharingKey == nil)
     }
 
-    @Test("a window of 9 bits is respected: what lies farther back is not referred to")
+    @Test("a window of 9 bits is respected: no reference goes farther back")
     func window() throws {
-        // 600 octets of noise, twice: a larger window would halve the second.
+        // 600 octets of noise, twice: a larger window would halve the second copy.
         let message = Self.noise(600)
         func size(_ bits: Int) throws -> Int {
             let pair = try DeflatePair(
@@ -262,14 +263,14 @@ struct PerMessageDeflateTests {
         #expect(try size(11) < 100)
     }
 
-    @Test("a window of 8 bits is respected in both directions, with takeover: runs and frequent octets are compressed, nothing refers back")
+    @Test("a window of 8 bits is respected in both directions with context takeover: only runs and frequent octets are compressed")
     func narrowestWindow() throws {
         let extensions = [PerMessageDeflate(Self.takingOver)]
         let offer = "permessage-deflate; server_max_window_bits=8; client_max_window_bits=8"
         let agreement = try #require(try ExtensionNegotiation.answer(offer, with: extensions) { _ in true })
         let client = try #require(try ExtensionNegotiation.agree(to: agreement.answer, with: extensions))
         for (sender, receiver) in [(agreement.chain, client), (client, agreement.chain)] {
-            // 300 octets of noise, twice: farther back than a window of 256.
+            // 300 octets of noise, twice: farther apart than a window of 256.
             for (message, sizes) in [
                 (Self.noise(300) + Self.noise(300), 590...700), (Self.noise(200), 195...250),
                 ([UInt8](repeating: 0x61, count: 9_000), 1...99),

@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 9112 §6, §7 bodies")
+@Suite("RFC 9112 §6, §7 body decoder")
 struct BodyTests {
     struct Chunked: CustomTestStringConvertible, Sendable {
         let testDescription: String
@@ -54,7 +54,7 @@ struct BodyTests {
         refused("extension without a name", "2;\r\nxy", .chunkExtensionMalformed),
         refused("semicolon at the end", "2;a;\r\nxy", .chunkExtensionMalformed),
         refused("white space at the end", "2;a \r\nxy", .chunkExtensionMalformed),
-        refused("white space behind the value", "2;a=b \r\nxy", .chunkExtensionMalformed),
+        refused("white space after the value", "2;a=b \r\nxy", .chunkExtensionMalformed),
         refused("no value", "2;a=\r\nxy", .chunkExtensionMalformed),
         refused("value without a name", "2;=b\r\nxy", .chunkExtensionMalformed),
         refused("two equals signs", "2;a==b\r\nxy", .chunkExtensionMalformed),
@@ -62,20 +62,20 @@ struct BodyTests {
         refused("quoted name", "2;\"a\"=b\r\nxy", .chunkExtensionMalformed),
         refused("string without its end", "5;a=\"b\r\nhello", .chunkExtensionMalformed),
         refused("string that ends in a backslash", "5;a=\"b\\\r\nhello", .chunkExtensionMalformed),
-        refused("text behind a string", "5;a=\"b\"c\r\nhello", .chunkExtensionMalformed),
+        refused("text after a string", "5;a=\"b\"c\r\nhello", .chunkExtensionMalformed),
         refused("no token", "5;a=(\r\nhello", .chunkExtensionMalformed),
         refused("underscore", "1_0\r\n", .chunkSizeMalformed),
         refused("seventeen digits", "00000000000000001\r\n", .chunkSizeTooLong(limit: 16)),
         refused("2^64 - 1", "ffffffffffffffff\r\n", .bodyTooLarge(limit: 1 << 20)),
         refused("over the limit", "100001\r\n", .bodyTooLarge(limit: 1 << 20)),
-        refused("bare LF behind the size", "1\nx", .bareLineFeed),
-        refused("bare CR behind the size", "1\rx", .bareCarriageReturn),
+        refused("bare LF after the size", "1\nx", .bareLineFeed),
+        refused("bare CR after the size", "1\rx", .bareCarriageReturn),
         refused("data without CRLF", "1\r\nxy", .chunkNotTerminated),
         refused("data with LF", "1\r\nx\n", .chunkNotTerminated),
         refused("data with CR only", "1\r\nx\r1", .chunkNotTerminated),
         refused("extension too long", "1;" + String(repeating: "a", count: 4096), .chunkExtensionsTooLong(limit: 4096)),
         refused(
-            "extensions that outweigh the data",
+            "extensions larger than the data",
             String(repeating: "1;" + String(repeating: "a", count: 99) + "\r\nx\r\n", count: 42),
             .chunkExtensionsTooLong(limit: 4096)),
         refused("bare LF in an extension", "1;a\nx", .bareLineFeed),
@@ -97,7 +97,7 @@ struct BodyTests {
         }
     }
 
-    @Test("a client reads sizes that are padded with white space, and nothing else that is malformed", arguments: Feed.allCases)
+    @Test("a client accepts sizes padded with white space, and no other malformed size", arguments: Feed.allCases)
     func padding(feed: Feed) throws {
         let padded = Array("5   \r\nhello\r\n1\t;a=b\r\n!\r\n0 \r\n\r\n".utf8)
         let body = try decodeBody(padded, .chunked, toleratesPadding: true, feed: feed)
@@ -114,7 +114,7 @@ struct BodyTests {
         }
     }
 
-    @Test("data before a fault in the same input is given first")
+    @Test("data before a violation in the same input are returned first")
     func dataFirst() throws {
         var decoder = HTTPBodyDecoder(framing: .chunked, maxBytes: 10)
         let bytes = Array("1\r\nx\r\n-".utf8)
@@ -123,7 +123,7 @@ struct BodyTests {
         #expect(throws: HTTPViolation.chunkSizeMalformed) { _ = try decoder.next(bytes.span, from: &offset) }
     }
 
-    @Test("many chunks with short extensions pass: the data make up for them", arguments: Feed.allCases)
+    @Test("many chunks with short extensions are accepted: the data outweigh them", arguments: Feed.allCases)
     func longExtensions(feed: Feed) throws {
         let chunk =
             "64;chunk-signature=" + String(repeating: "f", count: 64) + "\r\n" + String(repeating: "x", count: 100) + "\r\n"
@@ -137,7 +137,7 @@ struct BodyTests {
         #expect(body == DecodedBody(content: Array("hello".utf8), isComplete: true))
     }
 
-    @Test("no body ends without a byte", arguments: [HTTPBodyFraming.none, .counted(0)])
+    @Test("an empty body ends without a byte", arguments: [HTTPBodyFraming.none, .counted(0)])
     func none(framing: HTTPBodyFraming) throws {
         #expect(try decodeBody([], framing, maxBytes: 0, feed: .whole) == DecodedBody(isComplete: true))
         #expect(try decodeBody([], framing, maxBytes: 0, feed: .withTrailingBytes) == DecodedBody(isComplete: true))
@@ -149,14 +149,14 @@ struct BodyTests {
         #expect(HTTPViolation.bodyTooLarge(limit: 5).status == .contentTooLarge)
     }
 
-    @Test("chunks over the limit in sum are refused")
+    @Test("chunks that exceed the limit together are refused")
     func sumTooLarge() {
         #expect(throws: HTTPViolation.bodyTooLarge(limit: 5)) {
             _ = try decodeBody(Array("3\r\nabc\r\n3\r\n".utf8), .chunked, maxBytes: 5, feed: .whole)
         }
     }
 
-    @Test("a body until close ends with the connection, within the limit")
+    @Test("a body until close ends with the connection, and has a limit")
     func untilClose() throws {
         var decoder = HTTPBodyDecoder(framing: .untilClose, maxBytes: 5)
         var offset = 0

@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 9112 §3, §4, §7.1 encoder")
+@Suite("RFC 9112 §3, §4, §7.1 HTTP encoder")
 struct EncoderTests {
     static func response(
         _ status: HTTPStatus, _ fields: KeyValuePairs<String, String> = [:], _ framing: HTTPBodyFraming = .none,
@@ -28,7 +28,7 @@ struct EncoderTests {
         #expect(try Self.response(HTTPStatus(code: 299), ["DATE": "x"], date: "now") == "HTTP/1.1 299 \r\nDATE: x\r\n\r\n")
     }
 
-    @Test("the framing is the encoder's alone")
+    @Test("framing fields of the application are left out")
     func framing() throws {
         let fields: KeyValuePairs = [
             "content-length": "9", "Transfer-Encoding": "gzip", "CONNECTION": "x", "Keep-Alive": "y", "A": "b",
@@ -51,7 +51,7 @@ struct EncoderTests {
     }
 
     @Test(
-        "what cannot stand in a request head throws, and nothing is written",
+        "invalid values in a request head throw, and nothing is written",
         arguments: [
             ("G T", "/", "a", HTTPFieldError.invalidMethod("G T")), ("", "/", "a", .invalidMethod("")),
             ("GET", "/\r\nA: b", "a", .invalidTarget("/\r\nA: b")), ("GET", "/ HTTP/1.1", "a", .invalidTarget("/ HTTP/1.1")),
@@ -80,7 +80,7 @@ struct EncoderTests {
         #expect(output.isEmpty)
     }
 
-    @Test("chunks are written, and read back", arguments: Feed.allCases)
+    @Test("chunks are written and decoded", arguments: Feed.allCases)
     func chunks(feed: Feed) throws {
         var output: [UInt8] = []
         HTTPEncoder.appendChunk([UInt8](repeating: 0x61, count: 26).span, to: &output)

@@ -30,7 +30,7 @@ struct FieldTests {
         #expect(try HTTPFields(["Connection": "x", "connection": value]).containsToken("Upgrade", in: "connection") == expected)
     }
 
-    @Test("a bad name is refused", arguments: ["", "a b", "a:", "a\r\n", "ä", "a\0", "(a)"])
+    @Test("an invalid name is refused", arguments: ["", "a b", "a:", "a\r\n", "ä", "a\0", "(a)"])
     func badName(name: String) {
         var fields = HTTPFields()
         #expect(throws: HTTPFieldError.invalidName(name)) { try fields.append(name, "x") }
@@ -39,7 +39,7 @@ struct FieldTests {
     }
 
     @Test(
-        "a bad value is refused",
+        "an invalid value is refused",
         arguments: [("a\r\nB: c", 13), ("a\n", 10), ("\0", 0), ("\u{7F}", 127), ("a\u{1B}", 27)] as [(String, UInt8)])
     func badValue(value: String, byte: UInt8) {
         var fields = HTTPFields()

@@ -1,18 +1,6 @@
 import ApusCodec
 import Testing
-
-/// A small generator with a seed (SplitMix64), so that a failure can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
+import TestSupport
 
 @Suite("Mutated messages")
 struct MutationTests {
@@ -79,7 +67,7 @@ struct MutationTests {
 
     @Test("the outcome does not depend on how a request is cut", arguments: [1, 2, 3] as [UInt64])
     func requests(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let request = Array(
             "POST /a/./b?c=d HTTP/1.1\r\nHost: a\r\nConnection: close, x\r\nContent-Length: 10\r\nA: b c\r\n\r\n".utf8)
         for _ in 0..<700 {
@@ -91,7 +79,7 @@ struct MutationTests {
 
     @Test("the outcome does not depend on how a chunked body is cut", arguments: [4, 5, 6] as [UInt64])
     func bodies(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let body = Array("4\r\nWiki\r\n7;a=b\r\npedia i\r\nB\r\nn \r\nchunks.\r\n0\r\nA: b\r\n\r\n".utf8)
         for _ in 0..<700 {
             let bytes = Self.mutate(body, &generator)

@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-/// A case of a request that is refused: its name, its bytes, and why.
+/// A request that is refused: name, bytes and violation.
 struct RefusedRequest: CustomTestStringConvertible, Sendable {
     let testDescription: String
     let bytes: [UInt8]
@@ -17,7 +17,7 @@ struct RefusedRequest: CustomTestStringConvertible, Sendable {
         self.violation = violation
     }
 
-    /// A request whose fields, besides Host, are `fields`.
+    /// A request with the given fields besides Host.
     static func fields(_ name: String, _ fields: String, _ violation: HTTPViolation) -> RefusedRequest {
         RefusedRequest(name, "POST / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n\r\n", violation)
     }
@@ -45,7 +45,7 @@ struct RequestLineTests {
         #expect(!head.wantsUpgradeToWebSocket)
     }
 
-    @Test("one empty line before the request line is skipped, and leaves the decoder idle", arguments: Feed.allCases)
+    @Test("one empty line before the request line is skipped, and the decoder stays idle", arguments: Feed.allCases)
     func emptyLine(feed: Feed) throws {
         let head = try #require(try HTTPRequestDecoder.feed(Array("\r\nM-SEARCH / HTTP/1.0\r\n\r\n".utf8), feed))
         #expect(head.method.rawValue == "M-SEARCH")
@@ -67,7 +67,7 @@ struct RequestLineTests {
         RefusedRequest("CR CR LF", "GET / HTTP/1.1\r\r\n", .bareCarriageReturn),
         RefusedRequest("NUL", "GET /\0", .controlCharacter(0)),
         RefusedRequest("HTTP/0.9", "GET /\r\n", .versionMissing),
-        RefusedRequest("HTTP/0.9 named", "GET / HTTP/0.9\r\n", .versionMissing),
+        RefusedRequest("HTTP/0.9 written out", "GET / HTTP/0.9\r\n", .versionMissing),
         RefusedRequest("HTTP/2 preface", "PRI * HTTP/2.0\r\n", .versionNotSupported(HTTPVersion(major: 2, minor: 0))),
         RefusedRequest("HTTP/3", "GET / HTTP/3.1\r\n", .versionNotSupported(HTTPVersion(major: 3, minor: 1))),
         RefusedRequest("lower-case version", "GET / http/1.1\r\n", .malformedRequestLine),
@@ -78,7 +78,7 @@ struct RequestLineTests {
         RefusedRequest("tabs", "GET\t/\tHTTP/1.1\r\n", .malformedRequestLine),
         RefusedRequest("space in the target", "GET /a b HTTP/1.1\r\n", .malformedRequestLine),
         RefusedRequest("one word", "GET\r\n", .malformedRequestLine),
-        RefusedRequest("method no token", "GE(T / HTTP/1.1\r\n", .malformedRequestLine),
+        RefusedRequest("method is not a token", "GE(T / HTTP/1.1\r\n", .malformedRequestLine),
         RefusedRequest("method too long", String(repeating: "A", count: 33) + " / HTTP/1.1\r\n", .methodTooLong(limit: 32)),
         RefusedRequest("asterisk with GET", "GET * HTTP/1.1\r\n", .targetMalformed(.formNotAllowed)),
         RefusedRequest("authority with GET", "GET a:80 HTTP/1.1\r\n", .targetMalformed(.formNotAllowed)),
@@ -87,13 +87,13 @@ struct RequestLineTests {
         RefusedRequest("fragment", "GET /a#b HTTP/1.1\r\n", .targetMalformed(.invalidByte(0x23))),
     ]
 
-    @Test("what is no request line is refused", arguments: refused)
+    @Test("an invalid request line is refused", arguments: refused)
     func refuses(request: RefusedRequest) {
         #expect(HTTPRequestDecoder.violation(request.bytes) == request.violation)
     }
 
     @Test(
-        "the answer fits",
+        "the status of the response",
         arguments: [
             ("GET /\r\n", 400), ("PRI * HTTP/2.0\r\n", 505),
             ("GET /" + String(repeating: "a", count: 8192) + " HTTP/1.1\r\n", 414),
@@ -104,7 +104,7 @@ struct RequestLineTests {
     }
 
     @Test(
-        "the method is known to be HEAD although the head is refused or not complete",
+        "HEAD is recognised although the head is refused or incomplete",
         arguments: [
             "HEAD / HTTP/1.1\n", "HEAD / HTTP/1.1\r\n\r\n", "HEAD / HTTP/2.0\r\n", "HEAD /a#b HTTP/1.1\r\n", "HEAD /\0",
             "HEAD / HTTP/1.1\r\nHost : a\r\n", "HEAD /" + String(repeating: "a", count: 9000), "HEAD / HTTP/1.1\r\nHost:",
@@ -144,14 +144,14 @@ struct RequestLineTests {
         #expect(absolute.requestTarget.form == .absolute)
     }
 
-    @Test("a later minor version is taken as HTTP/1.1")
+    @Test("a later minor version counts as HTTP/1.1")
     func minor() throws {
         let head = try HTTPRequestDecoder.head("GET / HTTP/1.9\r\nHost: a\r\n\r\n")
         #expect(head.version == HTTPVersion(major: 1, minor: 9))
         #expect(head.keepsAlive)
     }
 
-    @Test("a hundred pipelined requests come out in order")
+    @Test("a hundred pipelined requests are decoded in order")
     func pipelined() throws {
         let text = (0..<100).map { "GET /\($0) HTTP/1.1\r\nHost: a\r\n\r\n" }.joined()
         var rest = Array(text.utf8)
@@ -190,7 +190,7 @@ struct HeadLimitTests {
         return start + [UInt8](repeating: 0x62, count: count - start.count - 4) + Array("\r\n\r\n".utf8)
     }
 
-    @Test("the limit itself is allowed, one byte more is not", arguments: Feed.allCases)
+    @Test("a head at the limit is accepted, one byte more is refused", arguments: Feed.allCases)
     func edge(feed: Feed) throws {
         #expect(try HTTPRequestDecoder.feed(Self.head(100), feed, limits: Self.limits) != nil)
         #expect(HTTPRequestDecoder.violation(Self.head(101), limits: Self.limits) == .headTooLarge(limit: 100))
@@ -198,7 +198,7 @@ struct HeadLimitTests {
         #expect(try HTTPRequestDecoder.feed(target, feed, limits: Self.limits) != nil)
     }
 
-    @Test("not more bytes than the limit are taken, however many are sent")
+    @Test("no more bytes than the limit are consumed")
     func bounded() {
         let line = Array("GET / HTTP/1.1\r\nHost: a\r\nB: ".utf8)
         let bytes = line + [UInt8](repeating: 0x62, count: 1_000_000)
@@ -208,9 +208,10 @@ struct HeadLimitTests {
         #expect(consumed == 16_384)
     }
 
-    @Test("each byte is taken once: what a decoder has stored it never asks for again")
+    @Test("each byte is consumed once")
     func linear() throws {
-        // Fed in pieces, the bytes taken add up to the bytes sent; a decoder that scanned again would have to keep them.
+        // Fed in pieces, the consumed bytes add up to the input; a decoder that scanned again would
+        // leave some.
         let bytes = Self.head(16_000)
         for piece in [1, 7, 1000, 16_000] {
             var decoder = HTTPRequestDecoder()

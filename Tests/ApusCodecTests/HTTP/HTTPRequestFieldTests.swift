@@ -51,14 +51,14 @@ struct HostTests {
         request("list", "a, b:80", is: .hostMalformed),
         request("slash", "a/b", is: .hostMalformed),
         request("user", "u@a", is: .hostMalformed),
-        request("port no number", "a:8x", is: .hostMalformed),
+        request("port is not a number", "a:8x", is: .hostMalformed),
         request("port too large", "a:65536", is: .hostMalformed),
         request("port too long", "a:000080", is: .hostMalformed),
         request("two ports", "a:80:80", is: .hostMalformed),
         request("port alone", ":80", is: .hostMalformed),
         request("bracket not closed", "[::1", is: .hostMalformed),
         request("bracket with a name", "[a]", is: .hostMalformed),
-        request("text behind a bracket", "[::1]a", is: .hostMalformed),
+        request("text after a bracket", "[::1]a", is: .hostMalformed),
         request("bad escape", "a%2", is: .hostMalformed),
         request("byte above ASCII", "ä", is: .hostMalformed),
         request("absolute form without Host", target: "http://a/", is: .hostMissing),
@@ -86,7 +86,7 @@ struct HostTests {
     }
 
     @Test(
-        "RFC 9112 §3.2.2: a target in absolute form names the host, whatever Host says",
+        "RFC 9112 §3.2.2: a target in absolute form overrides Host",
         arguments: [
             ("EXAMPLE.com", "http://example.COM:80/x", "example.COM:80"), ("b", "http://a/", "a"), ("a:81", "http://a/", "a"),
             ("a:80", "https://a", "a"), ("b:1", "wss://[::1]:443/?q", "[::1]:443"),
@@ -97,7 +97,7 @@ struct HostTests {
         #expect(head.fields["host"] == host)
     }
 
-    @Test("HTTP/1.0 needs no host, but may not have two")
+    @Test("HTTP/1.0 requires no Host, but two are refused")
     func oldVersion() throws {
         #expect(try HTTPRequestDecoder.head("GET / HTTP/1.0\r\n\r\n").host == nil)
         #expect(HTTPRequestDecoder.violation(Array("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n".utf8)) == .hostRepeated)
@@ -133,13 +133,13 @@ struct RequestFramingTests {
         RefusedRequest("HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", .transferEncodingNotAllowed),
     ]
 
-    @Test("doubtful framing is refused", arguments: refused)
+    @Test("ambiguous framing is refused", arguments: refused)
     func refuses(request: RefusedRequest) {
         #expect(HTTPRequestDecoder.violation(request.bytes) == request.violation)
     }
 
     @Test(
-        "the framing is found",
+        "framing is determined",
         arguments: [
             ("", HTTPBodyFraming.none), ("Content-Length: 0\r\n", .none), ("Content-Length: 5\r\n", .counted(5)),
             ("content-length: 007\r\n", .counted(7)), ("Content-Length: 9223372036854775807\r\n", .counted(Int.max)),
@@ -151,7 +151,7 @@ struct RequestFramingTests {
     }
 
     @Test(
-        "100-continue is expected only where a body comes",
+        "100-continue is expected only with a body",
         arguments: [("1.1", "5", true), ("1.1", "0", false), ("1.0", "5", false)])
     func expects(version: String, length: String, expected: Bool) throws {
         let head = try HTTPRequestDecoder.head(

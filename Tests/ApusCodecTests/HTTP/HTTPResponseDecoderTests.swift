@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 9112 §4 responses")
+@Suite("RFC 9112 §4 response decoder")
 struct ResponseTests {
     @Test("a response is decoded", arguments: Feed.allCases)
     func decodes(feed: Feed) throws {
@@ -49,7 +49,7 @@ struct ResponseTests {
     }
 
     @Test(
-        "RFC 9112 §6.3: the framing depends on method and status",
+        "RFC 9112 §6.3: framing depends on method and status",
         arguments: [
             ("HEAD", "200 OK", "Content-Length: 5\r\n", HTTPBodyFraming.none), ("GET", "304 A", "Content-Length: 5\r\n", .none),
             ("GET", "204 A", "Transfer-Encoding: chunked\r\n", .none), ("GET", "101 A", "", .none),
@@ -64,7 +64,7 @@ struct ResponseTests {
         #expect(head.bodyFraming(for: HTTPMethod(rawValue: method)) == framing)
     }
 
-    @Test("a folded field is unfolded, in whatever pieces it comes", arguments: Feed.allCases)
+    @Test("a folded field is unfolded, however it is cut", arguments: Feed.allCases)
     func folded(feed: Feed) throws {
         let text = "HTTP/1.1 200 OK\r\nX-Long: one\r\n two\r\n\t three \r\nTransfer-Encoding:\r\n chunked\r\nA: b\r\n \r\n\r\n"
         let head = try #require(try HTTPResponseDecoder.feed(Array(text.utf8), feed))
@@ -72,7 +72,7 @@ struct ResponseTests {
         #expect(head.bodyFraming(for: .get) == .chunked)
     }
 
-    @Test("a folded line has a field before it, and what it makes of the field is checked")
+    @Test("a folded line needs a field before it, and the unfolded field is validated")
     func foldedWrong() {
         let cases: [(String, HTTPViolation)] = [
             (" a: b\r\n", .foldedLine), ("Content-Length: 1\r\n 2\r\n\r\n", .contentLengthMalformed),
@@ -83,7 +83,7 @@ struct ResponseTests {
         }
     }
 
-    @Test("an interim response and the final one come one after the other")
+    @Test("an interim response is followed by the final one")
     func interim() throws {
         let bytes = Array("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n".utf8)
         var decoder = HTTPResponseDecoder()

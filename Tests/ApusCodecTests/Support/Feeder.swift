@@ -1,13 +1,13 @@
 import ApusCodec
 import Testing
 
-/// The three ways a case is fed to a decoder: the result must not depend on it.
+/// The three ways to feed a decoder; the result must not depend on them.
 enum Feed: CaseIterable {
     case whole
     case byteByByte
     case withTrailingBytes
 
-    /// Bytes that belong to what comes next, and must be left alone.
+    /// Bytes of the next message, which must not be consumed.
     static let trailing = Array("\u{1}\u{7F}GET".utf8)
 }
 
@@ -23,7 +23,8 @@ extension HTTPRequestDecoder: HeadDecoder {}
 extension HTTPResponseDecoder: HeadDecoder {}
 
 extension HeadDecoder {
-    /// Decodes one head from `bytes`, and checks that exactly `bytes` are taken when it is complete. Nil: it wants more.
+    /// Decodes one head from `bytes`, and checks that exactly `bytes` are consumed when it is
+    /// complete. Nil: more bytes are needed.
     static func feed(_ bytes: [UInt8], _ feed: Feed, limits: HTTPHeadLimits = HTTPHeadLimits()) throws(HTTPViolation) -> Head? {
         var decoder = Self(limits: limits)
         #expect(decoder.isIdle)
@@ -43,7 +44,7 @@ extension HeadDecoder {
             }
             return head
         case .withTrailingBytes:
-            // Bytes behind a head that is not complete would become part of it.
+            // Bytes after an incomplete head would become part of it.
             var probe = Self(limits: limits)
             guard try probe.decode(bytes.span, consumed: &consumed) != nil else { return nil }
             let head = try decoder.decode((bytes + Feed.trailing).span, consumed: &consumed)
@@ -52,7 +53,7 @@ extension HeadDecoder {
         }
     }
 
-    /// The violation that `bytes` lead to in all three ways, which must agree; nil if there is none.
+    /// The violation in `bytes`, the same in all three ways; nil if there is none.
     static func violation(_ bytes: [UInt8], limits: HTTPHeadLimits = HTTPHeadLimits()) -> HTTPViolation? {
         var found: [HTTPViolation?] = []
         for way in Feed.allCases {
@@ -67,21 +68,21 @@ extension HeadDecoder {
         return found[0]
     }
 
-    /// The head that `bytes` hold.
+    /// The head in `bytes`.
     static func head(_ text: String, limits: HTTPHeadLimits = HTTPHeadLimits()) throws -> Head {
         try #require(try feed(Array(text.utf8), .whole, limits: limits))
     }
 }
 
-/// What a body decoder made of its input.
+/// The result of decoding a body.
 struct DecodedBody: Equatable {
     var content: [UInt8] = []
     var isComplete = false
-    /// Bytes behind the end.
+    /// Bytes after the end.
     var left = 0
 }
 
-/// Decodes a body. `left` counts what was not taken, besides the feeder's own trailing bytes.
+/// Decodes a body. `left` counts the bytes not consumed, without the feeder's own trailing bytes.
 func decodeBody(
     _ bytes: [UInt8], _ framing: HTTPBodyFraming, maxBytes: Int = 1 << 20, toleratesPadding: Bool = false, feed: Feed
 ) throws(HTTPViolation) -> DecodedBody {

@@ -1,7 +1,9 @@
 import ApusCodec
 import Testing
+import TestSupport
 
-/// What a frame decoder found, with the pieces of each data frame joined, so that it must not depend on how the input was cut.
+/// An event of a frame decoder, with the pieces of each data frame joined, so that it does not
+/// depend on how the input was cut.
 enum FrameItem: Equatable {
     case data(MessageKind, reservedBits: UInt8 = 0, starts: Bool = true, isFinal: Bool = true, [UInt8])
     case ping([UInt8])
@@ -9,35 +11,35 @@ enum FrameItem: Equatable {
     case close(UInt16?, String)
 }
 
-/// What came of a frame stream.
+/// The result of decoding a frame stream.
 struct FrameOutcome: Equatable {
     var items: [FrameItem] = []
     var violation: FrameViolation?
-    /// Bytes at the end that wait for more.
+    /// Bytes at the end that were not consumed.
     var unconsumed = 0
 }
 
-/// The ways a frame stream is cut.
+/// How a frame stream is cut.
 enum FrameCut: Sendable, CustomStringConvertible {
     case whole
     case byteByByte
-    /// With the first octet of a further frame behind it, which must be left alone.
+    /// Followed by the first octet of another frame, which must not be consumed.
     case withTrailingByte
-    /// At random places, repeatable.
+    /// At random places from a seed.
     case random(seed: UInt64)
-    /// Whole, simple messages by `nextShortMessage` as a server does.
-    case byShortWay
+    /// Whole, with `nextShortMessage` first, as a server does.
+    case byFastPath
     /// The same, cut at random.
-    case randomByShortWay(seed: UInt64)
+    case randomByFastPath(seed: UInt64)
 
     static let all: [FrameCut] = [
-        .whole, .byteByByte, .withTrailingByte, .random(seed: 1), .random(seed: 2), .random(seed: 3), .byShortWay,
-        .randomByShortWay(seed: 4),
+        .whole, .byteByByte, .withTrailingByte, .random(seed: 1), .random(seed: 2), .random(seed: 3), .byFastPath,
+        .randomByFastPath(seed: 4),
     ]
 
-    var isShortWay: Bool {
+    var isFastPath: Bool {
         switch self {
-        case .byShortWay, .randomByShortWay: true
+        case .byFastPath, .randomByFastPath: true
         case .whole, .byteByByte, .withTrailingByte, .random: false
         }
     }
@@ -48,18 +50,18 @@ enum FrameCut: Sendable, CustomStringConvertible {
         case .byteByByte: "byte by byte"
         case .withTrailingByte: "with a trailing byte"
         case .random(let seed): "cut at random, seed \(seed)"
-        case .byShortWay: "by the short way"
-        case .randomByShortWay(let seed): "by the short way, cut at random, seed \(seed)"
+        case .byFastPath: "by the fast path"
+        case .randomByFastPath(let seed): "by the fast path, cut at random, seed \(seed)"
         }
     }
 
     func pieces(of bytes: [UInt8]) -> [[UInt8]] {
         switch self {
-        case .whole, .byShortWay: return [bytes]
+        case .whole, .byFastPath: return [bytes]
         case .byteByByte: return bytes.map { [$0] }
         case .withTrailingByte: return [bytes + [0x89]]
-        case .random(let seed), .randomByShortWay(let seed):
-            var generator = SeededGenerator(state: seed)
+        case .random(let seed), .randomByFastPath(let seed):
+            var generator = SeededGenerator(seed: seed)
             var pieces: [[UInt8]] = []
             var start = 0
             while start < bytes.count {
@@ -74,10 +76,11 @@ enum FrameCut: Sendable, CustomStringConvertible {
     }
 }
 
-/// Feeds `bytes` to a decoder as its contract asks: what it left is presented again in front of what comes next.
+/// Feeds `bytes` to a decoder according to its contract: bytes that were not consumed are passed
+/// again in front of the next ones.
 ///
-/// On the way it checks that octets that were not consumed are neither changed nor too many, and that pieces tell the truth about
-/// themselves: `startsMessage`, `remainingInFrame`, `isInsideMessage`.
+/// Also checks that octets that were not consumed are neither changed nor too many, and the
+/// properties of the pieces: `startsMessage`, `remainingInFrame`, `isInsideMessage`.
 func decodeFrames(
     _ bytes: [UInt8], role: Role, ownedReservedBits: UInt8 = 0, maxMessageBytes: Int = 1 << 20, cut: FrameCut
 ) -> FrameOutcome {
@@ -90,7 +93,7 @@ func decodeFrames(
         let untouched = buffer
         var position = 0
         do throws(FrameViolation) {
-            while let event = try decodeNext(&decoder, &buffer, &position, byShortWay: cut.isShortWay) {
+            while let event = try decodeNext(&decoder, &buffer, &position, byFastPath: cut.isFastPath) {
                 switch event {
                 case .ping(let range): outcome.items.append(.ping(Array(buffer[range])))
                 case .pong(let range): outcome.items.append(.pong(Array(buffer[range])))
@@ -135,12 +138,12 @@ func decodeFrames(
 }
 
 private func decodeNext(
-    _ decoder: inout FrameDecoder, _ buffer: inout [UInt8], _ position: inout Int, byShortWay: Bool
+    _ decoder: inout FrameDecoder, _ buffer: inout [UInt8], _ position: inout Int, byFastPath: Bool
 ) throws(FrameViolation) -> FrameEvent? {
     let end = buffer.count
     var octets = buffer.mutableSpan
     var bytes = octets.mutableBytes
-    if byShortWay, let short = decoder.nextShortMessage(in: &bytes, until: end, from: &position) {
+    if byFastPath, let short = decoder.nextShortMessage(in: &bytes, until: end, from: &position) {
         return .data(
             DataPiece(
                 range: short.range, kind: short.kind, reservedBits: 0, startsMessage: true, remainingInFrame: 0,
@@ -149,7 +152,8 @@ private func decodeNext(
     return try decoder.next(in: &bytes, until: end, from: &position)
 }
 
-/// A frame written by hand, octet by octet, so that encoder and decoder are measured against a third party.
+/// A frame assembled octet by octet, so that encoder and decoder are compared with a third
+/// implementation.
 func wire(_ first: UInt8, _ payload: [UInt8] = [], key: [UInt8]? = nil) -> [UInt8] {
     let mask: UInt8 = key == nil ? 0 : 0x80
     var frame = [first]
@@ -162,6 +166,6 @@ func wire(_ first: UInt8, _ payload: [UInt8] = [], key: [UInt8]? = nil) -> [UInt
     return frame + key + payload.enumerated().map { $1 ^ key[$0 % 4] }
 }
 
-/// The key of RFC 6455 §5.7, in its octets and as the codec takes it.
+/// The key of RFC 6455 §5.7, as octets and as the codec's word.
 let sampleKey: [UInt8] = [0x37, 0xFA, 0x21, 0x3D]
 let sampleKeyWord: UInt32 = 0x3D21_FA37

@@ -5,7 +5,7 @@ import Testing
 struct ClientHandshakeTests {
     static let key = Array("dGhlIHNhbXBsZSBub25jZQ==".utf8)
 
-    @Test("what the client writes the server accepts")
+    @Test("the server accepts the client's request")
     func request() throws {
         var output: [UInt8] = []
         try Handshake.appendRequest(
@@ -20,12 +20,12 @@ struct ClientHandshakeTests {
         #expect(head.host == "a:81" && head.target == "/b?c" && head.fields["cookie"] == "d=e")
     }
 
-    @Test("a nonce becomes the key of the example")
+    @Test("the key of the example is made from its nonce")
     func nonce() {
         #expect(Handshake.makeKey(nonce: Array("the sample nonce".utf8).span) == Self.key)
     }
 
-    @Test("what cannot be sent throws, and nothing is written")
+    @Test("invalid values throw, and nothing is written")
     func refuses() throws {
         func attempt(
             host: String = "a", target: String = "/", subprotocols: [String] = [], origin: String? = nil,
@@ -57,7 +57,7 @@ struct ClientHandshakeTests {
     static let good =
         "Upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
-    @Test("a good answer is accepted")
+    @Test("a valid response is accepted")
     func accepts() throws {
         let head = try HTTPResponseDecoder.head(
             "HTTP/1.1 101 X\r\n\(Self.good)Sec-WebSocket-Protocol: b\r\nSec-WebSocket-Extensions: c\r\n\r\n")
@@ -70,7 +70,7 @@ struct ClientHandshakeTests {
     }
 
     @Test(
-        "a bad answer fails the connection",
+        "an invalid response fails the connection",
         arguments: [
             ("HTTP/1.1 200 OK\r\n" + good, ClientHandshakeError.status(.ok)),
             ("HTTP/1.1 407 A\r\n", .status(.proxyAuthenticationRequired)),
@@ -101,7 +101,7 @@ struct ClientHandshakeTests {
     }
 
     @Test(
-        "a 1xx ends at the empty line, whatever it says of a body",
+        "a 1xx response ends at the empty line, whatever its framing fields",
         arguments: ["Content-Length: 0", "Content-Length: 7", "Transfer-Encoding: chunked"])
     func bodiless(field: String) throws {
         let text = "HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"

@@ -5,7 +5,7 @@ import Testing
 @Suite("RFC 3174 §7.3 SHA-1")
 struct SHA1Tests {
     @Test(
-        "the digests of the RFC, and of every length around a block",
+        "digests of the RFC, and of every length around a block",
         arguments: [
             ("abc", 1, "a9993e364706816aba3e25717850c26c9cd0d89d"), ("", 1, "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
             ("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1, "84983e441c3bd26ebaae4aa1f95129e5e54670f1"),
@@ -25,7 +25,7 @@ struct SHA1Tests {
 @Suite("RFC 4648 §10 base 64")
 struct Base64Tests {
     @Test(
-        "the vectors of the RFC",
+        "test vectors of the RFC",
         arguments: [
             ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),
             ("foobar", "Zm9vYmFy"),
@@ -52,7 +52,7 @@ struct Base64Tests {
     }
 
     @Test(
-        "what is not base 64 has no count",
+        "invalid base 64 has no decoded count",
         arguments: ["A", "AA", "AAA", "====", "A===", "=AAA", "AA=A", "AA A", "AA-_", "AA\u{7F}A"])
     func refuses(text: String) {
         #expect(Base64.decodedCount(Array(text.utf8).span) == nil)

@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 6455 §5 frames decoded")
+@Suite("RFC 6455 §5 frame decoder")
 struct FrameDecoderTests {
     struct Case: CustomTestStringConvertible, Sendable {
         let testDescription: String
@@ -17,7 +17,7 @@ struct FrameDecoderTests {
     static let octets256 = (0..<256).map { UInt8($0) }
     static let octets64K = (0..<65536).map { UInt8(truncatingIfNeeded: $0 &* 7) }
 
-    // MARK: What is accepted
+    // MARK: Accepted
 
     static let accepted: [Case] = [
         Case(
@@ -52,7 +52,7 @@ struct FrameDecoderTests {
                 .data(.binary, starts: false, []),
             ]),
         Case(
-            testDescription: "controls between fragments",
+            testDescription: "control frames between fragments",
             bytes: wire(0x01, Array("a".utf8), key: sampleKey) + wire(0x89, Array("ping".utf8), key: sampleKey)
                 + wire(0x00, Array("b".utf8), key: sampleKey) + wire(0x8A, key: sampleKey)
                 + wire(0x80, Array("c".utf8), key: sampleKey),
@@ -62,7 +62,7 @@ struct FrameDecoderTests {
                 .pong([]), .data(.text, starts: false, [0x63]),
             ]),
         Case(
-            testDescription: "frames behind one another, each with its own key",
+            testDescription: "consecutive frames, each with its own key",
             bytes: wire(0x82, hello, key: [1, 2, 3, 4]) + wire(0x82, hello, key: [0, 0, 0, 0])
                 + wire(0x89, hello, key: [255, 0, 0, 9]),
             items: [.data(.binary, hello), .data(.binary, hello), .ping(hello)]),
@@ -94,7 +94,7 @@ struct FrameDecoderTests {
             items: [.data(.binary, isFinal: false, [1, 2, 3]), .data(.binary, starts: false, [4, 5])], maxMessageBytes: 5),
     ]
 
-    @Test("frames are taken whatever way they are cut", arguments: accepted, FrameCut.all)
+    @Test("frames are decoded however they are cut", arguments: accepted, FrameCut.all)
     func accepts(frames: Case, cut: FrameCut) {
         let outcome = decodeFrames(
             frames.bytes, role: frames.role, ownedReservedBits: frames.ownedReservedBits, maxMessageBytes: frames.maxMessageBytes,
@@ -102,7 +102,7 @@ struct FrameDecoderTests {
         #expect(outcome == FrameOutcome(items: frames.items))
     }
 
-    @Test("length edges", arguments: [0, 1, 125, 126, 127, 128, 65535, 65536, 65537], [Role.server, .client])
+    @Test("lengths at the edges of their encodings", arguments: [0, 1, 125, 126, 127, 128, 65535, 65536, 65537], [Role.server, .client])
     func lengths(length: Int, role: Role) {
         let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ 1) }
         let bytes = wire(0x82, payload, key: role == .server ? sampleKey : nil)
@@ -111,7 +111,7 @@ struct FrameDecoderTests {
         }
     }
 
-    @Test("a 64-bit length is read in full, and its payload need not fit anywhere", arguments: [Role.server, .client])
+    @Test("a 64-bit length is read in full, and its payload is not buffered", arguments: [Role.server, .client])
     func longLength(role: Role) throws {
         let mask: UInt8 = role == .server ? 0x80 : 0
         let key = role == .server ? sampleKey : []
@@ -132,7 +132,7 @@ struct FrameDecoderTests {
         #expect(try decoder.next(in: &buffer, until: end, from: &position) == nil)
     }
 
-    @Test("what is not complete is left alone", arguments: [Role.server, .client])
+    @Test("incomplete bytes are not consumed", arguments: [Role.server, .client])
     func incomplete(role: Role) {
         let key = role == .server ? sampleKey : nil
         for (name, bytes, headerBytes) in [
@@ -142,7 +142,7 @@ struct FrameDecoderTests {
             let header = headerBytes + (key == nil ? 0 : 4)
             for count in 0..<header {
                 let outcome = decodeFrames(Array(bytes[..<count]), role: role, cut: .whole)
-                #expect(outcome == FrameOutcome(unconsumed: count), "\(name) header of which \(count) octets came")
+                #expect(outcome == FrameOutcome(unconsumed: count), "\(name) header with only \(count) octets")
             }
         }
         let ping = wire(0x89, Array(Self.octets256[..<125]), key: key)
@@ -151,7 +151,7 @@ struct FrameDecoderTests {
         }
     }
 
-    @Test("pieces tell where they stand")
+    @Test("pieces describe their position in frame and message")
     func pieces() throws {
         var decoder = FrameDecoder(role: .server, maxMessageBytes: 100)
         let frames = wire(0x01, Array("Hello".utf8), key: sampleKey) + wire(0x80, Array("!".utf8), key: sampleKey)
@@ -162,14 +162,14 @@ struct FrameDecoderTests {
             while let event = try next(&decoder, &bytes, &position) {
                 guard case .data(let piece) = event else { continue }
                 let text = String(decoding: bytes[piece.range], as: UTF8.self)
-                seen.append("\(text) starts \(piece.startsMessage) owes \(piece.remainingInFrame) ends \(piece.endsMessage)")
+                seen.append("\(text) starts \(piece.startsMessage) missing \(piece.remainingInFrame) ends \(piece.endsMessage)")
             }
             #expect(position == bytes.count)
         }
         #expect(
             seen == [
-                "He starts true owes 3 ends false", "ll starts false owes 1 ends false", "o starts false owes 0 ends false",
-                "! starts false owes 0 ends true",
+                "He starts true missing 3 ends false", "ll starts false missing 1 ends false", "o starts false missing 0 ends false",
+                "! starts false missing 0 ends true",
             ])
         #expect(!decoder.isInsideMessage)
         #expect(decoder.remainingInFrame == 0)
@@ -182,7 +182,7 @@ struct FrameDecoderTests {
         return try decoder.next(in: &buffer, until: end, from: &position)
     }
 
-    @Test("the masking phase goes on across pieces of every size", arguments: 1...9)
+    @Test("the masking phase continues across pieces of every size", arguments: 1...9)
     func phase(size: Int) throws {
         let payload = (0..<100).map { UInt8($0) }
         let frame = wire(0x82, payload, key: sampleKey)
@@ -190,7 +190,7 @@ struct FrameDecoderTests {
         var found: [UInt8] = []
         var start = 0
         while start < frame.count {
-            // The header comes whole, the payload in pieces of one size.
+            // The header arrives whole, the payload in pieces of one size.
             let end = min(frame.count, start == 0 ? 6 + size : start + size)
             var bytes = Array(frame[start..<end])
             var position = 0
@@ -200,7 +200,7 @@ struct FrameDecoderTests {
         #expect(found == payload)
     }
 
-    @Test("only the octets up to the given end count")
+    @Test("only octets up to the given end are read")
     func end() throws {
         var decoder = FrameDecoder(role: .client, maxMessageBytes: 100)
         var bytes: [UInt8] = [0xFF, 0x82, 0x02, 0x01, 0x02]
@@ -215,7 +215,7 @@ struct FrameDecoderTests {
         }
         #expect((piece.range, piece.remainingInFrame) == (3..<4, 1))
     }
-    @Test("the short way keeps to the buffer, whatever it is told", arguments: [5, 33, Int.max, -1, Int.min, Int.min + 5])
+    @Test("the fast path stays inside the buffer with any end", arguments: [5, 33, Int.max, -1, Int.min, Int.min + 5])
     func shortWay(end: Int) {
         var decoder = FrameDecoder(role: .server, maxMessageBytes: 100)
         var bytes = [UInt8](repeating: 0, count: 6) + wire(0x81, Array("hello, apus and others".utf8), key: sampleKey)

@@ -1,7 +1,8 @@
 import ApusCodec
 import Testing
+import TestSupport
 
-@Suite("RFC 6455 §5 frames encoded")
+@Suite("RFC 6455 §5 frame encoder")
 struct FrameEncoderTests {
     struct Frame: Sendable {
         var opcode: Opcode
@@ -20,7 +21,7 @@ struct FrameEncoderTests {
     static let octets256 = FrameDecoderTests.octets256
     static let octets64K = FrameDecoderTests.octets64K
 
-    /// RFC 6455 §5.7; the same literals stand in `FrameDecoderTests.accepted`.
+    /// RFC 6455 §5.7; the same literals are in `FrameDecoderTests.accepted`.
     static let examples: [Example] = [
         Example(
             testDescription: "single-frame unmasked text", frames: [Frame(opcode: .text, payload: hello)],
@@ -58,7 +59,7 @@ struct FrameEncoderTests {
     }
 
     @Test(
-        "headers in their shortest form",
+        "headers have the shortest form",
         arguments: [
             (0, [0x00]), (1, [0x01]), (125, [0x7D]), (126, [0x7E, 0, 126]), (127, [0x7E, 0, 127]), (65535, [0x7E, 0xFF, 0xFF]),
             (65536, [0x7F, 0, 0, 0, 0, 0, 1, 0, 0]), (0x0102_0304_0506_0708, [0x7F, 1, 2, 3, 4, 5, 6, 7, 8]),
@@ -75,7 +76,7 @@ struct FrameEncoderTests {
         #expect(masked.maskingKey == sampleKeyWord)
     }
 
-    @Test("first octets: every opcode, FIN and reserved bit", arguments: [.continuation, .text, .binary] as [Opcode])
+    @Test("the first octet: every opcode, FIN and reserved bit", arguments: [.continuation, .text, .binary] as [Opcode])
     func firstOctet(opcode: Opcode) {
         for bits in [0, 0x40, 0x20, 0x10, 0x70] as [UInt8] {
             for isFinal in [true, false] {
@@ -86,7 +87,7 @@ struct FrameEncoderTests {
         #expect(FrameHeader(opcode: opcode, payloadBytes: 0, reservedBits: 0xFF).bytes[0] == 0xF0 | opcode.rawValue)
     }
 
-    @Test("a key of zeros is still a key")
+    @Test("a key of zeros sets the mask bit")
     func zeroKey() {
         var output: [UInt8] = []
         FrameEncoder.append(.binary, Self.hello.rawSpan, maskingKey: 0, to: &output)
@@ -124,26 +125,26 @@ struct FrameEncoderTests {
             testDescription: "three octets, two of them over", code: .normal, reason: ascii(122) + "€",
             payload: [0x03, 0xE8] + Array(ascii(122).utf8)),
         Close(
-            testDescription: "four octets, one over, nothing slips in behind", code: .normal, reason: ascii(120) + "🐦a",
+            testDescription: "four octets, one over, with a shorter character behind", code: .normal, reason: ascii(120) + "🐦a",
             payload: [0x03, 0xE8] + Array(ascii(120).utf8)),
         Close(
             testDescription: "four octets up to the edge", code: .normal, reason: ascii(119) + "🐦a",
             payload: [0x03, 0xE8] + Array((ascii(119) + "🐦").utf8)),
     ]
 
-    @Test("payloads of close frames; the reason is cut at a character", arguments: closes)
+    @Test("payloads of close frames: the reason is cut at a character", arguments: closes)
     func closePayload(close: Close) {
         let payload = FrameEncoder.closePayload(code: close.code, reason: close.reason)
         #expect(payload == close.payload)
         #expect(payload.count <= maxControlPayloadBytes)
-        // And our own decoder takes it.
+        // The decoder accepts it.
         let outcome = decodeFrames(wire(0x88, payload), role: .client, cut: .whole)
         let code = close.code == .noStatus ? nil : close.code
         #expect(outcome.items == [.close(code?.rawValue, String(decoding: payload.dropFirst(2), as: UTF8.self))])
     }
 
     @Test(
-        "codes that must not be sent go out as 1011, that of no status as none",
+        "codes that must not be sent become 1011; no status gives an empty payload",
         arguments: [0, 999, 1004, 1006, 1015, 2000, 5000] as [UInt16])
     func unsendable(code: UInt16) {
         #expect(FrameEncoder.closePayload(code: CloseCode(rawValue: code), reason: "r") == [0x03, 0xF3, UInt8(ascii: "r")])
@@ -152,16 +153,16 @@ struct FrameEncoderTests {
 
     // MARK: Both ways
 
-    @Test("frames that the encoder wrote decode to what was meant, cut anywhere", arguments: 1...60 as ClosedRange<UInt64>)
+    @Test("encoded frames are decoded to the same events, cut anywhere", arguments: 1...60 as ClosedRange<UInt64>)
     func roundTrip(seed: UInt64) {
-        var generator = SeededGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let role: Role = Bool.random(using: &generator) ? .server : .client
         var bytes: [UInt8] = []
         var meant: [FrameItem] = []
         for _ in 0..<Int.random(in: 1...12, using: &generator) {
             Self.appendMessage(to: &bytes, meant: &meant, for: role, &generator)
         }
-        for cut in [.whole, .withTrailingByte, .random(seed: seed), .random(seed: ~seed), .randomByShortWay(seed: seed)]
+        for cut in [.whole, .withTrailingByte, .random(seed: seed), .random(seed: ~seed), .randomByFastPath(seed: seed)]
             as [FrameCut]
         {
             let outcome = decodeFrames(bytes, role: role, ownedReservedBits: 0x40, cut: cut)

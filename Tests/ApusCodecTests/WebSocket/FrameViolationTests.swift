@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 6455 frames refused")
+@Suite("RFC 6455 frame violations")
 struct FrameViolationTests {
     typealias Case = FrameDecoderTests.Case
 
@@ -79,8 +79,8 @@ struct FrameViolationTests {
         refused("one over a limit of 5", [0x82, 0x86], .messageTooBig(size: 6, limit: 5), maxMessageBytes: 5),
         refused(
             "one over a limit of 300", [0x82, 0xFE, 0x01, 0x2D], .messageTooBig(size: 301, limit: 300), maxMessageBytes: 300),
-        refused("anything where nothing is allowed", [0x82, 0x81], .messageTooBig(size: 1, limit: 0), maxMessageBytes: 0),
-        refused("a negative limit is none", [0x82, 0x81], .messageTooBig(size: 1, limit: 0), maxMessageBytes: -1),
+        refused("one byte with a limit of 0", [0x82, 0x81], .messageTooBig(size: 1, limit: 0), maxMessageBytes: 0),
+        refused("a negative limit counts as 0", [0x82, 0x81], .messageTooBig(size: 1, limit: 0), maxMessageBytes: -1),
         refused(
             "one over in sum", masked(0x02, [1, 2, 3]) + [0x80, 0x83], .messageTooBig(size: 6, limit: 5),
             after: [.data(.binary, isFinal: false, [1, 2, 3])], maxMessageBytes: 5),
@@ -96,12 +96,12 @@ struct FrameViolationTests {
         refused("a reason with a surrogate", wire(0x88, [0x03, 0xE8, 0xED, 0xA0, 0x80]), .invalidUTF8, role: .client),
         refused("a reason cut inside a character", masked(0x88, [0x03, 0xE8, 0x61, 0xC3]), .invalidUTF8),
         refused("a reason that begins with a continuation", masked(0x88, [0x03, 0xE8, 0x80]), .invalidUTF8),
-        refused("a bad code before a bad reason", masked(0x88, [0, 0, 0xFF]), .invalidCloseCode(0)),
+        refused("an invalid code before an invalid reason", masked(0x88, [0, 0, 0xFF]), .invalidCloseCode(0)),
         refused(
             "a bad close behind a ping", masked(0x89) + masked(0x88, [0x03, 0xED]), .invalidCloseCode(1005), after: [.ping([])]),
     ]
 
-    @Test("violations, whatever way they are cut", arguments: headers + sizes + closes, FrameCut.all)
+    @Test("violations are found however the frames are cut", arguments: headers + sizes + closes, FrameCut.all)
     func refuses(frames: Case, cut: FrameCut) throws {
         let outcome = decodeFrames(
             frames.bytes, role: frames.role, ownedReservedBits: frames.ownedReservedBits, maxMessageBytes: frames.maxMessageBytes,
@@ -118,9 +118,9 @@ struct FrameViolationTests {
         #expect(violation.reason.utf8.count <= 123)
     }
 
-    @Test("a violation is seen at the earliest octet", arguments: headers + sizes)
+    @Test("a violation is found at the earliest octet", arguments: headers + sizes)
     func early(frames: Case) {
-        // None of these needs more than the header of the frame that breaks the rule.
+        // Each of these is found in the header of the invalid frame.
         let before = frames.bytes.count
         let outcome = decodeFrames(
             Array(frames.bytes[..<min(before, Self.headerEnd(frames))]), role: frames.role,
@@ -129,7 +129,8 @@ struct FrameViolationTests {
         #expect(outcome.violation == frames.violation)
     }
 
-    /// Where the fixed part of the last frame's header ends: two octets and the extended length, without key and payload.
+    /// The end of the fixed part of the last frame's header: two octets and the extended length,
+    /// without key and payload.
     static func headerEnd(_ frames: Case) -> Int {
         var start = 0
         while true {
@@ -143,7 +144,7 @@ struct FrameViolationTests {
         }
     }
 
-    @Test("every close code is taken or refused as §7.4 and the registry say")
+    @Test("every close code is accepted or refused as in §7.4 and the registry")
     func closeCodes() {
         for code in UInt16.min...UInt16.max {
             let isGood = (1000...1003).contains(code) || (1007...1014).contains(code) || (3000...4999).contains(code)
@@ -153,7 +154,7 @@ struct FrameViolationTests {
         }
     }
 
-    @Test("a refused long control frame is refused with 1002 whatever came of its length", arguments: FrameCut.all)
+    @Test("a long control frame is refused with 1002, however much of its length has arrived", arguments: FrameCut.all)
     func longControl(cut: FrameCut) {
         for frame in [
             Self.masked(0x89, [UInt8](repeating: 0, count: 300)), Self.masked(0xC9, [UInt8](repeating: 0, count: 70_000)),

@@ -5,7 +5,8 @@ import Testing
 struct ServerHandshakeTests {
     static let key = "dGhlIHNhbXBsZSBub25jZQ=="
 
-    /// The example of RFC 6455 §1.3 with `replacements` in place of the fields of the same names; nil leaves one out.
+    /// The example of RFC 6455 §1.3, with `replacements` for the fields of the same names; nil
+    /// removes a field.
     static func request(
         line: String = "GET /chat HTTP/1.1", _ replacements: [String: String?] = [:], extra: String = ""
     ) throws -> HTTPRequestHead {
@@ -46,7 +47,7 @@ struct ServerHandshakeTests {
         _ = try Handshake.validate(try Self.request(replacements))
     }
 
-    @Test("empty extensions are none, several fields one list")
+    @Test("empty extensions give nil, several fields one list")
     func extensions() throws {
         #expect(try Handshake.validate(try Self.request(extra: "Sec-WebSocket-Extensions:\r\n")).extensions == nil)
         let offers = "Sec-WebSocket-Extensions: a; b\r\nsec-websocket-extensions: c\r\n"
@@ -133,7 +134,7 @@ struct ServerHandshakeTests {
         Refused(testDescription: "two origins", extra: "Origin: a\r\n", violation: .originRepeated, status: 400),
     ]
 
-    @Test("what is no handshake is refused", arguments: refused)
+    @Test("invalid handshakes are refused", arguments: refused)
     func refuses(request: Refused) throws {
         let head = try Self.request(line: request.line, request.replacements, extra: request.extra)
         #expect(throws: request.violation) { _ = try Handshake.validate(head) }
@@ -142,7 +143,7 @@ struct ServerHandshakeTests {
         #expect(request.violation.fields["Sec-WebSocket-Version"] == (request.status == 426 ? "13" : nil))
     }
 
-    @Test("the answer of §1.3 is written")
+    @Test("the response of §1.3 is written")
     func response() throws {
         var output: [UInt8] = []
         Handshake.appendResponse(
@@ -162,7 +163,7 @@ struct ServerHandshakeTests {
                 """)
     }
 
-    @Test("the client's order decides between subprotocols")
+    @Test("the client's order selects the subprotocol")
     func choose() {
         #expect(Handshake.chooseSubprotocol(client: ["a", "b", "c"], server: ["c", "b"]) == "b")
         #expect(Handshake.chooseSubprotocol(client: ["A"], server: ["a"]) == nil)
@@ -208,7 +209,7 @@ struct ServerHandshakeTests {
     }
 
     @Test(
-        "an entry that no page's origin can match is objected to",
+        "an entry that no origin can match is refused",
         arguments: [
             ("https://a.test", true), ("http://a.test:8080", true), ("HTTPS://A.TEST", true), ("a.test", true), ("a.test:1", true),
             ("localhost", true), ("http://[::1]:80", true), ("null", true), ("", false), ("https://", false), ("https://a.test/", false),
@@ -219,6 +220,6 @@ struct ServerHandshakeTests {
             ("https://a.test:x", false), ("a b", false), ("*", false),
         ])
     func originEntries(entry: String, isRight: Bool) {
-        #expect((OriginPolicy.objection(to: entry) == nil) == isRight)
+        #expect((OriginPolicy.problem(with: entry) == nil) == isRight)
     }
 }

@@ -1,12 +1,12 @@
 import ApusCodec
 import Testing
 
-@Suite("Messages assembled")
+@Suite("Message assembler")
 struct MessageAssemblerTests {
-    /// What the allocator may round a reserve up by.
+    /// Bytes by which the allocator may round up a reservation.
     static let slack = 64
 
-    @Test("pieces are joined in order, and the assembler is empty after")
+    @Test("pieces are joined in order, and the assembler is empty afterwards")
     func joins() throws {
         var assembler = MessageAssembler(maxBytes: 10)
         #expect(assembler.isEmpty)
@@ -23,14 +23,14 @@ struct MessageAssemblerTests {
         #expect(next == Array("0123456789".utf8))
     }
 
-    @Test("nothing is a message too")
+    @Test("an empty message is a message")
     func empty() {
         var assembler = MessageAssembler(maxBytes: 0)
         let message = assembler.take()
         #expect(message.isEmpty)
     }
 
-    @Test("one byte over the limit is refused, and what was there stays", arguments: [0, 1, 5, 100])
+    @Test("one byte over the limit is refused, and earlier bytes are kept", arguments: [0, 1, 5, 100])
     func limit(maxBytes: Int) throws {
         var assembler = MessageAssembler(maxBytes: maxBytes)
         let bytes = [UInt8](repeating: 7, count: maxBytes)
@@ -43,7 +43,7 @@ struct MessageAssemblerTests {
     }
 
     @Test(
-        "memory never passes the limit, however the message comes",
+        "memory never exceeds the limit, however the message arrives",
         arguments: [1, 7, 100, 4096, 16_384], [100_000, 1 << 17, 200_000])
     func capacity(pieceBytes: Int, maxBytes: Int) throws {
         var assembler = MessageAssembler(maxBytes: maxBytes)
@@ -60,7 +60,7 @@ struct MessageAssemblerTests {
         #expect(assembler.bytes.count == total)
     }
 
-    @Test("what a header announces is set aside up to 64 KiB only", arguments: [1000, 1 << 16, 1 << 40, .max] as [UInt64])
+    @Test("at most 64 KiB are reserved for an announced length", arguments: [1000, 1 << 16, 1 << 40, .max] as [UInt64])
     func announced(remaining: UInt64) throws {
         var assembler = MessageAssembler(maxBytes: 1 << 30)
         try assembler.append([1].rawSpan, remaining: remaining)

@@ -1,7 +1,7 @@
 import ApusCodec
 import Testing
 
-@Suite("RFC 6455 §7.1 the closing handshake")
+@Suite("RFC 6455 §7.1 closing handshake")
 struct SessionStateTests {
     enum Event: Sendable {
         case close(CloseCode?, String)

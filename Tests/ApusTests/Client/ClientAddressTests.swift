@@ -48,7 +48,7 @@ struct ClientAddressTests {
             ("ws://host:65536/", "65536"),
             ("ws://host:/", "port \"\""), ("ws://host:+80/", "port"), ("ws://host:80x/", "port"), ("ws://::1/", "[::1]"),
             ("ws://[::1/", "closing bracket"),
-            ("ws://[::1]x/", "behind the bracket"), ("ws://[host]/", "no IPv6 address"), ("ws://[1.2.3.4]/", "no IPv6 address"),
+            ("ws://[::1]x/", "after the bracket"), ("ws://[host]/", "an IPv6 address"), ("ws://[1.2.3.4]/", "an IPv6 address"),
             ("ws://ho st/", "0x20"), ("ws://host/a b", "0x20"), ("ws://host/\r\nX: y", "0x0D"), ("ws://host/\n", "0x0A"),
             ("ws://host/\u{0}", "0x00"),
             ("ws://hôst/", "punycode"), ("ws://host/#part", "fragment"), ("ws://a..b/", "label"), ("ws://ho%73t/", "\"%\""),
@@ -157,7 +157,7 @@ struct ProxyChoiceTests {
     @Test("proxies that make no sense", arguments: ["", "http://", "p:0", "p:x", "a b", "https://p", "[::1", "user@", "%zz:x@h"])
     func malformed(text: String) { #expect(throws: ConnectError.self) { try Proxy(parsing: text) } }
 
-    @Test("options come before the context, which comes before the environment")
+    @Test("options come before the worker, which comes before the environment")
     func precedence() throws {
         let address = try ClientAddress(parsing: "ws://h/")
         let proxy = try Proxy(parsing: "me:pw@[::1]:8080/")

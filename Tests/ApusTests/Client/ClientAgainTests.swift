@@ -12,7 +12,7 @@ struct ClientAgainTests {
 
     @Test("followed with leave; what was meant for one origin is not told another", arguments: [301, 302, 303, 307, 308])
     func followed(status: Int) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let (first, second) = (try RawServer(stage), try RawServer(stage))
         let headers = try HTTPFields(["Authorization": "Bearer x", "Cookie": "a=b", "X-Mine": "y"])
         let attempt = Attempt(stage, first.url + "a/b", headers: headers, origin: "https://page.test") { $0.maxRedirects = 2 }
@@ -34,7 +34,7 @@ struct ClientAgainTests {
             ("/again", "limit"), ("ftp://x/", "scheme"), ("ws+unix:///run/x", "local socket"), ("http://[", "bracket"),
         ])
     func refused(location: String, words: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url) { $0.maxRedirects = 1 }
         _ = try Self.redirect(try server.accept(), to: location)
@@ -60,12 +60,12 @@ struct ClientAgainTests {
 
     @Test("a server that leaves is connected to again, with a handler of its own", arguments: [1001, 1006, 1011, 1012, 1013])
     func again(code: UInt16) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         var pauses: [Duration] = []
         let attempt = Attempt(stage, server.url) {
             Self.soon(&$0)
-            $0.whenRetrying = { error, pause in
+            $0.onRetry = { error, pause in
                 #expect(error == nil)
                 pauses.append(pause)
             }
@@ -88,7 +88,7 @@ struct ClientAgainTests {
 
     @Test("not again: closed by this side, or for good by the server", arguments: [0, 1000, 1002, 1008, 4000])
     func forGood(code: UInt16) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url) { Self.soon(&$0) }
         let peer = try server.accept()
@@ -104,13 +104,13 @@ struct ClientAgainTests {
 
     @Test("attempts that fail are repeated, each told, and given up after so many")
     func failures() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let port = try RawServer(stage).port
         var told: [ConnectError] = []
         let attempt = Attempt(stage, "ws://127.0.0.1:\(port)/") {
             Self.soon(&$0)
             $0.reconnect?.maxAttempts = 4
-            $0.whenRetrying = { error, _ in if let error { told.append(error) } }
+            $0.onRetry = { error, _ in if let error { told.append(error) } }
         }
         guard case .connect = try attempt.failure() else {
             Issue.record("\(attempt.errors)")
@@ -123,12 +123,12 @@ struct ClientAgainTests {
         "Retry-After of 503 is kept; 404 ends it at once",
         arguments: ["Retry-After: 1", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT", "404"])
     func retryAfter(field: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         var pauses: [Duration] = []
         let attempt = Attempt(stage, server.url) {
             Self.soon(&$0)
-            $0.whenRetrying = { pauses.append($1) }
+            $0.onRetry = { pauses.append($1) }
         }
         let peer = try server.accept()
         _ = try peer.requestHead()

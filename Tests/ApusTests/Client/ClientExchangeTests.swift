@@ -21,12 +21,13 @@ struct ClientExchangeTests {
     }
 
     private static func get(
-        _ stage: Stage, _ url: String, method: HTTPMethod = .get, body: [UInt8] = [], _ configure: (inout ClientOptions) -> Void = { _ in }
+        _ stage: TestServer, _ url: String, method: HTTPMethod = .get, body: [UInt8] = [],
+        _ configure: (inout ClientOptions) -> Void = { _ in }
     ) throws -> HTTPResponse {
         var options = ClientOptions()
         configure(&options)
         var result: Result<HTTPResponse, ConnectError>?
-        stage.context.request(url, method: method, body: body, options: options) {
+        stage.worker.request(url, method: method, body: body, options: options) {
             #expect(result == nil, "told once")
             result = $0
         }
@@ -35,21 +36,21 @@ struct ClientExchangeTests {
         return try #require(result).get()
     }
 
-    @Test("GET, HEAD and POST to a server of this library's, in the same context")
+    @Test("GET, HEAD and POST to a server of this library's, in the same worker")
     func ownServer() throws {
-        let stage = try Stage {
+        let stage = try TestServer {
             $0.http(.get, at: "/x") { $0.respond(text: "query \($0.request.query.map(\.value))") }
             $0.http(.post, at: "/x") { exchange in exchange.respond(.created, body: exchange.request.body) }
         }
-        let url = "http://\(stage.context.addresses[0])/x"
+        let url = "http://\(stage.worker.addresses[0])/x"
         let got = try Self.get(stage, url + "?a=1")
         #expect(got.status == .ok && String(decoding: got.body, as: UTF8.self) == "query [\"1\"]")
         #expect(try Self.get(stage, url, method: .head).body.isEmpty)
         let large = (0..<900_000).map { UInt8(truncatingIfNeeded: $0) }
         let posted = try Self.get(stage, url, method: .post, body: large)
         #expect(posted.status == .created && posted.body == large)
-        #expect(try Self.get(stage, "http://\(stage.context.addresses[0])/nothing").status == .notFound)
-        try stage.until("no connection") { stage.context.connectionCount == 0 }
+        #expect(try Self.get(stage, "http://\(stage.worker.addresses[0])/nothing").status == .notFound)
+        try stage.until("no connection") { stage.worker.connectionCount == 0 }
     }
 
     struct Body: CustomTestStringConvertible, Sendable {
@@ -97,13 +98,13 @@ struct ClientExchangeTests {
 
     @Test("bodies, whole and byte by byte", arguments: bodies, [true, false])
     func read(_ example: Body, byteByByte: Bool) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let reader = Reader()
         var options = ClientOptions()
         options.maxResponseBodyBytes = 100
         if example.testDescription == "it stalls" { options.timeouts.body = .milliseconds(200) }
-        let exchange = stage.context.request(server.httpURL, options: options, handler: reader)
+        let exchange = stage.worker.request(server.httpURL, options: options, handler: reader)
         let peer = try server.accept()
         let head = try peer.requestHead()
         #expect(head.hasPrefix("GET / HTTP/1.1\r\n") && head.contains("Connection: close") && !head.contains("Content-Length"))
@@ -120,19 +121,19 @@ struct ClientExchangeTests {
         try stage.settle()
         #expect(reader.events == example.events)
         #expect(String(decoding: reader.body, as: UTF8.self) == example.body)
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
     }
 
     @Test("a handler that pauses stops the server; nothing is lost, and no deadline runs meanwhile")
     func backPressure() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let reader = Reader()
         var options = ClientOptions()
         options.maxResponseBodyBytes = 100 << 20
         options.timeouts.body = .milliseconds(100)
         reader.whenContent = { $0.pauseReceiving() }
-        let exchange = stage.context.request(server.httpURL, options: options, handler: reader)
+        let exchange = stage.worker.request(server.httpURL, options: options, handler: reader)
         let peer = try server.accept()
         _ = try peer.requestHead()
         let content = (0..<(16 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 7) }
@@ -166,11 +167,11 @@ struct ClientExchangeTests {
 
     @Test("cancelled before and inside the answer", arguments: [true, false])
     func cancelled(inside: Bool) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let reader = Reader()
         if inside { reader.whenContent = { $0.cancel() } }
-        let exchange = stage.context.request(server.httpURL, handler: reader)
+        let exchange = stage.worker.request(server.httpURL, handler: reader)
         let peer = try server.accept()
         _ = try peer.requestHead()
         if inside { peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHello") } else { exchange.cancel() }
@@ -178,19 +179,19 @@ struct ClientExchangeTests {
         #expect(reader.events.last == "it was cancelled")
         exchange.cancel()
         try stage.settle()
-        #expect(reader.events.count == (inside ? 2 : 1) && stage.context.connectionCount == 0)
+        #expect(reader.events.count == (inside ? 2 : 1) && stage.worker.connectionCount == 0)
     }
 
     @Test(
         "redirections: 303 and POST become GET, 307 keeps method and body",
         arguments: [(303, "GET"), (302, "GET"), (307, "POST"), (308, "POST")])
     func redirects(status: Int, method: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         var result: Result<HTTPResponse, ConnectError>?
         var options = ClientOptions()
         options.maxRedirects = 1
-        stage.context.request(server.httpURL, method: .post, body: Array("data".utf8), options: options) { result = $0 }
+        stage.worker.request(server.httpURL, method: .post, body: Array("data".utf8), options: options) { result = $0 }
         let first = try server.accept()
         #expect(try first.requestHead().hasPrefix("POST / "))
         #expect(try first.take(4) == Array("data".utf8))
@@ -205,10 +206,10 @@ struct ClientExchangeTests {
 
     @Test("without leave, an answer that leads elsewhere is an answer")
     func notRedirected() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         var result: Result<HTTPResponse, ConnectError>?
-        stage.context.request(server.httpURL) { result = $0 }
+        stage.worker.request(server.httpURL) { result = $0 }
         let peer = try server.accept()
         _ = try peer.requestHead()
         peer.send("HTTP/1.1 302 Go\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n")
@@ -218,7 +219,7 @@ struct ClientExchangeTests {
 
     @Test("what cannot be asked for", arguments: ["ws://127.0.0.1/", "http://a b/", "nonsense"])
     func addresses(url: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         #expect(throws: ConnectError.self) { try Self.get(stage, url) }
         #expect(throws: ConnectError.self) { try Self.get(stage, "http://127.0.0.1/", method: HTTPMethod(rawValue: "G T")) }
         #expect(throws: ConnectError.self) { try Self.get(stage, "http://127.0.0.1/", method: .connect) }

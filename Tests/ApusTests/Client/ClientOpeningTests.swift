@@ -2,19 +2,20 @@ import Apus
 import ApusPlatform
 import Glibc
 import Testing
+import TestSupport
 
 @Suite("How clients open WebSockets")
 struct ClientOpeningTests {
-    static func stage(_ configure: (inout Server) -> Void = { _ in }) throws -> Stage {
-        try Stage {
-            $0.webSocket("chat", at: "/chat") { _ in Script.echo() }
+    static func stage(_ configure: (inout Server) -> Void = { _ in }) throws -> TestServer {
+        try TestServer {
+            $0.webSocket("chat", at: "/chat") { _ in RecordingHandler.echo() }
             configure(&$0)
         }
     }
 
-    static func url(_ stage: Stage, _ path: String = "/chat") -> String { "ws://\(stage.context.addresses[0])\(path)" }
+    static func url(_ stage: TestServer, _ path: String = "/chat") -> String { "ws://\(stage.worker.addresses[0])\(path)" }
 
-    @Test("a message and its echo, in a context that serves too")
+    @Test("a message and its echo, in a worker that serves too")
     func echo() throws {
         let stage = try Self.stage()
         let attempt = Attempt(stage, Self.url(stage), subprotocols: ["other", "chat"])
@@ -32,7 +33,7 @@ struct ClientOpeningTests {
 
     @Test("a client's protocol stands for the client connections of its name, not for one of the server's")
     func ownProtocol() throws {
-        let stage = try Self.stage { $0.webSocket("other", at: "/other") { _ in Script.echo() } }
+        let stage = try Self.stage { $0.webSocket("other", at: "/other") { _ in RecordingHandler.echo() } }
         let attempts = [
             Attempt(stage, Self.url(stage), subprotocols: ["chat"]), Attempt(stage, Self.url(stage), subprotocols: ["chat"]),
             Attempt(stage, Self.url(stage, "/other"), subprotocols: ["other"]), Attempt(stage, Self.url(stage)),
@@ -41,9 +42,9 @@ struct ClientOpeningTests {
         let own = sockets[0].webSocketProtocol
         #expect(own.id == sockets[1].webSocketProtocol.id)
         #expect(own.id != sockets[2].webSocketProtocol.id && own.id != sockets[3].webSocketProtocol.id)
-        stage.context.signal(all: own, 7, payload: [1])
-        stage.context.requestWritable(all: own)
-        stage.context.remote.requestWritable(all: own.id)
+        stage.worker.signal(all: own, 7, payload: [1])
+        stage.worker.requestWritable(all: own)
+        stage.worker.remote.requestWritable(all: own.id)
         try stage.until("both are asked to write") { attempts[0...1].allSatisfy { $0.script.middle.contains("writable") } }
         #expect(attempts[0...1].allSatisfy { $0.script.middle.contains { $0.hasPrefix("signal 7") } })
         for attempt in attempts[2...3] { #expect(attempt.script.middle.isEmpty) }
@@ -56,7 +57,7 @@ struct ClientOpeningTests {
     @Test("by name: localhost needs no resolver, and IPv4 follows when IPv6 refuses")
     func localhost() throws {
         let stage = try Self.stage()
-        let port = try #require(stage.context.addresses[0].port)
+        let port = try #require(stage.worker.addresses[0].port)
         let attempt = Attempt(stage, "ws://localhost:\(port)/chat")
         #expect(try attempt.opened().peer?.host == "127.0.0.1")
     }
@@ -65,9 +66,9 @@ struct ClientOpeningTests {
     func unix() throws {
         let directory = try TemporaryDirectory()
         let path = "\(directory.path)/s"
-        let stage = try Stage(listen: false) {
+        let stage = try TestServer(listen: false) {
             $0.listen(on: .unix(path: path))
-            $0.webSocket("chat", at: "/chat") { _ in Script.echo() }
+            $0.webSocket("chat", at: "/chat") { _ in RecordingHandler.echo() }
         }
         let attempt = Attempt(stage, "ws+unix://\(path):/chat")
         #expect(try attempt.opened().isOpen)
@@ -76,7 +77,7 @@ struct ClientOpeningTests {
 
     @Test("what the request says: headers, closure, origin, credentials")
     func request() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let headers = try HTTPFields(["X-One": "1"])
         var asked: [String] = []
@@ -102,7 +103,7 @@ struct ClientOpeningTests {
 
     @Test("Host can be another than the address's, on every request but those that another origin gets")
     func host() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let (server, other) = (try RawServer(stage), try RawServer(stage))
         let attempt = Attempt(stage, "ws://127.0.0.1:\(server.port)/") {
             $0.host = "chat.test:81"
@@ -124,7 +125,7 @@ struct ClientOpeningTests {
 
     @Test("keys and masks differ from connection to connection")
     func keys() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         var keys: Set<String> = []
         var masks: Set<[UInt8]> = []
@@ -144,7 +145,7 @@ struct ClientOpeningTests {
 
     @Test("messages that come in one piece with the answer are delivered after opened")
     func pipelined() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url)
         let peer = try server.accept()
@@ -158,7 +159,7 @@ struct ClientOpeningTests {
 
     @Test("interim answers are skipped, but not for ever", arguments: [3, 40])
     func interim(count: Int) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url)
         let peer = try server.accept()
@@ -205,7 +206,7 @@ struct ClientOpeningTests {
 
     @Test("answers that open nothing", arguments: hostile)
     func refused(_ example: Hostile) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url)
         let peer = try server.accept()
@@ -225,7 +226,7 @@ struct ClientOpeningTests {
             ("Sec-WebSocket-Extensions: permessage-deflate\r\n", "permessage-deflate"),
         ])
     func wrongField(fields: String, words: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url, subprotocols: ["chat"])
         let peer = try server.accept()
@@ -236,7 +237,7 @@ struct ClientOpeningTests {
 
     @Test("the application refuses an answer that would do")
     func applicationRefuses() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url)
         attempt.refusal = Rejection(.forbidden, "not this server")
@@ -256,7 +257,7 @@ struct ClientOpeningTests {
             "ws://127.0.0.1:PORT/\r\nX: y", "ws://127.0.0.1:PORT/\u{0}", "http://127.0.0.1:PORT/", "ws://[127.0.0.1]:PORT/", "nonsense",
         ])
     func badAddress(url: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, url.replacing("PORT", with: "\(server.port)"))
         guard case .address = try attempt.failure() else {
@@ -268,7 +269,7 @@ struct ClientOpeningTests {
 
     @Test("fields and names that cannot stand in a request send no byte")
     func badFields() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let reserved = try HTTPFields(["Sec-WebSocket-Key": "x"])
         for attempt in [
@@ -289,7 +290,7 @@ struct ClientOpeningTests {
 
     @Test("nobody listens: every address that was tried is named")
     func refusedConnect() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let port = try RawServer(stage).port
         let attempt = Attempt(stage, "ws://localhost:\(port)/")
         guard case .connect(let failures) = try attempt.failure() else {
@@ -301,7 +302,7 @@ struct ClientOpeningTests {
 
     @Test("a name that does not exist")
     func unknownName() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let attempt = Attempt(stage, "ws://does-not-exist.invalid/") { $0.timeouts.name = .seconds(2) }
         let error = try attempt.failure()
         #expect(error.stage == .name, "\(error)")
@@ -309,7 +310,7 @@ struct ClientOpeningTests {
 
     @Test("the server closes, or resets, before it answers", arguments: [true, false])
     func closes(resets: Bool) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let attempt = Attempt(stage, server.url)
         let peer = try server.accept()
@@ -324,7 +325,7 @@ struct ClientOpeningTests {
 
     @Test("an answer that trickles does not prolong its time")
     func stalledAnswer() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let start = ContinuousClock.now
         let attempt = Attempt(stage, server.url) { $0.timeouts.answer = .milliseconds(300) }
@@ -347,7 +348,7 @@ struct ClientOpeningTests {
 
     @Test("a connect that hangs has its time")
     func stalledConnect() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         // A listen queue that is full answers no more.
         let any = try #require(SocketAddress(numericHost: "127.0.0.1", port: 0))
         let listener = try Socket.stream(for: any)
@@ -372,7 +373,7 @@ struct ClientOpeningTests {
 
     @Test("cancelled before anything, while it connects and while it waits: one event, no connection left")
     func cancelled() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         for turns in [0, 1, 6] {
             let attempt = Attempt(stage, server.url)
@@ -395,25 +396,25 @@ struct ClientOpeningTests {
         }
     }
 
-    @Test("a context that drains ends what is being opened, opens nothing more, and ends itself")
+    @Test("a worker that drains ends what is being opened, opens nothing more, and ends itself")
     func draining() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let server = try RawServer(stage)
         let waiting = Attempt(stage, server.url)
         let peer = try server.accept()
         _ = try peer.requestHead()
         // No turn comes between: that there is no such name has not been told.
         let connecting = Attempt(stage, "ws://does-not-exist.invalid/")
-        stage.context.drain()
+        stage.worker.drain()
         let late = Attempt(stage, server.url)
         for attempt in [waiting, connecting, late] {
             try stage.until("the end") { !attempt.errors.isEmpty }
-            guard case .contextEnding = attempt.errors[0] else {
+            guard case .workerEnding = attempt.errors[0] else {
                 Issue.record("\(attempt.errors)")
                 return
             }
         }
-        #expect(stage.context.connectionCount == 0)
+        #expect(stage.worker.connectionCount == 0)
     }
 
     @Test("many at once, each with one outcome")

@@ -10,7 +10,7 @@ struct ClientProxyTests {
 
     @Test("CONNECT names the server, which this side never resolves, and the tunnel carries the handshake")
     func tunnel() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         let attempt = Attempt(stage, "ws://does-not-exist.invalid/chat") { $0.proxy = try? .through(Self.http(proxy, "me:p%40ss@")) }
         let peer = try proxy.accept()
@@ -27,12 +27,12 @@ struct ClientProxyTests {
 
     @Test("bytes behind the proxy's answer go into the tunnel, once", arguments: [1, 7, 1000])
     func behindTheAnswer(pieceBytes: Int) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         var options = ClientOptions()
         options.proxy = try .through(Self.http(proxy))
         var result: Result<HTTPResponse, ConnectError>?
-        stage.context.request("http://server.test/", options: options) { result = $0 }
+        stage.worker.request("http://server.test/", options: options) { result = $0 }
         let peer = try proxy.accept()
         _ = try peer.requestHead()
         // The server behind the tunnel answers before it is asked: what HTTP does not forbid.
@@ -57,7 +57,7 @@ struct ClientProxyTests {
             (String(repeating: "HTTP/1.1 102 P\r\n\r\n", count: 30), "interim", nil),
         ] as [(String, String, UInt16?)])
     func refusals(answer: String, words: String, status: UInt16?) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         let attempt = Attempt(stage, "ws://server.test/") {
             $0.proxy = try? .through(Self.http(proxy))
@@ -77,7 +77,7 @@ struct ClientProxyTests {
     @Test(
         "what a tunnel says of a body is ignored", arguments: ["Content-Length: 5", "Transfer-Encoding: chunked"])
     func tunnelWithBodyFields(field: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         let attempt = Attempt(stage, "ws://server.test/") { $0.proxy = try? .through(Self.http(proxy)) }
         let peer = try proxy.accept()
@@ -89,7 +89,7 @@ struct ClientProxyTests {
 
     @Test("SOCKS 5: the name goes to the proxy; user and password if there are any", arguments: [true, false])
     func socks(hasCredentials: Bool) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         let attempt = Attempt(stage, "ws://server.test:81/chat") {
             $0.proxy = try? .through(Self.socks(proxy, hasCredentials ? "me:pw@" : ""))
@@ -114,7 +114,7 @@ struct ClientProxyTests {
         "SOCKS 5 refusals",
         arguments: [([5, 0xFF], "user and a password"), ([4, 90], "version 4"), ([0x48, 0x54], "version 72")] as [([UInt8], String)])
     func socksRefusals(answer: [UInt8], words: String) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         let attempt = Attempt(stage, "ws://server.test/") { $0.proxy = try? .through(Self.socks(proxy)) }
         let peer = try proxy.accept()
@@ -126,7 +126,7 @@ struct ClientProxyTests {
 
     @Test("a proxy that stalls or goes", arguments: [true, false], [true, false])
     func stalled(isHTTP: Bool, closes: Bool) throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let proxy = try RawServer(stage)
         let attempt = Attempt(stage, "ws://server.test/") {
             $0.proxy = try? .through(isHTTP ? Self.http(proxy) : Self.socks(proxy))
@@ -139,12 +139,12 @@ struct ClientProxyTests {
         #expect(error.stage == .proxy, "\(error)")
     }
 
-    @Test("the context's proxy, set from text, serves clients whose options name none")
+    @Test("the worker's proxy, set from text, serves clients whose options name none")
     func contextProxy() throws {
-        let stage = try Stage(Script())
+        let stage = try TestServer(RecordingHandler())
         let (proxy, server) = (try RawServer(stage), try RawServer(stage))
-        try stage.context.setProxy("me:pw@127.0.0.1:\(proxy.port)")
-        #expect(throws: ConnectError.self) { try stage.context.setProxy("no proxy") }
+        try stage.worker.setProxy("me:pw@127.0.0.1:\(proxy.port)")
+        #expect(throws: ConnectError.self) { try stage.worker.setProxy("no proxy") }
         let through = Attempt(stage, server.url)
         #expect(try proxy.accept().requestHead().hasPrefix("CONNECT 127.0.0.1:\(server.port) "))
         through.connection?.cancel()

@@ -3,25 +3,25 @@ import COpenSSL
 import TestSupport
 import Testing
 
-@Suite("Clients over TLS, in a context that serves it")
+@Suite("Clients over TLS, in a worker that serves it")
 struct ClientTLSTests {
     let certificate: TestCertificate
-    let stage: Stage
+    let stage: TestServer
 
     init() throws {
         let certificate = try TestCertificate()
         self.certificate = certificate
-        stage = try Stage(listen: false) {
+        stage = try TestServer(listen: false) {
             $0.listen(
                 on: .tcp("127.0.0.1", port: 0),
                 tls: ServerTLS(TLSIdentity(certificateChain: certificate.chain, privateKey: certificate.key)))
-            $0.webSocket("chat", at: "/chat") { _ in Script.echo() }
+            $0.webSocket("chat", at: "/chat") { _ in RecordingHandler.echo() }
         }
     }
 
     /// - Parameter trusted: whose certificate is the root; nil: the system's.
     func attempt(trusting trusted: TestCertificate?, _ configure: (inout ClientTLS) -> Void = { _ in }) throws -> Attempt {
-        let port = try #require(stage.context.addresses[0].port)
+        let port = try #require(stage.worker.addresses[0].port)
         return Attempt(stage, "wss://localhost:\(port)/chat") {
             if let trusted { $0.tls.roots = .file(trusted.chain) }
             configure(&$0.tls)
@@ -60,7 +60,7 @@ struct ClientTLSTests {
         #expect(information.isVerified && information.version == "TLSv1.3")
     }
 
-    @Test("a function of one's own adds a root to the client's context")
+    @Test("a function of one's own adds a root to the client's worker")
     func configured() throws {
         let chain = certificate.chain
         let attempt = try attempt(trusting: nil) { $0.configure = { _ = SSL_CTX_load_verify_locations($0, chain, nil) } }
@@ -76,11 +76,11 @@ struct ClientTLSTests {
 
         let new = try TestCertificate()
         try Files.write(Files.bytes(new.key) ?? [], to: certificate.key)
-        #expect(throws: ConfigurationError.self) { try stage.context.reloadCertificates() }
+        #expect(throws: ConfigurationError.self) { try stage.worker.reloadCertificates() }
         #expect(try attempt(trusting: old).opened().isOpen)
 
         try certificate.become(new)
-        try stage.context.reloadCertificates()
+        try stage.worker.reloadCertificates()
         #expect(try attempt(trusting: new).opened().isOpen)
         #expect(try isRefused(attempt(trusting: old)))
         socket.send(text: "still there")
@@ -97,11 +97,11 @@ struct ClientTLSTests {
             asked += 1
             return true
         }
-        let stage = try Stage(listen: false) {
+        let stage = try TestServer(listen: false) {
             $0.listen(on: .tcp("127.0.0.1", port: 0), tls: tls)
-            $0.webSocket("chat", at: "/chat") { _ in Script.echo() }
+            $0.webSocket("chat", at: "/chat") { _ in RecordingHandler.echo() }
         }
-        let port = try #require(stage.context.addresses[0].port)
+        let port = try #require(stage.worker.addresses[0].port)
         for round in 1...3 {
             // The dot of the root is no part of the name.
             let attempt = Attempt(stage, "wss://localhost:\(port)/chat") {

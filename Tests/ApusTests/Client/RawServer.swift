@@ -8,9 +8,9 @@ import Testing
 final class RawServer {
     private let socket: OwnedDescriptor
     private let address: SocketAddress
-    private unowned let stage: Stage
+    private unowned let stage: TestServer
 
-    init(_ stage: Stage) throws {
+    init(_ stage: TestServer) throws {
         self.stage = stage
         let any = try #require(SocketAddress(numericHost: "127.0.0.1", port: 0))
         socket = try Socket.stream(for: any)
@@ -65,22 +65,22 @@ extension Client {
 
 /// What a client asked for came to.
 final class Attempt {
-    let script = Script()
+    let script = RecordingHandler()
     private(set) var errors: [ConnectError] = []
     private(set) var heads: [HTTPResponseHead] = []
     private(set) var connection: ClientConnection?
     /// Thrown to refuse an answer.
     var refusal: (any Error)?
-    private unowned let stage: Stage
+    private unowned let stage: TestServer
 
     init(
-        _ stage: Stage, _ address: String, subprotocols: [String] = [], headers: HTTPFields = HTTPFields(), origin: String? = nil,
+        _ stage: TestServer, _ address: String, subprotocols: [String] = [], headers: HTTPFields = HTTPFields(), origin: String? = nil,
         _ configure: (inout ClientOptions) -> Void = { _ in }
     ) {
         self.stage = stage
         var options = ClientOptions()
         configure(&options)
-        connection = stage.context.connect(to: address, subprotocols: subprotocols, headers: headers, origin: origin, options: options) {
+        connection = stage.worker.connect(to: address, subprotocols: subprotocols, headers: headers, origin: origin, options: options) {
             [unowned self] head in
             heads.append(head)
             if let refusal { throw refusal }
@@ -95,7 +95,7 @@ final class Attempt {
     func failure() throws -> ConnectError {
         try stage.until("an error") { !errors.isEmpty }
         try stage.settle()
-        #expect(errors.count == 1 && script.count("opened") == 0 && stage.context.connectionCount == 0)
+        #expect(errors.count == 1 && script.count("opened") == 0 && stage.worker.connectionCount == 0)
         #expect(connection?.isOver == true)
         return errors[0]
     }

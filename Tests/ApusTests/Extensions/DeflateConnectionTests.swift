@@ -4,10 +4,11 @@ import Testing
 
 @Suite("permessage-deflate on a connection")
 struct DeflateConnectionTests {
-    private static func stage(_ script: Script = .echo(), limit: Int = 1 << 20, _ configuration: PerMessageDeflate = .always()) throws
-        -> Stage
+    private static func stage(_ script: RecordingHandler = .echo(), limit: Int = 1 << 20, _ configuration: PerMessageDeflate = .always())
+        throws
+        -> TestServer
     {
-        try Stage(limits: { $0.maxMessageBytes = limit }) {
+        try TestServer(limits: { $0.maxMessageBytes = limit }) {
             $0.webSocket("chat", at: "/") { _ in script }
             $0.extensions = [configuration]
         }
@@ -65,7 +66,7 @@ struct DeflateConnectionTests {
     @Test("what a peer must not send", arguments: violations)
     func refuses(name: String, bytes: [UInt8], code: Int) throws {
         for delivery in [Delivery.messages, .fragments] {
-            let script = Script(delivery: delivery)
+            let script = RecordingHandler(delivery: delivery)
             let stage = try Self.stage(script)
             let client = try stage.client()
             _ = try client.open(offering: "permessage-deflate")
@@ -82,7 +83,7 @@ struct DeflateConnectionTests {
     func limit(delivery: Delivery) throws {
         let limit = 10_000
         func outcome(_ frames: [UInt8]) throws -> (code: Int?, bytes: Int) {
-            let script = Script(delivery: delivery)
+            let script = RecordingHandler(delivery: delivery)
             var bytes = 0
             script.whenReceived = { socket, copy in
                 switch copy {
@@ -139,7 +140,7 @@ struct DeflateConnectionTests {
                 }
             }
             let stage = try Self.stage(.echo(), configured(0))
-            let script = Script()
+            let script = RecordingHandler()
             let texts = (0..<20).map { String(repeating: "message \($0 / 2) ", count: $0 * 30) }
             script.whenOpened = { socket in for text in texts { socket.send(text: text) } }
             script.whenReceived = { socket, _ in if script.middle.count == texts.count { socket.close() } }
@@ -157,17 +158,17 @@ struct DeflateConnectionTests {
 
     @Test("answers that our client cannot accept fail the connection with a typed error", arguments: answers)
     func badAnswers(parameters: [ExtensionParameters.Parameter]) throws {
-        let stage = try Stage {
-            $0.webSocket("chat", at: "/") { _ in Script() }
+        let stage = try TestServer {
+            $0.webSocket("chat", at: "/") { _ in RecordingHandler() }
             $0.extensions = [Answering("permessage-deflate", parameters)]
         }
         var reason: String?
-        let script = Script()
+        let script = RecordingHandler()
         stage.connect(script, extensions: [PerMessageDeflate()]) { reason = $0.extensionsReason }
         try stage.until("the failure") { reason != nil }
         #expect(try #require(reason) != "")
         #expect(script.events == [])
-        try stage.until("no connection is left") { stage.context.connectionCount == 0 }
+        try stage.until("no connection is left") { stage.worker.connectionCount == 0 }
     }
 
     @Test("several fields count as one, empty ones as none, malformed ones are answered 400")

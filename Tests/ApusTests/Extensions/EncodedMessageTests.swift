@@ -36,7 +36,7 @@ struct EncodedMessageTests {
     }
 
     private struct Hall {
-        let stage: Stage
+        let stage: TestServer
         let counter = XORExtension()
         /// In the order they came.
         let sockets: () -> [WebSocket]
@@ -45,9 +45,9 @@ struct EncodedMessageTests {
             final class Sockets { var all: [WebSocket] = [] }
             let opened = Sockets()
             let counter = counter
-            stage = try Stage {
+            stage = try TestServer {
                 $0.webSocket("chat", at: "/") { _ in
-                    let script = Script()
+                    let script = RecordingHandler()
                     script.whenOpened = { opened.all.append($0) }
                     return script
                 }
@@ -115,7 +115,7 @@ struct EncodedMessageTests {
         }
     }
 
-    @Test("a receiver with a context of its own gets bytes of its own, which its window explains")
+    @Test("a receiver with a worker of its own gets bytes of its own, which its window explains")
     func takeover() throws {
         let hall = try Hall(takeover: .allowed)
         let members = try (0..<2).map { _ in try hall.member("permessage-deflate") }
@@ -133,7 +133,7 @@ struct EncodedMessageTests {
 
     @Test("inside a handler it stays in order with what is corked")
     func corked() throws {
-        let script = Script()
+        let script = RecordingHandler()
         let message = EncodedMessage(Self.payload, as: .text)
         script.whenReceived = { socket, _ in
             for _ in 0..<2 {
@@ -142,7 +142,7 @@ struct EncodedMessageTests {
             }
             socket.ping()
         }
-        let stage = try Stage(script)
+        let stage = try TestServer(script)
         let client = try stage.webSocket()
         client.send(.text, "go")
         for _ in 0..<2 {
@@ -154,8 +154,8 @@ struct EncodedMessageTests {
 
     @Test("a client sends its own frame, masked, and a closed socket none")
     func otherSenders() throws {
-        let stage = try Stage(.echo())
-        let script = Script()
+        let stage = try TestServer(.echo())
+        let script = RecordingHandler()
         let message = EncodedMessage(Array("masked".utf8), as: .text)
         script.whenOpened = { $0.send(message) }
         script.whenReceived = { socket, _ in socket.close() }

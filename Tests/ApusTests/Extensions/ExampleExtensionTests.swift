@@ -5,9 +5,9 @@ import Testing
 
 @Suite("An extension written outside the library")
 struct ExampleExtensionTests {
-    private static func stage(_ extensions: [any WebSocketExtension]) throws -> Stage {
-        try Stage {
-            $0.webSocket("chat", at: "/") { _ in Script.echo() }
+    private static func stage(_ extensions: [any WebSocketExtension]) throws -> TestServer {
+        try TestServer {
+            $0.webSocket("chat", at: "/") { _ in RecordingHandler.echo() }
             $0.extensions = extensions
             // A veto for one connection, by whatever the request says.
             $0.allowsExtension = { known, request in !request.query.contains { $0.value == known.name } }
@@ -62,7 +62,7 @@ struct ExampleExtensionTests {
     func bothOurs(size: Int) throws {
         let server = XORExtension()
         let stage = try Self.stage([PerMessageDeflate.always(), server])
-        let script = Script()
+        let script = RecordingHandler()
         let message = [UInt8](repeating: 7, count: size / 2) + (0..<size - size / 2).map { UInt8(truncatingIfNeeded: $0 &* $0) }
         script.whenOpened = { socket in
             socket.send(binary: message)
@@ -103,21 +103,21 @@ struct ExampleExtensionTests {
     func conflicts() throws {
         for name in ["x-xor", "x-xor-2"] {
             let extensions = [XORExtension(), XORExtension(name: name)]
-            #expect(throws: ConfigurationError.self) { _ = try Stage(listen: false) { $0.extensions = extensions } }
-            let stage = try Stage(Script())
+            #expect(throws: ConfigurationError.self) { _ = try TestServer(listen: false) { $0.extensions = extensions } }
+            let stage = try TestServer(RecordingHandler())
             var reasons: [String] = []
-            stage.connect(Script(), extensions: extensions) { reasons.append($0.extensionsReason) }
+            stage.connect(RecordingHandler(), extensions: extensions) { reasons.append($0.extensionsReason) }
             #expect(reasons.isEmpty, "never from inside connect")
             try stage.until("the reason") { !reasons.isEmpty }
             #expect(try #require(reasons.first).contains("x-xor"))
-            #expect(stage.context.connectionCount == 0)
+            #expect(stage.worker.connectionCount == 0)
         }
     }
 
     @Test("what it throws closes the connection")
     func throwing() throws {
-        let stage = try Stage(limits: { $0.maxMessageBytes = 100 }) {
-            $0.webSocket("chat", at: "/") { _ in Script.echo() }
+        let stage = try TestServer(limits: { $0.maxMessageBytes = 100 }) {
+            $0.webSocket("chat", at: "/") { _ in RecordingHandler.echo() }
             $0.extensions = [XORExtension()]
         }
         let client = try stage.client()
@@ -130,12 +130,12 @@ struct ExampleExtensionTests {
 
     @Test("a client whose key the server changes fails with a typed error")
     func badAnswer() throws {
-        let stage = try Stage {
-            $0.webSocket("chat", at: "/") { _ in Script() }
+        let stage = try TestServer {
+            $0.webSocket("chat", at: "/") { _ in RecordingHandler() }
             $0.extensions = [Answering("x-xor", [.init("key", "2")])]
         }
         var reason: String?
-        stage.connect(Script(), extensions: [XORExtension(key: 1)]) { reason = $0.extensionsReason }
+        stage.connect(RecordingHandler(), extensions: [XORExtension(key: 1)]) { reason = $0.extensionsReason }
         try stage.until("the failure") { reason != nil }
         #expect(try #require(reason).contains("key=2"))
     }

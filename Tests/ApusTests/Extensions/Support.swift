@@ -61,14 +61,15 @@ extension PerMessageDeflate {
 /// "Hello" in RFC 7692 §7.2.3.1.
 let helloDeflated: [UInt8] = [0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00]
 
-extension Stage {
+extension TestServer {
     /// Connects to this stage's own server with the library's client; `outcome` gets what came of it.
     func connect(
-        _ script: Script, extensions: [any WebSocketExtension], failed: @escaping (ConnectError) -> Void = { Issue.record("\($0)") }
+        _ script: RecordingHandler, extensions: [any WebSocketExtension],
+        failed: @escaping (ConnectError) -> Void = { Issue.record("\($0)") }
     ) {
         var options = ClientOptions()
         options.extensions = extensions
-        context.connect(to: "ws://\(context.addresses[0])/", options: options, makeHandler: { _ in script }, failed: failed)
+        worker.connect(to: "ws://\(worker.addresses[0])/", options: options, makeHandler: { _ in script }, failed: failed)
     }
 }
 

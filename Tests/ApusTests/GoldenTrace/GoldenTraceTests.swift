@@ -29,7 +29,7 @@ struct GoldenTraceTests {
         GoldenGroup(name: "flow", scripts: GoldenScripts.flow), GoldenGroup(name: "closing", scripts: GoldenScripts.closing),
         GoldenGroup(name: "violations", scripts: GoldenScripts.violations), GoldenGroup(name: "topics", scripts: GoldenScripts.topics),
         GoldenGroup(name: "http", scripts: GoldenScripts.http), GoldenGroup(name: "http-refusals", scripts: GoldenScripts.httpRefusals),
-        GoldenGroup(name: "context", scripts: GoldenScripts.context), GoldenGroup(name: "tls", scripts: GoldenScripts.tls),
+        GoldenGroup(name: "worker", scripts: GoldenScripts.worker), GoldenGroup(name: "tls", scripts: GoldenScripts.tls),
         GoldenGroup(name: "client", scripts: GoldenScripts.client),
         GoldenGroup(name: "client-requests", scripts: GoldenScripts.clientRequests),
     ]

@@ -21,10 +21,10 @@ final class TracedClient {
         configure(&options)
         let (trace, label) = (server.trace, label)
         if options.reconnect != nil {
-            options.whenRetrying = { error, _ in trace.add(.callback, label, "retrying \(error.map(\.traceText) ?? "after the end")") }
+            options.onRetry = { error, _ in trace.add(.callback, label, "retrying \(error.map(\.traceText) ?? "after the end")") }
         }
         trace.add(.call, label, "connect to \(url)")
-        connection = server.context.connect(to: url, subprotocols: subprotocols, options: options) { [handler, weak self] head in
+        connection = server.worker.connect(to: url, subprotocols: subprotocols, options: options) { [handler, weak self] head in
             trace.add(.callback, label, "makeHandler \(head.status)")
             if let refusal = self?.refusal { throw refusal }
             return handler

@@ -1,7 +1,6 @@
 import Apus
 import ApusCodec
 import ApusPlatform
-import COpenSSL
 import Testing
 
 /// The raw side of a connection with the engine. What it sends is traced at once, what it receives
@@ -63,13 +62,13 @@ final class TracedPeer {
         note(.toEngine, toEngine.append(bytes) + toEngine.rest())
         for byte in bytes {
             write([byte])
-            for _ in 0..<3 { try server.stage.context.service(timeout: .zero) }
+            for _ in 0..<3 { try server.stage.worker.service(timeout: .zero) }
         }
     }
 
     private func write(_ bytes: [UInt8]) {
         guard let tls else { return client.send(bytes) }
-        tls.seal(bytes)
+        #expect(throws: Never.self) { try tls.seal(bytes) }
         client.send(tls.takeOutput())
     }
 
@@ -206,70 +205,10 @@ final class TracedPeer {
         let tls = try #require(tls)
         try server.stage.until("the TLS handshake") {
             client.poll()
-            let isDone = tls.handshake(try client.take(client.received.count))
+            let isDone = tls.handshake(receiving: try client.take(client.received.count))
             client.send(tls.takeOutput())
             return isDone
         }
         trace.add(.call, label, "\(tls.version) handshake done")
-    }
-}
-
-/// OpenSSL between a raw peer's plain bytes and its socket.
-final class TLSLayer {
-    private let context: OpaquePointer
-    private let ssl: OpaquePointer
-    private let input: OpaquePointer
-    private let output: OpaquePointer
-
-    /// - Parameter version: the only version that is offered: `TLS1_2_VERSION`, `TLS1_3_VERSION`.
-    init(version: Int32) throws {
-        context = try #require(SSL_CTX_new(TLS_client_method()))
-        // SSL_CTX_set_min_proto_version and SSL_CTX_set_max_proto_version are macros.
-        try #require(SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, Int(version), nil) == 1)
-        try #require(SSL_CTX_ctrl(context, SSL_CTRL_SET_MAX_PROTO_VERSION, Int(version), nil) == 1)
-        ssl = try #require(SSL_new(context))
-        input = try #require(BIO_new(BIO_s_mem()))
-        output = try #require(BIO_new(BIO_s_mem()))
-        SSL_set_bio(ssl, input, output)
-        SSL_set_connect_state(ssl)
-    }
-
-    deinit {
-        SSL_free(ssl)
-        SSL_CTX_free(context)
-    }
-
-    var version: String { String(cString: SSL_get_version(ssl)) }
-
-    /// How the other side ended TLS; nil if it has not.
-    var ending: String? { SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN != 0 ? "close_notify" : nil }
-
-    /// Goes on with the handshake; gives whether it is done.
-    func handshake(_ bytes: [UInt8]) -> Bool {
-        BIO_write(input, bytes, Int32(bytes.count))
-        return SSL_do_handshake(ssl) == 1
-    }
-
-    func seal(_ bytes: [UInt8]) { #expect(SSL_write(ssl, bytes, Int32(bytes.count)) == bytes.count) }
-
-    func sealEnd() { SSL_shutdown(ssl) }
-
-    /// What is to be sent.
-    func takeOutput() -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: apus_bio_pending(output))
-        let count = BIO_read(output, &bytes, Int32(bytes.count))
-        return Array(bytes.prefix(Int(max(0, count))))
-    }
-
-    /// The plain bytes of received ones.
-    func open(_ bytes: [UInt8]) -> [UInt8] {
-        if !bytes.isEmpty { BIO_write(input, bytes, Int32(bytes.count)) }
-        var plain: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 16_384)
-        while true {
-            let count = SSL_read(ssl, &buffer, Int32(buffer.count))
-            guard count > 0 else { return plain }
-            plain += buffer[..<Int(count)]
-        }
     }
 }

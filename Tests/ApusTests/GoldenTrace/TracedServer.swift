@@ -2,6 +2,7 @@ import Apus
 import ApusPlatform
 import Glibc
 import Testing
+import TestSupport
 
 /// An engine and its raw peers on the test's own thread, all of which write into one trace.
 ///
@@ -14,7 +15,7 @@ final class TracedServer {
         case none
     }
 
-    let stage: Stage
+    let stage: TestServer
     let trace: Trace
     private let directory: TemporaryDirectory
     private let path: String
@@ -34,7 +35,7 @@ final class TracedServer {
         directory = try TemporaryDirectory()
         let path = directory.path + "/socket"
         self.path = path
-        stage = try Stage(limits: limits, listen: false) { server in
+        stage = try TestServer(limits: limits, listen: false) { server in
             switch transport {
             case .unix: server.listen(on: .unix(path: path), tls: tls)
             case .tcp: server.listen(on: .tcp("127.0.0.1", port: 0), tls: tls)
@@ -64,7 +65,7 @@ final class TracedServer {
         for listener in listeners { unlink(listener.path) }
     }
 
-    var context: Context { stage.context }
+    var worker: Worker { stage.worker }
 
     // MARK: Peers
 
@@ -115,7 +116,7 @@ final class TracedServer {
         var quiet = 0
         while quiet < Self.quietTurns {
             let lines = trace.lines.count
-            try stage.context.service(timeout: .zero)
+            try stage.worker.service(timeout: .zero)
             // Every peer reads, without a short circuit.
             let received = peers.map { $0.collect() }
             quiet = received.contains(true) || trace.lines.count != lines ? 0 : quiet + 1
@@ -152,12 +153,12 @@ final class TracedServer {
     /// Closes all peers and waits for the end of all connections. How many there were before shows
     /// whether the engine has closed a connection or lingers until its peer closes.
     func finish() throws {
-        trace.add(.call, "connections: \(stage.context.connectionCount)")
+        trace.add(.call, "connections: \(stage.worker.connectionCount)")
         for peer in peers {
             peer.close()
             try settle()
         }
-        try wait("the end of all connections") { stage.context.connectionCount == 0 }
+        try wait("the end of all connections") { stage.worker.connectionCount == 0 }
         trace.add(.call, "connections: 0")
     }
 }
@@ -166,9 +167,9 @@ final class TracedServer {
 final class TracedListener {
     let path: String
     private let socket: OwnedDescriptor
-    private unowned let stage: Stage
+    private unowned let stage: TestServer
 
-    init(_ path: String, stage: Stage) throws {
+    init(_ path: String, stage: TestServer) throws {
         self.path = path
         self.stage = stage
         let address = SocketAddress.unix(path: path)

@@ -13,10 +13,10 @@ final class Client {
     private(set) var isEnded = false
     /// The connection was reset.
     private(set) var isReset = false
-    private unowned let stage: Stage
+    private unowned let stage: TestServer
     private var isOpen = true
 
-    init(to address: SocketAddress, receiveBufferBytes: Int32?, stage: Stage) throws {
+    init(to address: SocketAddress, receiveBufferBytes: Int32?, stage: TestServer) throws {
         self.stage = stage
         let socket = try Socket.stream(for: address)
         if var receiveBufferBytes {
@@ -28,7 +28,7 @@ final class Client {
     }
 
     /// The server's end of a connection, for servers that say what a test wants.
-    init(accepted descriptor: Int32, stage: Stage) {
+    init(accepted descriptor: Int32, stage: TestServer) {
         self.descriptor = descriptor
         self.stage = stage
     }
@@ -40,7 +40,7 @@ final class Client {
     /// Sends all of it, serving meanwhile when the kernel takes no more. What cannot be sent because the server has gone is dropped.
     func send(_ bytes: [UInt8]) {
         var rest = bytes[...]
-        let deadline = ContinuousClock.now + Stage.patience
+        let deadline = ContinuousClock.now + TestServer.patience
         while !rest.isEmpty, ContinuousClock.now < deadline {
             let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
             if count > 0 {
@@ -121,7 +121,7 @@ final class Client {
 
     /// Waits until the server has ended the connection; gives what came before.
     @discardableResult
-    func end(within limit: Duration = Stage.patience) throws -> [UInt8] {
+    func end(within limit: Duration = TestServer.patience) throws -> [UInt8] {
         try stage.until("the end", within: limit) {
             poll()
             return isEnded

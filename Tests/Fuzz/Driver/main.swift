@@ -1,5 +1,5 @@
 // libFuzzer around one target, named by APUS_FUZZ_TARGET: an environment variable, because libFuzzer starts itself again for `-merge`.
-// Built only with APUS_FUZZ set; `deploy/fuzz` does it.
+// Built only with APUS_FUZZ set; `Tests/Tools/fuzz` does it.
 import FuzzTargets
 import Glibc
 

@@ -13,7 +13,7 @@ struct FoundTests {
     @Test("a file for a peer that has gone does not end the process by SIGPIPE")
     func brokenPipe() throws { try replay(.connection, "found-file-to-a-peer-that-has-gone") }
 
-    @Test("a context that was drained is released, and its listening sockets with it")
+    @Test("a worker that was drained is released, and its listening sockets with it")
     func drain() throws { try replay(.connection, "found-drain") }
 
     @Test("a leap second at the end of the year 9999 is no date, as none can be written for it")

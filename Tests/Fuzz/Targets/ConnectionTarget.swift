@@ -3,7 +3,7 @@ import ApusCodec
 import ApusPlatform
 import Glibc
 
-/// Whole connections: a real context of one loop and its peers in the same thread, over Unix sockets. The input is a script that says what
+/// Whole connections: a real worker of one loop and its peers in the same thread, over Unix sockets. The input is a script that says what
 /// the peers do, when the loop turns, and what handlers do when they are called.
 enum ConnectionTarget {
     static func run(_ bytes: [UInt8]) {
@@ -12,9 +12,9 @@ enum ConnectionTarget {
             try stage.play()
             try stage.end()
             let handlers = stage.handlers.map { WeakHandler(handler: $0) }
-            weak let context = stage.context
+            weak let worker = stage.worker
             stage.strike()
-            require(context == nil, "a context without connections is released")
+            require(worker == nil, "a worker without connections is released")
             require(handlers.allSatisfy { $0.handler == nil }, "a connection that has ended is released with its handler")
         } catch {
             fatalError("the machine refuses: \(error)")
@@ -50,13 +50,13 @@ final class Script {
 final class Stage {
     let script: Script
     private(set) var handlers: [ScriptedHandler] = []
-    private(set) var context: Context?
+    private(set) var worker: Worker?
     private var exchanges: [HTTPExchange] = []
     private var peers: [OwnedPeer] = []
     private var current = 0
-    /// A server of our own for the context's clients, which says what the script says.
+    /// A server of our own for the worker's clients, which says what the script says.
     private let rawServer: OwnedPeer
-    /// Whether a client of the context's own would be accepted: else it waits in the listener's queue until its time is over.
+    /// Whether a client of the worker's own would be accepted: else it waits in the listener's queue until its time is over.
     private var acceptsOwnClients = true
     private var options = ClientOptions()
     private static let maxPeers = 6
@@ -109,7 +109,7 @@ final class Stage {
         server.http(.get, at: "/x") { [unowned self] exchange in answer(exchange) }
         server.http(.post, at: "/x") { [unowned self] exchange in answer(exchange) }
         server.files(at: "/files", in: Self.directory + "/files")
-        context = try Context(server)
+        worker = try Worker(server)
     }
 
     /// Every deadline is about to pass.
@@ -124,7 +124,7 @@ final class Stage {
         limits.drainWindow = .milliseconds(1)
     }
 
-    // MARK: The context's side
+    // MARK: The worker's side
 
     private func makeHandler() throws -> ScriptedHandler {
         let choice = script.byte()
@@ -147,14 +147,14 @@ final class Stage {
         }
     }
 
-    private func turn(_ timeout: Duration = .zero) throws { try context?.service(timeout: timeout) }
+    private func turn(_ timeout: Duration = .zero) throws { try worker?.service(timeout: timeout) }
 
-    /// Connects a client of the context's, to the context itself or to the raw server.
+    /// Connects a client of the worker's, to the worker itself or to the raw server.
     private func connectClient(_ choice: UInt8) {
-        guard let context, handlers.count < 64 else { return }
+        guard let worker, handlers.count < 64 else { return }
         let handler = addHandler(choice >> 1, isClient: true)
         let address = choice & 1 == 0 && acceptsOwnClients ? Self.ownAddress : Self.rawAddress
-        context.connect(to: "ws+unix://\(address.host):/", subprotocols: choice & 4 == 0 ? [] : ["chat"], options: options) { _ in
+        worker.connect(to: "ws+unix://\(address.host):/", subprotocols: choice & 4 == 0 ? [] : ["chat"], options: options) { _ in
             handler
         } failed: { [unowned self] error in
             require(!error.description.isEmpty)
@@ -176,7 +176,7 @@ final class Stage {
         do {
             _ = try Socket.connect(socket.rawValue, to: Self.ownAddress)
         } catch {
-            // A context that drains does not listen.
+            // A worker that drains does not listen.
             return
         }
         peers.append(OwnedPeer(socket.release()))
@@ -225,7 +225,7 @@ final class Stage {
 
     private func endContext() {
         acceptsOwnClients = false
-        if script.byte() & 1 == 0 { context?.drain() } else { context?.stop() }
+        if script.byte() & 1 == 0 { worker?.drain() } else { worker?.stop() }
     }
 
     private var peer: OwnedPeer? { current < peers.count ? peers[current] : nil }
@@ -258,7 +258,7 @@ final class Stage {
         exchange.respond(.ok)
     }
 
-    /// Takes a connection of the context's client; answers it rightly unless told not to.
+    /// Takes a connection of the worker's client; answers it rightly unless told not to.
     private func acceptRaw(_ choice: UInt8) throws {
         guard peers.count < Self.maxPeers, case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) else {
             return
@@ -292,11 +292,11 @@ final class Stage {
         while quietTurns < 4, ContinuousClock.now < deadline {
             try turn()
             while case .done(let (descriptor, _)) = try Socket.accept(rawServer.descriptor) { close(descriptor) }
-            // The context's own clients have no peer that would go, and may be connected to the context itself.
+            // The worker's own clients have no peer that would go, and may be connected to the worker itself.
             for handler in handlers where hasClients { handler.socket?.terminate() }
-            quietTurns = context?.connectionCount == 0 && handlers.allSatisfy(\.hasOutcome) ? quietTurns + 1 : 0
+            quietTurns = worker?.connectionCount == 0 && handlers.allSatisfy(\.hasOutcome) ? quietTurns + 1 : 0
         }
-        require(context?.connectionCount == 0, "no connection is left when its peer is gone: \(context?.connectionCount ?? 0)")
+        require(worker?.connectionCount == 0, "no connection is left when its peer is gone: \(worker?.connectionCount ?? 0)")
         for handler in handlers { handler.checkEnd() }
     }
 
@@ -304,7 +304,7 @@ final class Stage {
     func strike() {
         exchanges = []
         handlers = []
-        context = nil
+        worker = nil
     }
 }
 

@@ -1,4 +1,5 @@
 import ApusCodec
+import TestSupport
 
 /// Frame streams to both roles.
 enum FramesTarget {

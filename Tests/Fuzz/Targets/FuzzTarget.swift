@@ -1,4 +1,5 @@
 import Synchronization
+import TestSupport
 
 /// The bodies of the fuzz targets. A target takes any bytes and checks what must hold for them: not only that nothing traps, but that
 /// cutting the input changes nothing, that what is accepted can be written and read again, that limits are kept.
@@ -77,21 +78,6 @@ package struct FuzzInput {
     package mutating func remaining() -> [UInt8] {
         defer { rest = [] }
         return Array(rest)
-    }
-}
-
-/// A small generator with a seed (SplitMix64), so that a failure can be repeated.
-package struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    package init(seed: UInt64) { state = seed }
-
-    package mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }
 

@@ -1,6 +1,6 @@
-import Logging
+package import Logging
 
 extension Logger {
     /// Says nothing: a fuzzer turns connections away all day.
-    static var silent: Logger { Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() } }
+    package static var silent: Logger { Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() } }
 }

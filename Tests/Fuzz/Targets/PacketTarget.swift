@@ -34,7 +34,7 @@ enum PacketTarget {
         var expected: [Unfinished] = []
         while !input.isEmpty {
             let step = input.byte()
-            let place = step & 3 == 3 ? Packet.outsider : UInt16(step & 3)
+            let place = step & 3 == 3 ? Packet.externalSender : UInt16(step & 3)
             let header = Packet.Header(sender: place, process: UInt32(step >> 2 & 1))
             let isLast = step & 8 != 0
             let known = expected.firstIndex { $0.sender == Unfinished.sender(header) }
@@ -92,7 +92,7 @@ enum PacketTarget {
 
         /// What tells senders apart: of processes at one place the last one counts.
         static func sender(_ header: Packet.Header) -> [UInt32] {
-            [UInt32(header.sender)] + (header.sender == Packet.outsider ? [header.process] : [])
+            [UInt32(header.sender)] + (header.sender == Packet.externalSender ? [header.process] : [])
         }
     }
 

@@ -16,6 +16,8 @@ final class ScriptedHandler: WebSocketHandler {
     /// Nothing may be delivered: paused, closing or terminated.
     private var isPaused = false
     private var isEnding = false
+    /// `send` has refused: the socket takes nothing any more.
+    private var hasRefused = false
     private var isInsideMessage = false
     private var wantsWritable = false
 
@@ -139,11 +141,11 @@ final class ScriptedHandler: WebSocketHandler {
             perform(script.byte())
             perform(script.byte())
         case 13:
-            socket.context.schedule(after: .milliseconds(parameter & 1)) { [weak self] in
+            socket.worker.schedule(after: .milliseconds(parameter & 1)) { [weak self] in
                 guard let self else { return }
                 perform(script.byte())
             }
-        case 14: socket.context.wakeUp()
+        case 14: socket.worker.wakeUp()
         case 15: if let other = stage.pick(parameter), other !== self { other.perform(script.byte() & 0xF7) }
         default: break
         }
@@ -151,11 +153,12 @@ final class ScriptedHandler: WebSocketHandler {
 
     private func check(_ outcome: WebSocket.SendOutcome, _ socket: WebSocket) {
         switch outcome {
-        case .accepted: require(!isEnding && life == .open)
-        case .buffered(let bytes): require(bytes > 0 && !isEnding && life == .open)
+        case .accepted: require(!isEnding && !hasRefused && life == .open)
+        case .buffered(let bytes): require(bytes > 0 && !isEnding && !hasRefused && life == .open)
         case .closed:
             require(!socket.isOpen, "only a socket that is not open refuses")
-            isEnding = true
+            // After a failed write, what the peer had sent before is still delivered.
+            hasRefused = true
         }
     }
 

@@ -33,23 +33,23 @@ final class Member: WebSocketHandler {
         guard let text = message.text else { return }
         let words = text.split(separator: " ")
         let numbers = words.dropFirst().compactMap { Int($0) }
-        let (context, all) = (socket.context, socket.webSocketProtocol)
+        let (worker, all) = (socket.worker, socket.webSocketProtocol)
         switch (words.first, numbers.count) {
         case ("ask", 1):
             let started = ContinuousClock.now
             for _ in 0..<numbers[0] {
                 asked.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
-                context.requestWritable(all: all)
+                worker.requestWritable(all: all)
             }
             socket.send(text: "asked \((ContinuousClock.now - started) / .microseconds(1))")
         case ("say", 2):
             for number in numbers[0]..<numbers[1] {
-                context.publish(Array("\(context.worker.slot) \(number)".utf8), as: .text, to: "all")
-                context.signal(all: all, UInt32(number), payload: [UInt8(context.worker.slot)])
+                worker.publish(Array("\(worker.identity.slot) \(number)".utf8), as: .text, to: "all")
+                worker.signal(all: all, UInt32(number), payload: [UInt8(worker.identity.slot)])
             }
         case ("signal", 1):
             let filler = [UInt8](repeating: 0, count: 64)
-            for number in 0..<numbers[0] { context.signal(all: all, UInt32(number), payload: filler) }
+            for number in 0..<numbers[0] { worker.signal(all: all, UInt32(number), payload: filler) }
             socket.send(text: "signaled")
         case ("outside", 1):
             var count = numbers[0]
@@ -59,7 +59,7 @@ final class Member: WebSocketHandler {
             socket.unsubscribe(from: "all")
             socket.send(text: "left")
         case ("pause", 0): socket.pauseReceiving()
-        case ("resume", 1): for _ in 0..<numbers[0] { context.resumeReceiving(all: all) }
+        case ("resume", 1): for _ in 0..<numbers[0] { worker.resumeReceiving(all: all) }
         default: socket.send(text: text)
         }
     }
@@ -81,10 +81,10 @@ server.sandbox.keptDescriptors = [orders[1]]
 server.portFile = CommandLine.arguments.last
 let all = server.webSocket("member", at: "/") { [asked, orders] _ in Member(asked, orders[1]) }
 server.http(.get, at: "/worker") {
-    let worker = $0.context.worker
+    let worker = $0.worker.identity
     $0.respond(text: "\(worker.slot) \(worker.pid)", type: "text/plain")
 }
-server.whenStarting = { [orders, id = all.id] remote in
+server.onStart = { [orders, id = all.id] remote in
     _ = try? Process.fork {
         close(orders[1])
         var count = 0

@@ -68,7 +68,7 @@ report("turned away before", turnedAway())
 report("error", Int(refusals.first?.code ?? 0))
 report("turns while resting", try turn(for: .milliseconds(50)))
 
-// One ends: the listener is told, as a context does, and takes the next although its rest is not over.
+// One ends: the listener is told, as a worker does, and takes the next although its rest is not over.
 close(accepted[0])
 listener.resume()
 _ = try turn(for: .milliseconds(50)) { accepted.count == 4 }

@@ -1,14 +1,17 @@
 // A library server on default settings, as a stranger writes it: its handlers log, print, format dates, make UUIDs, throw, look for files, sleep
-// and start tasks. `OrdinaryFixture FILE [threads] [reading=PATH] [writing=PATH] [off]` writes its address to FILE; `GET /NAME` does what
-// `Deed` says, in the worker, and answers with what came of it.
+// and start tasks. `OrdinaryFixture FILE [threads] [connecting] [reading=PATH] [writing=PATH] [off]` writes its address to FILE; `GET /NAME`
+// does what `Deed` says, in the worker, and answers with what came of it. `early-task`, `early-queue`, `start-task` and `ready-task` start
+// tasks in the master, where none can run, `start-queue` a block of the main queue, and `start-thread` a thread.
 import Apus
 import Foundation
+import FoundationNetworking
 import Logging
 import Synchronization
 
 enum Deed: String, CaseIterable {
     case log, print, uuid, random, device, iso8601, formatted, dateFormatter, timeZone, localTime, locale, number, bundle, fileExists, write
     case sleep, setlocale, processInfo, environment, contents, directory, terminal, user, home, json
+    case pipe, ownState, otherState, resolve
     case memory, makeFile, escape, link, fetch, thread, dispatch, delayed, source, timer, workingDirectory, directories, trap
 
     func done(_ exchange: HTTPExchange) -> String {
@@ -17,7 +20,7 @@ enum Deed: String, CaseIterable {
         let date = Date(timeIntervalSince1970: 1_782_864_000)
         switch self {
         case .log:
-            exchange.context.logger.notice("a notice of a handler")
+            exchange.worker.logger.notice("a notice of a handler")
             Logger(label: "stranger").info("a line of swift-log's own")
             return "logged"
         case .print:
@@ -106,6 +109,20 @@ enum Deed: String, CaseIterable {
         case .timer:
             sources.append(Timer.scheduledTimer(withTimeInterval: 0.001, repeats: true) { _ in Glibc.exit(9) })
             return "went on"
+        case .pipe:
+            let pipe = Pipe()
+            guard (try? pipe.fileHandleForWriting.write(contentsOf: Data("x".utf8))) != nil else { return "refused" }
+            return String(decoding: pipe.fileHandleForReading.readData(ofLength: 1), as: UTF8.self)
+        case .ownState: return FileManager.default.contents(atPath: "/proc/self/status") == nil ? "refused" : "read"
+        case .otherState:
+            let parent = getppid()
+            let paths = ["/proc/\(parent)/stat", "/proc/\(parent)/task/\(parent)/stat", "/proc/self/maps"]
+            return paths.contains { FileManager.default.contents(atPath: $0) != nil } ? "read" : "refused"
+        case .resolve:
+            var list: UnsafeMutablePointer<addrinfo>?
+            let code = getaddrinfo(path, nil, nil, &list)
+            freeaddrinfo(list)
+            return "\(code == 0) \(gethostbyname(path) != nil)"
         case .memory:
             return
                 "\(ProcessInfo.processInfo.physicalMemory == UInt64(sysconf(Int32(_SC_PHYS_PAGES))) * UInt64(sysconf(Int32(_SC_PAGESIZE))))"
@@ -130,6 +147,9 @@ enum Deed: String, CaseIterable {
     }
 }
 
+/// Whether this runs on the thread of the worker's loop, which is the process's first.
+func isOnLoop() -> Bool { Thread.isMainThread }
+
 /// What must outlive its handler.
 nonisolated(unsafe) var sources: [Any] = []
 
@@ -139,6 +159,7 @@ actor Counter {
         count += 1
         return count
     }
+    func isOnLoop() -> Bool { Thread.isMainThread }
 }
 
 /// Carries an exchange of this worker's only thread into a task.
@@ -159,6 +180,7 @@ struct Forged: Error, CustomStringConvertible { var description: String { "one\n
 let result = Mutex(0)
 
 let arguments = CommandLine.arguments.dropFirst()
+let mayThread = arguments.contains("threads") || arguments.contains("off")
 var server = Server()
 server.workers = .count(1)
 server.listen(on: .tcp("127.0.0.1", port: 0))
@@ -171,6 +193,12 @@ for argument in arguments.dropFirst() {
     case ("reading", 2): server.sandbox.allows.insert(.reading(parts[1]))
     case ("writing", 2): server.sandbox.allows.insert(.writing(parts[1]))
     case ("debug", 1): server.logger.logLevel = .debug
+    case ("early-task", 1): Task { print("a task ran in the master") }
+    case ("early-queue", 1): DispatchQueue.main.async { print("a block ran in the master") }
+    case ("start-task", 1): server.onStart = { _ in Task { print("a task ran in the master") } }
+    case ("ready-task", 1): server.onReady = { _, _ in for _ in 0..<3 { Task.detached { print("a task ran in the master") } } }
+    case ("start-queue", 1): server.onStart = { _ in DispatchQueue.main.async { print("a block ran in the master") } }
+    case ("start-thread", 1): server.onStart = { _ in Thread { DispatchSemaphore(value: 0).wait() }.start() }
     case ("early", 1): Thread { DispatchSemaphore(value: 0).wait() }.start()
     case ("off", 1): server.sandbox.mode = .off
     default: fatalError("unknown argument \(argument)")
@@ -250,12 +278,67 @@ server.http(.get, at: "/threads") { exchange in
     func look(_ left: Int) {
         let sum = result.withLock { $0 }
         if sum > 0 || left == 0 { return exchange.value.respond(text: "\(sum)", type: "text/plain") }
-        exchange.value.context.schedule(after: .milliseconds(5)) { look(left - 1) }
+        exchange.value.worker.schedule(after: .milliseconds(5)) { look(left - 1) }
     }
     look(1000)
+}
+/// Ends with whether each part of a task ran on the loop's thread: the start of tasks of all kinds, and what follows their waits.
+server.http(.get, at: "/task-threads") { exchange in
+    let exchange = Carried(value: exchange)
+    Task {
+        var places = [isOnLoop()]
+        try await Task.sleep(for: .milliseconds(5))
+        places.append(isOnLoop())
+        await Task.yield()
+        places.append(isOnLoop())
+        places.append(await Task.detached { isOnLoop() }.value)
+        places.append(await counter.isOnLoop())
+        places.append(await MainActor.run { isOnLoop() })
+        // Timers of Dispatch resume it, if there are any.
+        if mayThread {
+            try await Task.sleep(for: .milliseconds(5), tolerance: .milliseconds(5))
+            places.append(isOnLoop())
+        }
+        exchange.value.respond(text: "\(Set(places))", type: "text/plain")
+    }
+}
+/// Tasks that threads start and resume, while they work.
+server.http(.get, at: "/task-storm") { exchange in
+    let exchange = Carried(value: exchange)
+    Task {
+        let sum = await withTaskGroup(of: Int.self) { group in
+            for number in 0..<500 {
+                group.addTask {
+                    await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+                        DispatchQueue.global().async { continuation.resume() }
+                    }
+                    return isOnLoop() ? number : -1_000_000
+                }
+            }
+            var sum = 0
+            for await number in group { sum += number }
+            return sum
+        }
+        exchange.value.respond(text: "\(sum)", type: "text/plain")
+    }
+}
+/// Dispatch counts its running threads each second while there are some.
+server.http(.get, at: "/pool") { exchange in
+    let exchange = Carried(value: exchange)
+    for _ in 0..<8 { DispatchQueue.global().async { Glibc.sleep(3) } }
+    exchange.value.worker.schedule(after: .milliseconds(2500)) { exchange.value.respond(text: "lives", type: "text/plain") }
+}
+server.http(.get, at: "/url") { exchange in
+    let exchange = Carried(value: exchange)
+    guard let url = exchange.value.request.query.first(where: { $0.name == "path" }).flatMap({ URL(string: $0.value) }) else { return }
+    let task = URLSession.shared.dataTask(with: url) { data, _, error in
+        let text = data.map { String(decoding: $0, as: UTF8.self) } ?? "\(error.map { "\($0)" } ?? "nothing")"
+        DispatchQueue.main.async { exchange.value.respond(text: text, type: "text/plain") }
+    }
+    task.resume()
 }
 server.webSocket("throws", at: "/throws") { _ in throw Mistake() }
 server.webSocket("peer", at: "/peer") { _ in Peer() }
 let state = server.workerState { _ in "a state" }
-server.whenWorkerStops = { context in print("stopped with \(context[state])") }
+server.onWorkerStop = { worker in print("stopped with \(worker[state])") }
 try server.run()

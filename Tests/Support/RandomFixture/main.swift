@@ -17,8 +17,8 @@ server.workers = .count(count)
 server.listen(on: .tcp("127.0.0.1", port: 0))
 server.logger.logLevel = .error
 // By then it has entered its sandbox.
-server.whenWorkerStarts = { context in
-    context.schedule(after: .zero) {
+server.onWorkerStart = { worker in
+    worker.schedule(after: .zero) {
         var masks = MaskingKeys()
         var drawn = [UInt8](repeating: 0, count: 16)
         RAND_bytes(&drawn, 16)

@@ -2,7 +2,7 @@
 // the system call of that name and answers with 0 or its errno; `GET /do/NAME` does what `Deed` says and answers with what came of it.
 // `GET /fetch` answers with what is found at the address in `X-Address`, asked for from the address in `X-From`. With `connect`, handlers may
 // connect to other servers; `workers` makes four of them, `quarantine` turns away who makes them die;
-// with `roots=FILE` handlers' clients trust those authorities alone.
+// with `roots=FILE` handlers' clients trust those authorities alone, with `unlisted` without them in `Server.clientTLS`.
 import Apus
 import CSeccomp
 import Glibc
@@ -182,11 +182,11 @@ server.workers = .count(arguments.contains("workers") ? 4 : 1)
 server.quarantine = arguments.contains("quarantine")
 server.listen(on: .tcp("127.0.0.1", port: 0))
 server.portFile = arguments.first
-server.whenWorkerStarts = { _ in helper = Helper() }
+server.onWorkerStart = { _ in helper = Helper() }
 var clientTLS = ClientTLS()
 if let roots = arguments.first(where: { $0.hasPrefix("roots=") }) {
     clientTLS.roots = .file(String(roots.dropFirst(6)))
-    server.clientTLS = [clientTLS]
+    if !arguments.contains("unlisted") { server.clientTLS = [clientTLS] }
 }
 let trusted = clientTLS
 if arguments.contains("connect") { server.sandbox.allows.insert(.connecting) }
@@ -196,13 +196,14 @@ for name in ["execve", "ptrace", "bpf", "open", "socket", "clone3", "listen"] {
 for deed in Deed.allCases {
     server.http(.get, at: "/do/" + deed.rawValue) { $0.respond(text: deed.done(), type: "text/plain") }
 }
+server.http(.get, at: "/run") { try $0.worker.run() }
 server.http(.get, at: "/fetch") { exchange in
     var options = ClientOptions()
     options.keepAlive = ClientOptions.KeepAlive()
     options.bindAddress = exchange.request.fields["x-from"]
     options.timeouts.name = .seconds(2)
     options.tls = trusted
-    exchange.context.request(exchange.request.fields["x-address"] ?? "", options: options) { result in
+    exchange.worker.request(exchange.request.fields["x-address"] ?? "", options: options) { result in
         switch result {
         case .success(let response): exchange.respond(text: String(decoding: response.body, as: UTF8.self))
         case .failure(let error): exchange.respond(text: "\(error)")

@@ -30,22 +30,27 @@ final class Hang: TimerNode {
     }
 }
 
-/// Says more to the master than a worker has to say, and never anything else.
+/// Sends reports without a pause.
 final class Flood: TimerNode {
-    let worker: Worker
-    init(_ worker: Worker) { self.worker = worker }
+    let worker: WorkerControl
+    init(_ worker: WorkerControl) { self.worker = worker }
     override func timerFired(at now: MonotonicTime) {
         while true { worker.reportFailure("flood") }
     }
 }
 
-/// Sends what is no report.
+/// Sends unknown records.
 final class Babble: TimerNode {
     let channel: Int32
     init(_ channel: Int32) { self.channel = channel }
     override func timerFired(at now: MonotonicTime) {
         for _ in 0..<100 { _ = try? Socket.send(channel, [0]) }
     }
+}
+
+/// Ends by a trap, without a message of the runtime.
+final class SilentTrap: TimerNode {
+    override func timerFired(at now: MonotonicTime) { kill(getpid(), SIGILL) }
 }
 
 final class Trap: TimerNode {

@@ -146,6 +146,16 @@ public enum ProcessTable {
         }
     }
 
+    /// The kinds of a process's open descriptors, sorted.
+    public static func descriptors(of pid: pid_t) -> [String] {
+        Files.names(in: "/proc/\(pid)/fd").map { name in
+            let target = Files.link("/proc/\(pid)/fd/\(name)") ?? ""
+            return target.hasPrefix("anon_inode") ? target : String(target.prefix { $0 != ":" })
+        }.sorted()
+    }
+
+    public static func descriptorCount(of pid: pid_t) -> Int { Files.names(in: "/proc/\(pid)/fd").count }
+
     /// How often it has given up the processor to wait for something, its first thread.
     public static func waits(of pid: pid_t) -> Int? {
         let line = (Files.text("/proc/\(pid)/status") ?? "").split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches:") }

@@ -173,10 +173,10 @@ extension GoldenScripts {
                 server.call("requestWritable, subscribe to t, publish to t") {
                     socket.requestWritable()
                     socket.subscribe(to: "t")
-                    server.context.publish(Array("published".utf8), as: .text, to: "t")
+                    server.worker.publish(Array("published".utf8), as: .text, to: "t")
                 }
                 try server.settle()
-                server.call("signal") { server.context.signal(all: socket.webSocketProtocol, 9) }
+                server.call("signal") { server.worker.signal(all: socket.webSocketProtocol, 9) }
                 try server.settle()
             },
             client("a subprotocol is agreed on", subprotocols: ["one", "two"]) { server, _, peer in
@@ -319,7 +319,7 @@ extension GoldenScripts {
             chosen.maxResponseBodyBytes = 100
             options(&chosen)
             let headers = try HTTPFields(["X-One": "1"])
-            let exchange = server.context.request(
+            let exchange = server.worker.request(
                 listener.httpURL("/path?query"), method: method, headers: headers, body: Array(content.utf8), options: chosen,
                 handler: handler)
             let peer = try server.accept(listener)
@@ -360,7 +360,7 @@ extension GoldenScripts {
             GoldenScript("the whole answer at once") { trace in
                 let server = try TracedServer(trace, on: .none) { _ in }
                 let listener = try server.listener()
-                server.context.request(listener.httpURL()) { result in
+                server.worker.request(listener.httpURL()) { result in
                     switch result {
                     case .success(let response):
                         trace.add(.callback, "whenDone \(response.status) \(response.body.count)\(PayloadText.after(response.body))")
@@ -406,7 +406,7 @@ extension GoldenScripts {
             var options = ClientOptions()
             options.maxRedirects = 1
             let handler = TracedResponseHandler(trace)
-            server.context.request(listener.httpURL(), method: .post, body: Array("data".utf8), options: options, handler: handler)
+            server.worker.request(listener.httpURL(), method: .post, body: Array("data".utf8), options: options, handler: handler)
             let first = try server.accept(listener, "first")
             try first.receiveRequest(bodyCount: 4)
             first.send("HTTP/1.1 \(status) Go\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n")

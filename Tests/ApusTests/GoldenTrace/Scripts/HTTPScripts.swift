@@ -1,5 +1,6 @@
 import Apus
 import ApusCodec
+import TestSupport
 
 extension GoldenScripts {
     /// Exchanges that a handler has not answered.

@@ -64,10 +64,10 @@ extension GoldenScripts {
                 try server.settle()
                 try server.finish()
             },
-            GoldenScript("a client and its server in one context: a WebSocket and a request") { trace in
+            GoldenScript("a client and its server in one worker: a WebSocket and a request") { trace in
                 let certificate = try TestCertificate()
                 let server = try secureServer(trace, on: .tcp, certificate)
-                guard let port = server.context.addresses[0].port else { return }
+                guard let port = server.worker.addresses[0].port else { return }
                 let client = TracedClient(server, label: "client")
                 client.connect("wss://localhost:\(port)/chat") { $0.tls.roots = .file(certificate.chain) }
                 try server.wait(for: "client* opened")
@@ -78,7 +78,7 @@ extension GoldenScripts {
                 var options = ClientOptions()
                 options.tls.roots = .file(certificate.chain)
                 let handler = TracedResponseHandler(trace, label: "request")
-                server.context.request("https://localhost:\(port)/hello", options: options, handler: handler)
+                server.worker.request("https://localhost:\(port)/hello", options: options, handler: handler)
                 try server.wait(for: "request* ended")
                 let stranger = TracedClient(server, label: "stranger")
                 stranger.connect("wss://localhost:\(port)/chat")
@@ -113,7 +113,7 @@ extension GoldenScripts {
                 handler.whenReceived = { socket, _ in
                     trace.add(.call, "pauseReceiving")
                     socket.pauseReceiving()
-                    socket.context.schedule(after: .zero) {
+                    socket.worker.schedule(after: .zero) {
                         trace.add(.call, "resumeReceiving")
                         socket.resumeReceiving()
                     }

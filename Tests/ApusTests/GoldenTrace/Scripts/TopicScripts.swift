@@ -35,7 +35,7 @@ extension GoldenScripts {
             try self.init(trace, offers: Array(repeating: "", count: count), limits: limits)
         }
 
-        var context: Context { server.context }
+        var worker: Worker { server.worker }
 
         func socket(_ index: Int) throws -> WebSocket {
             guard let socket = handlers[index].socket else { throw TimedOut(description: "WebSocket \(index) is not open") }
@@ -54,7 +54,7 @@ extension GoldenScripts {
 
         func publish(_ text: String, to topic: String, excluding: WebSocket? = nil) {
             server.call("publish \"\(text)\" to \(topic)\(excluding == nil ? "" : ", excluding one")") {
-                context.publish(Array(text.utf8), as: .text, to: topic, excluding: excluding)
+                worker.publish(Array(text.utf8), as: .text, to: topic, excluding: excluding)
             }
         }
     }
@@ -116,7 +116,7 @@ extension GoldenScripts {
             room.handlers[0].whenReceived = { socket, message in
                 guard case .text(let text) = message else { return }
                 socket.send(text: "before \(text)")
-                socket.context.publish(Array("\(text) published".utf8), as: .text, to: "t")
+                socket.worker.publish(Array("\(text) published".utf8), as: .text, to: "t")
                 socket.send(text: "behind \(text)")
             }
             room.peers[0].send(RawFrame.client(1, "one") + RawFrame.client(1, "two"))
@@ -224,20 +224,20 @@ extension GoldenScripts {
         },
         GoldenScript("signal(all:), requestWritable(all:) and resumeReceiving(all:)") { trace in
             let room = try Room(trace, 2)
-            room.server.call("signal 7") { room.context.signal(all: room.spoken, 7, payload: Array("payload".utf8)) }
+            room.server.call("signal 7") { room.worker.signal(all: room.spoken, 7, payload: Array("payload".utf8)) }
             try room.server.settle()
             room.server.call("requestWritable, twice") {
-                room.context.requestWritable(all: room.spoken)
-                room.context.requestWritable(all: room.spoken)
+                room.worker.requestWritable(all: room.spoken)
+                room.worker.requestWritable(all: room.spoken)
             }
             try room.server.settle()
             for index in 0..<2 { try room.socket(index).pauseReceiving() }
             for peer in room.peers { peer.send(RawFrame.client(1, "waits")) }
             try room.server.settle()
-            room.server.call("resumeReceiving") { room.context.resumeReceiving(all: room.spoken) }
+            room.server.call("resumeReceiving") { room.worker.resumeReceiving(all: room.spoken) }
             try room.server.settle()
             room.server.call("the same from another thread's handle") {
-                let remote = room.context.remote
+                let remote = room.worker.remote
                 remote.publish(Array("remote".utf8), as: .text, to: "t")
                 remote.signal(all: room.spoken.id, 8)
                 remote.requestWritable(all: room.spoken.id)
